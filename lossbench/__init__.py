@@ -1,0 +1,37 @@
+"""lossbench: which loss should I train my face-recognition network with?
+
+Public names, imported on first use so that ``import lossbench`` stays light (no torch):
+
+- `Head`, `Mix`, `cosine`, `linear`, `margin_softmax`: what a loss plugin is made of.
+- `heads`, `load_head`: the losses there are, and one of them ready to train.
+- `metrics`: pure functions on embeddings.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lossbench import metrics as metrics
+    from lossbench.head import Head, Mix, cosine, linear, margin_softmax
+    from lossbench.registry import heads, load_head
+
+__all__ = ["Head", "Mix", "__version__", "cosine", "heads", "linear", "load_head", "margin_softmax", "metrics"]
+
+_HOME = {
+    **dict.fromkeys(("Head", "Mix", "cosine", "linear", "margin_softmax"), "lossbench.head"),
+    **dict.fromkeys(("heads", "load_head"), "lossbench.registry"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "metrics":
+        return import_module("lossbench.metrics")
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'lossbench' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

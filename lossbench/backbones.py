@@ -1,0 +1,133 @@
+"""Backbones: image -> embedding. tiny | small | torchvision names | timm:NAME."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lossbench.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """What `lossbench list backbones` shows: default image side in pixels, embedding length, where it comes from."""
+
+    image_size: int
+    embedding_dim: int
+    source: str
+
+
+BACKBONES = {
+    "tiny": BackboneInfo(64, 128, "ResNet-10, width 16, trained from scratch"),
+    "small": BackboneInfo(64, 128, "ResNet-10, width 32, trained from scratch"),
+    **{
+        name: BackboneInfo(112, 512, "torchvision")
+        for name in ("resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_b0", "mobilenet_v3_small")
+    },
+}
+WIDTHS = {"tiny": 16, "small": 32}  # of the first stage; the last is eight times as wide
+PRETRAINED = ("imagenet",)
+
+
+def backbone_info(name: str) -> BackboneInfo:
+    """Return the facts of a backbone by name.
+
+    Raises:
+        InputError: no such backbone.
+    """
+    if name.startswith("timm:") and len(name) > 5:
+        return BackboneInfo(112, 512, "timm")
+    if name not in BACKBONES:
+        hint = did_you_mean(name, list(BACKBONES)) or "."
+        raise InputError(f"no backbone called '{name}'{hint} Backbones: {', '.join(BACKBONES)}, timm:NAME")
+    return BACKBONES[name]
+
+
+def build_backbone(
+    name: str, *, embedding_dim: int | None = None, dropout: float = 0.0, pretrained: str | None = None
+) -> "nn.Module":
+    """Build a backbone with fresh weights from torch's global generator.
+
+    It maps images [B, 3, H, W], float32 in 0..1, to embeddings [B, D], not normalised; it carries its own input
+    normalisation. Dropout stands before the embedding layer, which stands in place of the classifier.
+
+    Args:
+        name: tiny, small, a torchvision name of `BACKBONES`, or timm:NAME (needs the extra [timm]).
+        embedding_dim: D; the backbone's default when None.
+        dropout: probability in 0..1.
+        pretrained: None, or "imagenet" for ImageNet weights (torchvision and timm only).
+
+    Raises:
+        InputError: no such backbone, no such weights, or the weights are not on this machine and cannot be fetched.
+    """
+    from torch import nn
+
+    from lossbench.networks import Normalise, ResNet10
+
+    info = backbone_info(name)
+    if pretrained is not None and pretrained not in PRETRAINED:
+        raise InputError(f"no weights called '{pretrained}'; --pretrained takes {', '.join(PRETRAINED)}")
+    if name in WIDTHS:
+        if pretrained:
+            raise InputError(f"there are no {pretrained} weights for '{name}'; leave --pretrained out, or use resnet18")
+        trunk: nn.Module
+        trunk, features = ResNet10(WIDTHS[name]), 8 * WIDTHS[name]
+    elif name.startswith("timm:"):
+        trunk, features = _timm(name[5:], pretrained)
+    else:
+        trunk, features = _torchvision(name, pretrained)
+    embedding = nn.Sequential(
+        nn.Dropout(dropout),
+        nn.Linear(features, embedding_dim or info.embedding_dim, bias=False),
+        nn.BatchNorm1d(embedding_dim or info.embedding_dim),  # as in the ArcFace paper's "option E" (sec. 3.1)
+    )
+    statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if pretrained else ((0.5,) * 3, (0.5,) * 3)
+    return nn.Sequential(Normalise(*statistics), trunk, embedding)
+
+
+def _torchvision(name: str, pretrained: str | None) -> "tuple[nn.Module, int]":
+    from torch import nn
+
+    try:
+        from torchvision import models
+    except (ImportError, RuntimeError) as error:  # a CPU-only torch wheel beside torchvision's CUDA build
+        raise InputError(
+            f"torchvision cannot be imported beside this torch ({str(error).splitlines()[0]}); "
+            "reinstall both together: pip install --force-reinstall torch torchvision; or use --backbone tiny"
+        ) from error
+    weights = models.get_model_weights(name).IMAGENET1K_V1
+    try:
+        net = models.get_model(name, weights=weights if pretrained else None)
+    except OSError as error:  # URLError, a refused connection, a full disk
+        raise InputError(_how_to_place(name, weights.url, error)) from error
+    head = "fc" if hasattr(net, "fc") else "classifier"
+    linear = next(m for m in getattr(net, head).modules() if isinstance(m, nn.Linear))
+    setattr(net, head, nn.Identity())
+    return net, linear.in_features
+
+
+def _how_to_place(name: str, url: str, error: OSError) -> str:
+    from pathlib import Path
+
+    import torch
+
+    target = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    return (
+        f"no ImageNet weights for '{name}' here and they cannot be fetched ({error}); on a machine with internet "
+        f"download {url} and put it at {target}, or leave --pretrained out"
+    )
+
+
+def _timm(name: str, pretrained: str | None) -> "tuple[nn.Module, int]":
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError("backbone 'timm:...' needs timm; install it with: pip install 'lossbench[timm]'") from error
+    if not timm.is_model(name):
+        raise InputError(f"timm has no model called '{name}'; timm.list_models() names them")
+    try:
+        net = timm.create_model(name, pretrained=bool(pretrained), num_classes=0)
+    except Exception as error:  # hub errors of several libraries, offline or missing weights
+        raise InputError(f"timm cannot build '{name}': {str(error).splitlines()[0]}") from error
+    return net, int(getattr(net, "head_hidden_size", None) or net.num_features)

@@ -1,0 +1,325 @@
+"""A benchmark: entrants x repeats. Skips what is finished, isolates failures, leaves a record of every run."""
+
+import hashlib
+import json
+import os
+import platform
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lossbench import __version__
+from lossbench.config import Config, to_toml
+from lossbench.data import FaceSet, open_data
+from lossbench.data.images import open_store
+from lossbench.errors import InputError
+from lossbench.head import Head
+from lossbench.measure import measure
+from lossbench.registry import (
+    UNTRAINED,
+    Spec,
+    find_plugins,
+    hyperparameters,
+    load_head,
+    parse_losses,
+    plugin_fingerprint,
+)
+from lossbench.results import SCHEMA, Record, read_record, run_folder, write_record, write_text
+from lossbench.train import Epoch, initial_backbone, train
+
+# What does not change what a run finds: which entrants, how many repeats, where things lie.
+_NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device")
+_PACKAGES = ("torch", "pytorch-metric-learning")
+
+
+class Listener(Protocol):
+    """Hears how a benchmark goes on; `lossbench.console` shows it."""
+
+    def decoding(self, done: int, total: int) -> None:
+        """`done` of `total` images are in the store that is being built."""
+
+    def start(self, runs: int, skipped: int, epochs: int) -> None:
+        """`runs` are to be trained for `epochs` each; `skipped` are finished already."""
+
+    def epoch(self, run: "Run", epoch: Epoch) -> None:
+        """A run has finished an epoch."""
+
+    def finished(self, run: "Run", record: Record) -> None:
+        """A run is whole: trained now, or found finished (then `run.record` is `record`)."""
+
+    def note(self, text: str) -> None:
+        """Something that must not pass in silence."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One entrant in one repeat. `spec` is None for the untrained backbone; `record` is set where it is whole."""
+
+    entrant: str
+    spec: Spec | None
+    repeat: int
+    identity: dict[str, Any]
+    hash: str
+    folder: Path
+    record: Record | None
+
+
+def run_benchmark(config: Config, listener: Listener, *, force: bool = False) -> tuple[Path, list[Record]]:
+    """Train every entrant in every repeat, in turn, and return the benchmark's folder and all records asked for.
+
+    Args:
+        config: settings as the user gave them.
+        listener: hears of progress.
+        force: train again what is finished.
+
+    Raises:
+        InputError: something the user gave is wrong; nothing was trained, and nothing half-written is left.
+    """
+    specs = parse_losses(config.losses, find_plugins(config.plugins))
+    config = config.resolved()
+    device = _device(config.device)
+    faces = open_data(config.data, identities=config.identities)
+    _check_batches(config, faces)
+    initial_backbone(config, 0)  # a backbone that cannot be built says so before anything is decoded or written
+    for spec in specs:
+        load_head(spec, num_classes=10, embedding_dim=8)
+    folder = Path(config.out) / config.benchmark
+    _refuse_unwritable(folder)
+    assert config.image_size is not None
+    store = open_store(
+        faces.files, config.image_size, on_progress=lambda done: listener.decoding(done, len(faces.files))
+    )
+    runs = _plan(config, specs, faces, store.fingerprint, device, folder, force)
+    try:
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        write_text(folder / "benchmark.toml", _benchmark_file(config, runs))
+    except OSError as error:
+        raise InputError(f"--out: {folder} cannot be written ({error.strerror}); choose another folder") from error
+    todo = [run for run in runs if run.record is None]
+    assert config.epochs is not None
+    listener.start(sum(run.spec is not None for run in todo), len(runs) - len(todo), config.epochs)
+    pixels = torch.from_numpy(store.pixels).to(device)
+    records = []
+    for run in runs:
+        record = run.record or _execute(config, run, faces, pixels, listener)
+        listener.finished(run, record)
+        records.append({**record, "folder": str(run.folder)})
+    return folder, records
+
+
+def _plan(
+    config: Config,
+    specs: list[Spec],
+    faces: FaceSet,
+    data_fingerprint: str,
+    device: torch.device,
+    folder: Path,
+    force: bool,
+) -> list[Run]:
+    """List the runs, repeat by repeat, each with everything that can change its result hashed."""
+    protocol = {
+        "config": {name: value for name, value in asdict(config).items() if name not in _NOT_HASHED},
+        "device": device.type,
+        "data": data_fingerprint,
+        "code": _code_fingerprint(),
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+    runs = []
+    for repeat in range(config.repeats):
+        for spec in (None, *specs):
+            entrant = UNTRAINED if spec is None else str(spec)
+            identity = {
+                "entrant": entrant,
+                "hyperparameters": {} if spec is None else hyperparameters(spec),
+                "plugin": None
+                if spec is None
+                else plugin_fingerprint(load_head(spec, num_classes=10, embedding_dim=8)),
+                "repeat": repeat,
+                "fold": repeat % len(faces.folds),
+                "split": faces.fingerprint(repeat),
+                "protocol": protocol,
+            }
+            digest = _sha(identity)
+            place = run_folder(folder, entrant, repeat, digest)
+            runs.append(Run(entrant, spec, repeat, identity, digest, place, None if force else read_record(place)))
+    return runs
+
+
+def _execute(config: Config, run: Run, faces: FaceSet, pixels: Tensor, listener: Listener) -> Record:
+    """Train and measure one run and write its record; a failure is a record too."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "run.json").unlink(missing_ok=True)
+    done: list[Epoch] = []
+
+    def on_epoch(epoch: Epoch) -> None:
+        done.append(epoch)
+        listener.epoch(run, epoch)
+
+    started = time.time()
+    outcome: dict[str, Any]
+    try:
+        outcome = _train_and_measure(config, run, faces, pixels, on_epoch, listener)
+    except Exception as error:  # whatever a loss does wrong is its own result and must not stop the others
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+        (run.folder / "traceback.txt").write_text(traceback.format_exc())
+        outcome = {"status": "failed", "reason": reason, "epoch": len(done) + 1, "metrics": {}}
+    record = {
+        "schema": SCHEMA,
+        **outcome,
+        **run.identity,
+        "hash": run.hash,
+        "protocol_hash": _sha(run.identity["protocol"]),
+        "seed": config.seed,
+        "data": config.benchmark,
+        "images": {name: len(part) for name, part in faces.split(run.repeat).parts()},
+        "people": {name: len(part.people) for name, part in faces.split(run.repeat).parts()},
+        "timings": _timings(done, time.time() - started),
+        "peak_memory_mib": _peak_memory_mib(pixels.device),
+        "machine": {
+            "lossbench": __version__,
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "device": torch.cuda.get_device_name() if pixels.is_cuda else platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+    write_record(run.folder, record)
+    (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+    return record
+
+
+def _train_and_measure(
+    config: Config, run: Run, faces: FaceSet, pixels: Tensor, on_epoch: Any, listener: Listener
+) -> dict[str, Any]:
+    split = faces.split(run.repeat)
+    head: Head | None = None
+    epoch = 0
+    backbone: nn.Module
+    if run.spec is None:
+        backbone = initial_backbone(config, run.repeat).to(pixels.device).to(memory_format=torch.channels_last)
+    else:
+        trained = train(
+            config, run.spec, run.repeat, split, pixels, run.folder, on_epoch=on_epoch, on_note=listener.note
+        )
+        backbone, head, epoch = trained.backbone, trained.head, trained.selected_epoch
+    metrics, embeddings = measure(backbone, head, pixels, split)
+    _save_weights(run.folder / "weights.safetensors", backbone, head)
+    _save_embeddings(run.folder / "embeddings.npz", embeddings, faces, run.repeat)
+    return {
+        "status": "finished",
+        "reason": None,
+        "epoch": epoch,
+        "metrics": metrics,
+        "accuracy_by": _accuracy_by(head, embeddings["val"][:1].to(pixels.device)),
+        "sampler": _sampler(head),
+    }
+
+
+def _accuracy_by(head: Head | None, embeddings: Tensor) -> str:
+    return "class means" if head is None or head.logits(embeddings) is None else "logits"
+
+
+def _sampler(head: Head | None) -> str | None:
+    if head is None:
+        return None
+    return f"P x {head.samples_per_class}" if head.samples_per_class else "shuffle"
+
+
+def _save_weights(path: Path, backbone: nn.Module, head: Head | None) -> None:
+    tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    if head is not None:
+        tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
+    half = path.with_name(f".{path.name}")
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, half)
+    half.replace(path)
+
+
+def _save_embeddings(path: Path, embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> None:
+    arrays: dict[str, Any] = {}
+    for name, part in faces.split(repeat).parts():
+        arrays[name] = embeddings[name].numpy()
+        arrays[f"{name}_labels"] = np.asarray(part.labels)
+        arrays[f"{name}_people"] = np.asarray(part.people)
+        arrays[f"{name}_files"] = np.asarray([faces.names[row] for row in part.rows])
+    half = path.with_name(f".{path.name}")  # numpy adds no suffix to a name that ends in .npz
+    np.savez(half, **arrays)
+    half.replace(path)
+
+
+def _benchmark_file(config: Config, runs: list[Run]) -> str:
+    entrants = list(dict.fromkeys(run.entrant for run in runs))
+    record = {"lossbench": __version__, "protocol": _sha(runs[0].identity["protocol"]), "entrants": entrants}
+    return "# run it again: lossbench run --config THIS_FILE\n" + to_toml(config, record)
+
+
+def _timings(epochs: list[Epoch], seconds: float) -> dict[str, float]:
+    timed = epochs[1:] or epochs  # the first epoch warms up: kernels are chosen, memory is laid out
+    training = sum(epoch.seconds for epoch in timed)
+    return {
+        "images_per_second": sum(epoch.images for epoch in timed) / training if timed else float("nan"),
+        "training_seconds": sum(epoch.seconds for epoch in epochs),
+        "seconds": seconds,
+    }
+
+
+def _peak_memory_mib(device: torch.device) -> float | None:
+    """Peak memory of the device; on the CPU of the whole process so far, None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device '{name}' is not known; use auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device '{name}': this machine has no usable CUDA device; use cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device '{name}' is not supported; use auto, cpu or cuda")
+    return device
+
+
+def _check_batches(config: Config, faces: FaceSet) -> None:
+    assert config.batch_size is not None
+    images = min(len(split.train) for split in faces.folds)
+    if config.batch_size > images:
+        raise InputError(
+            f"--batch-size {config.batch_size} is more than the {images} training images; use at most {images}"
+        )
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Say so before the work starts, leaving nothing behind; writing may still fail later, and says so then."""
+    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        what = "is not a folder" if not place.is_dir() else "cannot be written"
+        raise InputError(f"--out: {place} {what}; choose another folder")
+
+
+def _code_fingerprint() -> str:
+    """Return the SHA-256 over our own source that makes the numbers: another lossbench never reuses these runs."""
+    package = Path(__file__).parent
+    single = [package / f"{name}.py" for name in ("head", "networks", "backbones", "train", "measure")]
+    files = sorted([*single, *(package / "data").glob("*.py"), *(package / "metrics").glob("*.py")])
+    return hashlib.sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()
+
+
+def _sha(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,190 @@
+"""The commands, thin: parse, call, exit code. Nothing here imports torch before a command needs it."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lossbench import __version__
+from lossbench.errors import InputError
+
+# typer names this one class of usage errors publicly; its base is the class of them all.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    name="lossbench",
+    help="Which loss should I train my face-recognition network with?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line. Bad input ends in one line and exit code 2; Ctrl-C in exit code 130."""
+    from lossbench import console
+
+    try:
+        code = app(standalone_mode=False)
+    except InputError as error:
+        console.error(str(error))
+        raise SystemExit(2) from None
+    except _UsageError as error:
+        console.error(f"{_message(error)} (lossbench --help shows what there is)")
+        raise SystemExit(2) from None
+    except (KeyboardInterrupt, typer.Abort):
+        console.error("stopped; the same command goes on where this one ended")
+        raise SystemExit(130) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _message(error: Exception) -> str:
+    return str(error.format_message()) if hasattr(error, "format_message") else str(error)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from lossbench import console
+
+        console.say(f"lossbench {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    losses: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated specs: ce,arcface:margin=0.3,./my_loss.py", show_default="ce,arcface,cosface"
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="orl, or a folder with train/ val/ test/ query/ distractors/.", show_default="orl"),
+    ] = None,
+    identities: Annotated[
+        int | None, typer.Option(help="Only the N people with the most training images.", show_default="all")
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="tiny, small, a torchvision name, timm:NAME.", show_default="tiny on orl, else small"),
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="imagenet, for torchvision and timm backbones.", show_default="none")
+    ] = None,
+    embedding_dim: Annotated[
+        int | None, typer.Option(help="Length of an embedding.", show_default="128; 512 for torchvision")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the images, in pixels.", show_default="64; 112 for torchvision")
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Dropout before the embedding layer.", show_default="0.2")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="Trainings of every entrant, each with another seed and fold.", show_default="3")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training images.", show_default="60 on orl, else 30")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.", show_default="32 on orl, else 64")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak learning rate of AdamW.", show_default="0.003; 0.001 for torchvision")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Of AdamW, for weights of two and more dimensions.", show_default="0.0005")
+    ] = None,
+    warmup: Annotated[
+        float | None, typer.Option(help="Share of the steps in which the learning rate rises.", show_default="0.1")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides every random draw.", show_default="0")] = None,
+    select: Annotated[
+        str | None, typer.Option(help="Which epoch is reported: last, or val for the best on val.", show_default="last")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Where results go, in a folder named after the data.", show_default="results")
+    ] = None,
+    plugins: Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings from a TOML file; options given here win.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train again what is finished.")] = False,
+) -> None:
+    """Train every loss on the same backbone, split and images; print the comparison."""
+    given = {name: value for name, value in locals().items() if name not in ("config", "force") and value is not None}
+    given["plugins"] = tuple(given["plugins"]) if given.get("plugins") else None
+    from lossbench.config import Config, read_config
+
+    settings: dict[str, Any] = read_config(config) if config else {}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    _run(Config(**settings), force)
+
+
+def _run(config: Any, force: bool) -> None:
+    from lossbench import console
+    from lossbench.bench import run_benchmark
+    from lossbench.report.tables import HEADLINE, SPEED, failures, text_table
+
+    with console.BenchProgress(config.repeats) as progress:
+        folder, records = run_benchmark(config, progress, force=force)
+    headers, rows = text_table(records, (*HEADLINE, *SPEED))
+    console.table(headers, rows, title=f"{config.benchmark}: mean ± 95 % interval over {config.repeats} repeats")
+    console.say("* accuracy by nearest class mean of the training embeddings: this row has no class scores")
+    for line in failures(records):
+        console.say(line)
+    console.say(f"records in {folder}; write the comparison with: lossbench report {folder}")
+    if all(record["status"] == "failed" for record in records if record["entrant"] != "untrained"):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="A benchmark's folder, such as results/orl.", show_default="the latest in results/"),
+    ] = None,
+) -> None:
+    """Write report.md, tables as CSV and figures as SVG and PNG into a benchmark's folder."""
+    from lossbench import console
+    from lossbench.report.write import latest_benchmark, write_report
+
+    for path in write_report(folder or latest_benchmark(Path("results")), on_progress=console.say):
+        console.say(f"wrote {path}")
+
+
+class Kind(StrEnum):
+    """What `lossbench list` can list."""
+
+    losses = "losses"
+    backbones = "backbones"
+    data = "data"
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Kind | None, typer.Argument(help="Only this.", show_default="all")] = None,
+    plugins: Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")] = None,
+) -> None:
+    """Show losses with hyper-parameters, defaults and papers; backbones; data sets."""
+    from lossbench import console
+
+    if what in (None, Kind.losses):
+        from lossbench.registry import find_plugins
+
+        rows = [
+            [p.name, "\n".join(f"{q.name}: {q.type} = {q.default}" for q in p.parameters) or "–", p.reference]
+            for p in find_plugins(plugins or ()).values()
+        ]
+        console.table(["loss", "hyper-parameters", "what it is, and where from"], rows, title="Losses", right_from=9)
+    if what in (None, Kind.backbones):
+        from lossbench.backbones import BACKBONES
+
+        backbones = [[n, str(i.image_size), str(i.embedding_dim), i.source] for n, i in BACKBONES.items()]
+        backbones.append(["timm:NAME", "112", "512", "timm (pip install 'lossbench[timm]')"])
+        console.table(["backbone", "pixels", "embedding", "from"], backbones, title="Backbones", right_from=9)
+    if what in (None, Kind.data):
+        from lossbench.data import DATA
+
+        sets = [[name, info.what, info.credit] for name, info in DATA.items()]
+        console.table(["data", "what it is", "credit"], sets, title="Data", right_from=9)

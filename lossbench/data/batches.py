@@ -1,0 +1,96 @@
+"""From packed images to batches on the device: the order of an epoch, the batch itself, and its augmentation."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def epoch_order(labels: Tensor, batch_size: int, samples_per_class: int | None, generator: torch.Generator) -> Tensor:
+    """Return the images of one epoch as positions [steps, batch_size] (int64, CPU), full batches only.
+
+    Both samplers give the same number of images for the same data and batch size, so that entrants with different
+    samplers see equally many. Where there are fewer images than a batch holds, the batch is all of them.
+
+    Args:
+        labels: [N] int64 on the CPU.
+        batch_size: images per step.
+        samples_per_class: None shuffles; K builds P x K batches: people in turn, K images of each, every person's
+            images used up before one comes again.
+        generator: decides everything.
+    """
+    size = min(batch_size, len(labels))
+    steps = len(labels) // size
+    if samples_per_class is None:
+        return torch.randperm(len(labels), generator=generator)[: steps * size].view(steps, size)
+    groups_per_batch = math.ceil(size / samples_per_class)
+    groups = _people_in_turn(int(labels.max()) + 1, steps * groups_per_batch, generator).tolist()
+    queues = [_Endless(torch.nonzero(labels == person).flatten(), generator) for person in range(int(labels.max()) + 1)]
+    batches = []
+    for step in range(steps):
+        people = groups[step * groups_per_batch : (step + 1) * groups_per_batch]
+        batches.append(torch.cat([queues[person].take(samples_per_class) for person in people])[:size])
+    return torch.stack(batches)
+
+
+def _people_in_turn(people: int, count: int, generator: torch.Generator) -> Tensor:
+    rounds = math.ceil(count / people)
+    return torch.cat([torch.randperm(people, generator=generator) for _ in range(rounds)])[:count]
+
+
+class _Endless:
+    """Draws from a person's images without replacement, shuffling anew when too few are left."""
+
+    def __init__(self, images: Tensor, generator: torch.Generator):
+        self.images, self.generator = images, generator
+        self.left = images[:0]
+
+    def take(self, count: int) -> Tensor:
+        while len(self.left) < count:
+            fresh = self.images[torch.randperm(len(self.images), generator=self.generator)]
+            self.left = torch.cat([self.left, fresh])
+        drawn, self.left = self.left[:count], self.left[count:]
+        return drawn
+
+
+def batch_images(pixels: Tensor, rows: Tensor) -> Tensor:
+    """Return the images `rows` [B] of `pixels` [N, H, W, 3] uint8 as float32 [B, 3, H, W] in 0..1, channels_last."""
+    return pixels.index_select(0, rows).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+
+def augmentation_draws(order: torch.Size, generator: torch.Generator) -> Tensor:
+    """Draw what `augment` needs for an epoch of `order` (steps, B): [steps, 7, B] in 0..1, alike for every device."""
+    steps, batch_size = order
+    return torch.rand(steps, 7, batch_size, generator=generator)
+
+
+def augment(images: Tensor, draws: Tensor) -> Tensor:
+    """Return training images as the network shall see them this time: flip, small affine, brightness and contrast.
+
+    Each image has its own parameters: mirrored with probability 1/2; turned by up to 10 degrees, scaled by 0.9 to
+    1.1, shifted by up to 6 % of the side (borders repeated); contrast about its own mean and brightness each times
+    0.8 to 1.2.
+
+    Args:
+        images: [B, 3, H, W] float32 in 0..1.
+        draws: [7, B] uniform in 0..1 on the same device, from `augmentation_draws`.
+
+    Returns:
+        [B, 3, H, W] float32 in 0..1, channels_last.
+    """
+    mirror = (draws[0] < 0.5).to(images.dtype) * -2 + 1
+    angle = _within(draws[1], math.radians(10))
+    scale = 1 + _within(draws[2], 0.1)
+    shift_x, shift_y = _within(draws[3], 0.12), _within(draws[4], 0.12)  # grid coordinates span 2 a side
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    matrix = torch.stack([cos * mirror, -sin, shift_x, sin * mirror, cos, shift_y], dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    contrast, brightness = (1 + _within(d, 0.2).view(-1, 1, 1, 1) for d in draws[5:7])
+    mean = moved.mean(dim=(1, 2, 3), keepdim=True)
+    return ((moved - mean) * contrast + mean * brightness).clamp_(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _within(draw: Tensor, limit: float) -> Tensor:
+    return (draw * 2 - 1) * limit

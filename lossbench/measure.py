@@ -1,0 +1,83 @@
+"""All figures of one trained model: embeds every image of the split once, then measures."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lossbench.data import Part, Split
+from lossbench.data.batches import batch_images
+from lossbench.head import Head
+from lossbench.metrics import DEFAULT_FPRS, angle_statistics, identification_rate, logit_accuracy, nearest_mean_accuracy
+
+
+def embed(backbone: nn.Module, pixels: Tensor, part: Part, *, batch_size: int = 256) -> Tensor:
+    """Return the embeddings [N, D] (float32, not normalised) of a part's images, the backbone in evaluation mode.
+
+    Args:
+        backbone: images [B, 3, H, W] in 0..1 -> [B, D].
+        pixels: [all images, H, W, 3] uint8 on the backbone's device.
+        part: which rows.
+        batch_size: images per forward pass.
+    """
+    was_training = backbone.training
+    backbone.eval()
+    rows = torch.tensor(part.rows, device=pixels.device)
+    with torch.no_grad():
+        out = torch.cat([backbone(batch_images(pixels, chunk)).float() for chunk in torch.split(rows, batch_size)])
+    backbone.train(was_training)
+    return out
+
+
+def accuracy(head: Head | None, embeddings: Tensor, labels: Tensor, train: Tensor, train_labels: Tensor) -> float:
+    """Accuracy by margin-free logits, or by nearest class mean where there are none.
+
+    Raises:
+        ValueError: the head's logits are not [N, C].
+    """
+    with torch.no_grad():
+        logits = head.eval().logits(embeddings) if head is not None else None
+    if logits is None:
+        return nearest_mean_accuracy(embeddings, labels, train, train_labels)
+    classes = int(train_labels.max()) + 1
+    if logits.shape != (len(embeddings), classes):
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)}, not [{len(embeddings)}, {classes}] (images, classes)"
+        )
+    return logit_accuracy(logits, labels)
+
+
+def measure(
+    backbone: nn.Module, head: Head | None, pixels: Tensor, split: Split
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Measure a model on every part of its split; this is the one time that test, query and distractors are read.
+
+    Returns:
+        The figures, nested as in the record of a run, and the embeddings [N, D] per part, on the CPU.
+    """
+    embeddings = {name: embed(backbone, pixels, part) for name, part in split.parts()}
+    labels = {name: torch.tensor(part.labels, device=pixels.device) for name, part in split.parts()}
+    train = embeddings["train"], labels["train"]
+    centers = head.class_centers() if head is not None else None
+    rates = identification_rate(embeddings["query"], labels["query"], embeddings["distractors"], DEFAULT_FPRS)
+    points = zip(*(getattr(rates, name).tolist() for name in _POINT), strict=True)
+    figures = {
+        "test_accuracy": accuracy(head, embeddings["test"], labels["test"], *train),
+        "test_accuracy_ncm": nearest_mean_accuracy(embeddings["test"], labels["test"], *train),
+        "val_accuracy": accuracy(head, embeddings["val"], labels["val"], *train),
+        "identification": [dict(zip(_POINT, point, strict=True)) for point in points],
+        "positives": rates.positives,
+        "negatives": rates.negatives,
+        "train_angles": asdict(angle_statistics(*train, centers)),
+        "query_angles": _without_centers(asdict(angle_statistics(embeddings["query"], labels["query"]))),
+    }
+    return figures, {name: tensor.cpu() for name, tensor in embeddings.items()}
+
+
+_POINT = ("fpr", "tpr", "threshold", "achieved_fpr")
+
+
+def _without_centers(angles: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in angles.items() if not name.startswith("w_")}

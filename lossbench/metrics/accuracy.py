@@ -1,0 +1,46 @@
+"""Closed-set accuracy: who of the training people is on the image?"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def logit_accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of rows of `logits` [N, C] (margin-free) whose largest entry is at `labels` [N]; NaN when N = 0."""
+    if len(labels) == 0:
+        return math.nan
+    return (logits.argmax(dim=1) == labels).to(torch.float64).mean().item()
+
+
+def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Return the mean direction of every class: mean of unit vectors, normalised again.
+
+    Args:
+        embeddings: [N, D], any norm.
+        labels: [N] int64 in 0..C-1.
+        num_classes: C. A class without images gets a row of NaN.
+
+    Returns:
+        [C, D] float64.
+    """
+    unit = F.normalize(embeddings.to(torch.float64), dim=1)
+    sums = torch.zeros(num_classes, unit.shape[1], dtype=torch.float64, device=unit.device)
+    sums.index_add_(0, labels, unit)
+    counts = torch.bincount(labels, minlength=num_classes).unsqueeze(1)
+    return F.normalize(sums, dim=1).masked_fill(counts == 0, math.nan)
+
+
+def nearest_mean_accuracy(embeddings: Tensor, labels: Tensor, train: Tensor, train_labels: Tensor) -> float:
+    """Share of `embeddings` [N, D] whose nearest class mean of `train` [M, D], by cosine, is that of their own label.
+
+    It needs no class weights, so every loss can be measured by it. NaN when N = 0. Classes without training images
+    cannot be hit.
+    """
+    if len(labels) == 0:
+        return math.nan
+    means = class_means(train, train_labels, int(max(labels.max(), train_labels.max())) + 1)
+    scores = F.normalize(embeddings.to(torch.float64), dim=1) @ means.nan_to_num(0.0).T
+    empty = means[:, 0].isnan()
+    return logit_accuracy(scores.masked_fill(empty, -math.inf), labels)

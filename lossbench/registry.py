@@ -1,0 +1,346 @@
+"""Finds loss plugins, parses specs, builds heads.
+
+Plugins are described from their source text alone, so that listing names, checking a spec and ``--help`` import
+nothing: not the plugin, not torch. A plugin file is executed only when a spec names it.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from lossbench.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from lossbench.head import Head
+
+UNTRAINED = "untrained"  # the entrant that every benchmark carries: the backbone before its first step
+_RESERVED = {UNTRAINED}
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One keyword-only hyper-parameter of a plugin, as its signature reads: type name and default in source form."""
+
+    name: str
+    type: str
+    default: str
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A loss plugin, read but not executed. `name` is the file's stem, `reference` its docstring's first line."""
+
+    name: str
+    path: Path
+    reference: str
+    summary: str
+    parameters: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of a spec: the plugin, the hyper-parameters that differ from its defaults, and its weight in a mix."""
+
+    plugin: Plugin
+    values: Mapping[str, Any] = field(default_factory=dict)
+    weight: float = 1.0
+
+    def __str__(self) -> str:
+        values = "".join(f":{key}={value}" for key, value in self.values.items())
+        return f"{'' if self.weight == 1 else f'{self.weight:g}*'}{self.plugin.name}{values}"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One entrant of a benchmark. ``str(spec)`` is its canonical text: two spellings of the same entrant agree."""
+
+    terms: tuple[Term, ...]
+
+    def __str__(self) -> str:
+        return "+".join(str(term) for term in self.terms)
+
+
+def shipped_plugins() -> Path:
+    """Return the folder of the plugins that come with lossbench: inside the package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    for folder in (package / "plugins", package.parent / "plugins"):
+        if (folder / "ce.py").is_file():
+            return folder
+    raise InputError(f"the shipped plugins are missing beside {package}; install lossbench again")
+
+
+def find_plugins(folders: Iterable[str | Path] = ()) -> dict[str, Plugin]:
+    """Return every plugin by name: the shipped ones and those in `folders`, without importing any.
+
+    Raises:
+        InputError: a folder is not there, or two files claim one name.
+    """
+    found: dict[str, Plugin] = {}
+    for folder in (shipped_plugins(), *map(Path, folders)):
+        if not folder.is_dir():
+            raise InputError(f"no plugin folder '{folder}'; --plugins takes a folder of .py files")
+        for path in sorted(folder.glob("*.py")):
+            if path.name.startswith("_"):
+                continue
+            plugin = describe(path)
+            if plugin.name in found and found[plugin.name].path.resolve() != path.resolve():
+                raise InputError(
+                    f"two plugins are called '{plugin.name}': {found[plugin.name].path} and {path}; rename one"
+                )
+            found[plugin.name] = plugin
+    return found
+
+
+def describe(path: Path) -> Plugin:
+    """Read a plugin's name, docstring and hyper-parameters from its source.
+
+    Raises:
+        InputError: not a readable Python file, or not exactly one public class that derives from something.
+    """
+    if not path.is_file():
+        raise InputError(f"no plugin file '{path}'")
+    if not _NAME.fullmatch(path.stem) or path.stem in _RESERVED:
+        raise InputError(f"'{path.name}' cannot name a loss; use lower-case letters, digits and _, not '{UNTRAINED}'")
+    try:
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError, OSError) as error:
+        raise InputError(f"plugin {path} cannot be read: {error}") from error
+    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.bases and not n.name.startswith("_")]
+    if len(classes) != 1:
+        names = ", ".join(c.name for c in classes) or "none"
+        raise InputError(f"plugin {path} must define exactly one public Head subclass; it defines {names}")
+    reference = (ast.get_docstring(tree) or "").split("\n\n")[0].replace("\n", " ")
+    summary = (ast.get_docstring(classes[0]) or "").split("\n\n")[0].replace("\n", " ")
+    return Plugin(path.stem, path, reference, summary, tuple(_parameters(classes[0])))
+
+
+def _parameters(node: ast.ClassDef) -> Iterable[Parameter]:
+    for member in node.body:
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+            for arg, default in zip(member.args.kwonlyargs, member.args.kw_defaults, strict=True):
+                annotation = ast.unparse(arg.annotation) if arg.annotation else "float"
+                yield Parameter(arg.arg, annotation, ast.unparse(default) if default else "required")
+
+
+def heads(plugins: Iterable[str | Path] = ()) -> dict[str, Plugin]:
+    """Return the losses there are, by name; `plugins` adds folders. Imports nothing."""
+    return find_plugins(plugins)
+
+
+def parse_losses(text: str, known: Mapping[str, Plugin]) -> list[Spec]:
+    """Parse a comma-separated list of specs.
+
+    Raises:
+        InputError: a bad spec, none at all, or one entrant named twice.
+    """
+    specs = [parse_spec(part, known) for part in text.split(",") if part.strip()]
+    if not specs:
+        raise InputError(f"--losses '{text}' names no loss. Losses: {', '.join(known)}")
+    seen: set[str] = set()
+    for spec in specs:
+        if str(spec) in seen:
+            raise InputError(f"--losses names '{spec}' twice; name every entrant once")
+        seen.add(str(spec))
+    return specs
+
+
+def parse_spec(text: str, known: Mapping[str, Plugin]) -> Spec:
+    """Parse one spec: ``arcface:margin=0.3:scale=32``, ``./my_loss.py``, ``arcface+0.5*triplet``.
+
+    Raises:
+        InputError: no such loss, no such hyper-parameter, or a value of the wrong type; each with the nearest match.
+    """
+    parts = re.split(r"(?<![0-9.][eE])\+", text.strip())  # the plus of 1e+3 is no mix
+    return Spec(tuple(_parse_term(part.strip(), known) for part in parts))
+
+
+def _parse_term(text: str, known: Mapping[str, Plugin]) -> Term:
+    weight, body = 1.0, text
+    if weighted := re.match(r"([^*:]*)\*(.*)", text):
+        weight, body = _number(weighted[1], "the weight in", text), weighted[2]
+        if weight <= 0:
+            raise InputError(f"the weight {weighted[1]} in '{text}' is not positive; drop the loss instead")
+    name, *settings = body.split(":")
+    plugin = _plugin(name, known)
+    parameters = {p.name: p for p in plugin.parameters}
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if key not in parameters:
+            hint = did_you_mean(key, list(parameters))
+            takes = ", ".join(f"{p.name}={p.default}" for p in plugin.parameters) or "no hyper-parameters"
+            raise InputError(
+                f"{plugin.name} has no hyper-parameter '{key}'{hint} It takes: {takes}".replace("' It", "'; it")
+            )
+        if not equals or key in values:
+            raise InputError(f"'{setting}' in '{text}' should be {key}=VALUE, once")
+        values[key] = _convert(value, parameters[key], plugin.name)
+    changed = {p.name: values[p.name] for p in plugin.parameters if p.name in values and not _is_default(values, p)}
+    missing = [p.name for p in plugin.parameters if p.default == "required" and p.name not in values]
+    if missing:
+        raise InputError(f"{plugin.name} needs a value for '{missing[0]}': write {plugin.name}:{missing[0]}=VALUE")
+    return Term(plugin, changed, weight)
+
+
+def _plugin(name: str, known: Mapping[str, Plugin]) -> Plugin:
+    if name.endswith(".py") or "/" in name:
+        plugin = describe(Path(name))
+        other = known.get(plugin.name)
+        if other and other.path.resolve() != plugin.path.resolve():
+            raise InputError(f"two plugins are called '{plugin.name}': {other.path} and {plugin.path}; rename one")
+        return plugin
+    if name not in known:
+        raise InputError(f"no loss called '{name}'{did_you_mean(name, list(known)) or '.'} Losses: {', '.join(known)}")
+    return known[name]
+
+
+def _is_default(values: Mapping[str, Any], parameter: Parameter) -> bool:
+    try:
+        return bool(ast.literal_eval(parameter.default) == values[parameter.name])
+    except ValueError:  # a default that is an expression: keep what was typed
+        return False
+
+
+def _convert(text: str, parameter: Parameter, plugin: str) -> Any:
+    kind = parameter.type.removesuffix(" | None")
+    what = f"{plugin}'s {parameter.name}"
+    if kind == "str":
+        return text
+    if kind == "bool":
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise InputError(f"{what} is true or false, not '{text}'")
+    value = _number(text, what, text)
+    if kind == "int":
+        if value != int(value):
+            raise InputError(f"{what} is a whole number, not '{text}'")
+        return int(value)
+    return value
+
+
+def _number(text: str, what: str, whole: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        where = f" '{whole}'" if whole != text else ""
+        raise InputError(f"{what}{where} is a number, not '{text}'; for example 0.5") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise InputError(f"{what} must be finite, not '{text}'")
+    return value
+
+
+def load_head(
+    spec: str | Spec,
+    *,
+    num_classes: int,
+    embedding_dim: int,
+    plugins: Iterable[str | Path] = (),
+    **hyperparameters: Any,
+) -> "Head":
+    """Build the head that `spec` names, with fresh weights from torch's global generator.
+
+    Args:
+        spec: what a user types, such as ``arcface:margin=0.3``, or a parsed `Spec`.
+        num_classes: C >= 1.
+        embedding_dim: D >= 1.
+        plugins: folders to search beside the shipped ones.
+        hyperparameters: further keyword arguments for a spec of a single loss.
+
+    Raises:
+        InputError: the spec is wrong, or its plugin cannot be loaded or built.
+    """
+    from lossbench.head import Mix
+
+    if isinstance(spec, str):
+        spec = parse_spec(spec, find_plugins(plugins))
+    if hyperparameters and len(spec.terms) > 1:
+        raise InputError(f"'{spec}' is a mix; put its hyper-parameters into the spec")
+    built = [
+        (term.weight, _build(term.plugin, num_classes, embedding_dim, {**term.values, **hyperparameters}))
+        for term in spec.terms
+    ]
+    return built[0][1] if len(built) == 1 and built[0][0] == 1 else Mix(*built)
+
+
+def _build(plugin: Plugin, num_classes: int, embedding_dim: int, values: Mapping[str, Any]) -> "Head":
+    cls = load_class(plugin)
+    try:
+        return cls(num_classes, embedding_dim, **values)
+    except TypeError as error:
+        raise InputError(
+            f"plugin {plugin.path} cannot be built: {error}; "
+            "__init__ takes (num_classes, embedding_dim, *, name: type = default, ...)"
+        ) from error
+
+
+_loaded: dict[Path, tuple[str, "type[Head]"]] = {}  # source digest and class, so that a file runs once
+
+
+def load_class(plugin: Plugin) -> "type[Head]":
+    """Execute a plugin file and return its one public `Head` subclass.
+
+    Raises:
+        InputError: the file raises on import, or defines no such class or several.
+    """
+    from lossbench.head import Head
+
+    path = plugin.path.resolve()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if path in _loaded and _loaded[path][0] == digest:
+        return _loaded[path][1]
+    module = _execute(path, f"lossbench_plugin_{plugin.name}_{digest[:12]}")
+    classes = [
+        value
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, Head) and value.__module__ == module.__name__ and name[0] != "_"
+    ]
+    if len(classes) != 1:
+        names = ", ".join(c.__name__ for c in classes) or "none"
+        raise InputError(f"plugin {plugin.path} must define exactly one public Head subclass; it defines {names}")
+    _loaded[path] = (digest, classes[0])
+    return classes[0]
+
+
+def _execute(path: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and inspect look a class's module up here
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise InputError(f"plugin {path} fails on import: {type(error).__name__}: {error}") from error
+    return module
+
+
+def hyperparameters(spec: Spec) -> dict[str, Any]:
+    """Return every hyper-parameter of an entrant as it will be, defaults included; a mix's under ``name.parameter``."""
+    resolved: dict[str, Any] = {}
+    for term in spec.terms:
+        prefix = f"{term.plugin.name}." if len(spec.terms) > 1 else ""
+        for name, parameter in inspect.signature(load_class(term.plugin)).parameters.items():
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                resolved[prefix + name] = term.values.get(name, parameter.default)
+        if term.weight != 1:
+            resolved[prefix + "weight"] = term.weight
+    return resolved
+
+
+def plugin_fingerprint(head: "Head") -> str:
+    """Return the SHA-256 over the plugin files whose code this head runs, parts of a mix included."""
+    from lossbench.head import Head
+
+    files = {inspect.getfile(type(module)) for module in head.modules() if isinstance(module, Head)}
+    digests = sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()

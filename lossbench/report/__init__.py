@@ -1,0 +1,1 @@
+"""The comparison write-up: tables, verdicts, figures, Markdown."""

@@ -1,0 +1,213 @@
+"""The figures of a report: seaborn, colour-blind palette, and a line style or marker beside every colour."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure as Drawing
+
+from lossbench.errors import InputError
+from lossbench.metrics import identification_rate
+from lossbench.registry import UNTRAINED
+from lossbench.report.tables import ANGLES, entrants
+from lossbench.results import Record, flat_metrics, read_history
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_CURVE = np.logspace(-4, np.log10(0.5), 25)  # false-positive rates of the curve
+_MAP_PEOPLE = 12  # shapes and colours beyond a dozen cannot be told apart
+_DASHES = ["", (4, 1.5), (1, 1), (3, 1, 1, 1), (5, 1, 1, 1, 1, 1), (2, 2), (6, 2), (1, 3)]
+
+Embeddings = dict[str, npt.NDArray[Any]]
+
+
+def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, str]]:
+    """Draw every figure as SVG and PNG into `folder`.
+
+    Args:
+        records: all runs of the report.
+        folder: exists.
+
+    Returns:
+        File stem and caption of each figure, in reading order.
+
+    Raises:
+        InputError: a run's embeddings are missing or damaged.
+    """
+    finished = [record for record in records if record["status"] == "finished"]
+    style = {"axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "lossbench", "svg.fonttype": "none", "font.size": 9}
+    drawn = []
+    with mpl.rc_context({**sns.axes_style("ticks"), **style}):
+        for draw, caption in _FIGURES:
+            drawing = draw(finished)
+            if drawing is None:
+                continue
+            stem = draw.__name__
+            drawing.savefig(folder / f"{stem}.svg", bbox_inches="tight", metadata={"Date": None})
+            drawing.savefig(folder / f"{stem}.png", bbox_inches="tight", dpi=110, metadata={"Software": None})
+            drawn.append((stem, caption))
+    return drawn
+
+
+def training_curves(records: Sequence[Record]) -> Drawing | None:
+    """Loss relative to the first epoch, and accuracy on val, by epoch; bands span the repeats."""
+    lines = []
+    for record in records:
+        history = read_history(record)
+        for line in history:
+            loss = line["train_loss"] / history[0]["train_loss"] if history[0]["train_loss"] else np.nan
+            lines.append(
+                {"loss": record["entrant"], "epoch": line["epoch"], "relative": loss, "val": line["val_accuracy"]}
+            )
+    if not lines:
+        return None
+    frame = pd.DataFrame(lines)
+    drawing, axes = _axes(1, 2, 10, 3.6)
+    for ax, column, label in (
+        (axes[0], "relative", "training loss / that of epoch 1"),
+        (axes[1], "val", "accuracy on val"),
+    ):
+        sns.lineplot(
+            frame, x="epoch", y=column, ax=ax, errorbar=("pi", 100), legend=ax is axes[1], **_look(records, "loss")
+        )
+        ax.set(ylabel=label)
+    if frame["relative"].min() > 0:
+        axes[0].set_yscale("log")
+    sns.move_legend(axes[1], "center left", bbox_to_anchor=(1.02, 0.5), title=None, frameon=False)
+    return drawing
+
+
+def tpr_fpr(records: Sequence[Record]) -> Drawing:
+    """Identification rate against the false-positive rate; bands span the repeats."""
+    points = []
+    for record in records:
+        saved = _embeddings(record)
+        rates = identification_rate(
+            *(torch.from_numpy(saved[name]) for name in ("query", "query_labels", "distractors")), fprs=_CURVE.tolist()
+        )
+        for fpr, tpr in zip(rates.fpr.tolist(), rates.tpr.tolist(), strict=True):
+            points.append({"loss": record["entrant"], "fpr": fpr, "tpr": tpr})
+    frame = pd.DataFrame(points).dropna()
+    drawing, (ax,) = _axes(1, 1, 6, 4)
+    sns.lineplot(frame, x="fpr", y="tpr", ax=ax, errorbar=("pi", 100), **_look(records, "loss"))
+    ax.set(xscale="log", xlabel="false-positive rate", ylabel="identification rate (TPR)", ylim=(0, 1.02))
+    sns.move_legend(ax, "lower right", title=None, frameon=False)
+    return drawing
+
+
+def similarities(records: Sequence[Record]) -> Drawing:
+    """Cosine similarities of positive and negative pairs of query images, per loss, repeats pooled."""
+    names = entrants(records)
+    drawing, axes = _axes(-(-len(names) // 4), min(4, len(names)), 3 * min(4, len(names)), 2.4 * -(-len(names) // 4))
+    for ax, name in zip(axes, names, strict=False):
+        positive, negative = [], []
+        for record in (r for r in records if r["entrant"] == name):
+            saved = _embeddings(record)
+            unit = saved["query"] / np.linalg.norm(saved["query"], axis=1, keepdims=True)
+            cos = unit @ unit.T
+            same = saved["query_labels"][:, None] == saved["query_labels"]
+            once = np.triu(np.ones_like(same), 1)
+            positive.append(cos[same & once])
+            negative.append(cos[~same & once])
+        shared = {"ax": ax, "bins": 40, "binrange": (-1, 1), "stat": "density", "element": "step", "alpha": 0.35}
+        colours = sns.color_palette("colorblind")
+        sns.histplot(np.concatenate(negative), color=colours[1], label="different people", hatch="//", **shared)
+        sns.histplot(np.concatenate(positive), color=colours[0], label="same person", **shared)
+        ax.set(title=name, xlabel="cosine", ylabel="density")
+    for ax in axes[len(names) :]:
+        ax.set_axis_off()
+    drawing.legend(
+        *axes[0].get_legend_handles_labels(), loc="upper center", ncols=2, frameon=False, bbox_to_anchor=(0.5, 1.06)
+    )
+    return drawing
+
+
+def angles(records: Sequence[Record]) -> Drawing:
+    """The four angle statistics of ArcFace's table 3 in degrees; a point a repeat, a bar at the mean."""
+    rows = []
+    for record in records:
+        flat = flat_metrics(record)
+        rows += [{"loss": record["entrant"], "angle": f.title, "degrees": flat.get(f.name, np.nan)} for f in ANGLES]
+    frame = pd.DataFrame(rows)
+    drawing, axes = _axes(2, 3, 11, 0.55 * len(entrants(records)) + 2.4)
+    for ax, figure in zip(axes, ANGLES, strict=True):
+        own = frame[frame["angle"] == figure.title]
+        look = _look(records, "loss")
+        shared = {"x": "degrees", "y": "loss", "order": entrants(records), "ax": ax, "legend": False}
+        sns.stripplot(own, hue="loss", palette=look["palette"], jitter=False, alpha=0.6, **shared)
+        sns.pointplot(own, color="black", marker="|", markersize=12, linestyle="none", errorbar=None, **shared)
+        ax.set(title=figure.title, ylabel="", xlabel="degrees")
+    drawing.tight_layout()
+    return drawing
+
+
+def query_map(records: Sequence[Record]) -> Drawing | None:
+    """A 2-D map (t-SNE, cosine, fixed seed) of query embeddings of the first repeat, per loss; a mark an image."""
+    from sklearn.manifold import TSNE
+
+    first = [record for record in records if record["repeat"] == min(r["repeat"] for r in records)]
+    names = entrants(first)
+    columns = min(4, len(names))
+    drawing, axes = _axes(-(-len(names) // columns), columns, 3 * columns, 3 * -(-len(names) // columns))
+    for ax, name in zip(axes, names, strict=False):
+        saved = _embeddings(next(record for record in first if record["entrant"] == name))
+        shown = saved["query_labels"] < _MAP_PEOPLE
+        if shown.sum() < 5:
+            return None
+        perplexity = min(30.0, (shown.sum() - 1) / 3)
+        tsne = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0)
+        flat = tsne.fit_transform(saved["query"][shown].astype(np.float64))
+        person = saved["query_people"][saved["query_labels"][shown]]
+        look = {"hue": person, "style": person, "palette": sns.color_palette("colorblind", len(set(person)))}
+        sns.scatterplot(x=flat[:, 0], y=flat[:, 1], ax=ax, s=22, legend=False, **look)
+        ax.set(title=name, xticks=[], yticks=[])
+    for ax in axes[len(names) :]:
+        ax.set_axis_off()
+    return drawing
+
+
+_FIGURES: tuple[tuple[Callable[[Sequence[Record]], Drawing | None], str], ...] = (
+    (training_curves, "Training: loss relative to its first epoch, and accuracy on val. Bands span the repeats."),
+    (tpr_fpr, "Identification rate on unseen people against the false-positive rate. Bands span the repeats."),
+    (similarities, "Cosine similarity of pairs of query images: the less the two overlap, the better."),
+    (angles, "Angle statistics (ArcFace, table 3). A dot is a repeat, a bar the mean. Intra: smaller is tighter."),
+    (query_map, "Query embeddings of the first repeat, t-SNE. A mark is an image, a colour and shape a person."),
+)
+
+
+def _axes(rows: int, columns: int, width: float, height: float) -> "tuple[Drawing, list[Axes]]":
+    drawing = Drawing(figsize=(width, height), layout="constrained")
+    return drawing, list(np.atleast_1d(drawing.subplots(rows, columns)).flat)
+
+
+def _look(records: Sequence[Record], column: str) -> dict[str, Any]:
+    """One colour and one dash pattern per entrant, the same in every figure; `untrained` is grey."""
+    names = entrants(records)
+    trained = [name for name in names if name != UNTRAINED]
+    kind = "colorblind" if len(trained) <= 10 else "husl"
+    palette = dict(zip(trained, sns.color_palette(kind, len(trained)), strict=True)) | {UNTRAINED: (0.5, 0.5, 0.5)}
+    dashes = {name: _DASHES[i % len(_DASHES)] for i, name in enumerate(names)}
+    return {
+        "hue": column,
+        "style": column,
+        "hue_order": names,
+        "style_order": names,
+        "palette": {name: palette[name] for name in names},
+        "dashes": dashes,
+    }
+
+
+def _embeddings(record: Record) -> Embeddings:
+    path = Path(record["folder"]) / "embeddings.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in ("query", "query_labels", "query_people", "distractors")}
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} cannot be read ({error}); train this run again with --force") from error

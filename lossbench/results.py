@@ -1,0 +1,119 @@
+"""The record of a run on disk, and all runs of a benchmark as one table.
+
+A run's folder holds ``run.json`` if and only if the run is whole (finished, or failed for good): it is written last,
+by rename. Nothing here is ever unpickled.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lossbench.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+Record = dict[str, Any]
+
+
+def run_folder(benchmark: Path, entrant: str, repeat: int, digest: str) -> Path:
+    """Return ``<benchmark>/runs/<spec>-r<repeat>-<hash>``, the spec reduced to characters any file system takes."""
+    name = re.sub(r"[^A-Za-z0-9._+=-]", "_", entrant)[:80]
+    return benchmark / "runs" / f"{name}-r{repeat}-{digest[:12]}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a temporary file beside it, renamed."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        half.write_text(text, encoding="utf-8")
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write ``run.json``, which makes the run whole. NaN becomes null."""
+    write_text(folder / "run.json", json.dumps(_without_nan(record), indent=1, allow_nan=False) + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_record(folder: Path) -> Record | None:
+    """Return a run's record, or None when the run is not whole.
+
+    Raises:
+        InputError: the file is cut, is no record, or was written by a newer lossbench.
+    """
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error}); delete its folder to train this run again") from error
+    if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
+        raise InputError(f"{path} is not a lossbench record; delete its folder to train this run again")
+    if record["schema"] > SCHEMA:
+        raise InputError(f"{path} has schema {record['schema']}, this lossbench reads {SCHEMA}; upgrade lossbench")
+    return record
+
+
+def load_records(benchmark: Path) -> list[Record]:
+    """Return the records of all whole runs in a benchmark's folder, by entrant and repeat, each with its ``folder``.
+
+    Raises:
+        InputError: the folder holds no runs, or a record is damaged.
+    """
+    folders = sorted((benchmark / "runs").iterdir()) if (benchmark / "runs").is_dir() else []
+    records = []
+    for folder in folders:
+        record = read_record(folder)
+        if record is not None:
+            records.append({**record, "folder": str(folder)})
+    if not records:
+        raise InputError(f"no finished runs in {benchmark}; start with: lossbench run --out {benchmark.parent}")
+    return sorted(records, key=lambda record: (record["entrant"], record["repeat"]))
+
+
+def read_history(record: Record) -> list[dict[str, Any]]:
+    """Return a run's history, a dictionary per epoch; empty for a run that never finished one."""
+    path = Path(record["folder"]) / "history.jsonl"
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); delete its folder to train this run again") from error
+
+
+def flat_metrics(record: Record) -> dict[str, float]:
+    """Return a record's figures under flat names (``tpr@0.01``, ``query_inter``); NaN where a figure is null."""
+    metrics = record.get("metrics") or {}
+    flat = {name: metrics[name] for name in metrics if not isinstance(metrics[name], dict | list)}
+    for point in metrics.get("identification", ()):
+        flat[f"tpr@{point['fpr']:g}"] = point["tpr"]
+        flat[f"achieved_fpr@{point['fpr']:g}"] = point["achieved_fpr"]
+    for people in ("train", "query"):
+        flat.update({f"{people}_{name}": value for name, value in (metrics.get(f"{people}_angles") or {}).items()})
+    flat.update(record.get("timings") or {})
+    return {k: math.nan if v is None else v for k, v in flat.items()}
+
+
+def runs_frame(records: Iterable[Record]) -> "pd.DataFrame":
+    """Return one row per run: entrant, repeat, fold, status, reason and every figure of `flat_metrics`."""
+    import pandas as pd
+
+    keys = ("entrant", "repeat", "fold", "status", "reason", "epoch", "sampler", "accuracy_by")
+    return pd.DataFrame([{**{key: record.get(key) for key in keys}, **flat_metrics(record)} for record in records])
