@@ -42,7 +42,13 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, st
         InputError: a run's embeddings are missing or damaged.
     """
     finished = [record for record in records if record["status"] == "finished"]
-    style = {"axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "lossbench", "svg.fonttype": "none", "font.size": 9}
+    style: dict[Any, Any] = {
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "svg.hashsalt": "lossbench",
+        "svg.fonttype": "none",
+        "font.size": 9,
+    }
     drawn = []
     with mpl.rc_context({**sns.axes_style("ticks"), **style}):
         for draw, caption in _FIGURES:
@@ -70,14 +76,12 @@ def training_curves(records: Sequence[Record]) -> Drawing | None:
         return None
     frame = pd.DataFrame(lines)
     drawing, axes = _axes(1, 2, 10, 3.6)
-    for ax, column, label in (
-        (axes[0], "relative", "training loss / that of epoch 1"),
-        (axes[1], "val", "accuracy on val"),
-    ):
-        sns.lineplot(
-            frame, x="epoch", y=column, ax=ax, errorbar=("pi", 100), legend=ax is axes[1], **_look(records, "loss")
-        )
-        ax.set(ylabel=label)
+    trained = [record for record in records if record["entrant"] != UNTRAINED]
+    shared = {"data": frame, "x": "epoch", "errorbar": ("pi", 100), **_look(trained)}
+    sns.lineplot(**shared, y="relative", ax=axes[0], legend=False)
+    sns.lineplot(**shared, y="val", ax=axes[1])
+    axes[0].set(ylabel="training loss / that of epoch 1")
+    axes[1].set(ylabel="accuracy on val")
     if frame["relative"].min() > 0:
         axes[0].set_yscale("log")
     sns.move_legend(axes[1], "center left", bbox_to_anchor=(1.02, 0.5), title=None, frameon=False)
@@ -89,14 +93,13 @@ def tpr_fpr(records: Sequence[Record]) -> Drawing:
     points = []
     for record in records:
         saved = _embeddings(record)
-        rates = identification_rate(
-            *(torch.from_numpy(saved[name]) for name in ("query", "query_labels", "distractors")), fprs=_CURVE.tolist()
-        )
+        query, labels, distractors = (torch.from_numpy(saved[n]) for n in ("query", "query_labels", "distractors"))
+        rates = identification_rate(query, labels, distractors, _CURVE.tolist())
         for fpr, tpr in zip(rates.fpr.tolist(), rates.tpr.tolist(), strict=True):
             points.append({"loss": record["entrant"], "fpr": fpr, "tpr": tpr})
     frame = pd.DataFrame(points).dropna()
     drawing, (ax,) = _axes(1, 1, 6, 4)
-    sns.lineplot(frame, x="fpr", y="tpr", ax=ax, errorbar=("pi", 100), **_look(records, "loss"))
+    sns.lineplot(frame, x="fpr", y="tpr", ax=ax, errorbar=("pi", 100), **_look(records))
     ax.set(xscale="log", xlabel="false-positive rate", ylabel="identification rate (TPR)", ylim=(0, 1.02))
     sns.move_legend(ax, "lower right", title=None, frameon=False)
     return drawing
@@ -123,9 +126,7 @@ def similarities(records: Sequence[Record]) -> Drawing:
         ax.set(title=name, xlabel="cosine", ylabel="density")
     for ax in axes[len(names) :]:
         ax.set_axis_off()
-    drawing.legend(
-        *axes[0].get_legend_handles_labels(), loc="upper center", ncols=2, frameon=False, bbox_to_anchor=(0.5, 1.06)
-    )
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return drawing
 
 
@@ -139,12 +140,11 @@ def angles(records: Sequence[Record]) -> Drawing:
     drawing, axes = _axes(2, 3, 11, 0.55 * len(entrants(records)) + 2.4)
     for ax, figure in zip(axes, ANGLES, strict=True):
         own = frame[frame["angle"] == figure.title]
-        look = _look(records, "loss")
+        look = _look(records)
         shared = {"x": "degrees", "y": "loss", "order": entrants(records), "ax": ax, "legend": False}
         sns.stripplot(own, hue="loss", palette=look["palette"], jitter=False, alpha=0.6, **shared)
         sns.pointplot(own, color="black", marker="|", markersize=12, linestyle="none", errorbar=None, **shared)
         ax.set(title=figure.title, ylabel="", xlabel="degrees")
-    drawing.tight_layout()
     return drawing
 
 
@@ -187,7 +187,7 @@ def _axes(rows: int, columns: int, width: float, height: float) -> "tuple[Drawin
     return drawing, list(np.atleast_1d(drawing.subplots(rows, columns)).flat)
 
 
-def _look(records: Sequence[Record], column: str) -> dict[str, Any]:
+def _look(records: Sequence[Record]) -> dict[str, Any]:
     """One colour and one dash pattern per entrant, the same in every figure; `untrained` is grey."""
     names = entrants(records)
     trained = [name for name in names if name != UNTRAINED]
@@ -195,8 +195,8 @@ def _look(records: Sequence[Record], column: str) -> dict[str, Any]:
     palette = dict(zip(trained, sns.color_palette(kind, len(trained)), strict=True)) | {UNTRAINED: (0.5, 0.5, 0.5)}
     dashes = {name: _DASHES[i % len(_DASHES)] for i, name in enumerate(names)}
     return {
-        "hue": column,
-        "style": column,
+        "hue": "loss",
+        "style": "loss",
         "hue_order": names,
         "style_order": names,
         "palette": {name: palette[name] for name in names},

@@ -191,8 +191,8 @@ def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
         return [f"One loss beside `{UNTRAINED}`: there is nothing to compare it with."]
     separated = [v for v in found if v.ahead]
     lines = [
-        f"Pairs of losses are compared by their paired differences over the repeats; *ahead* means that the Holm-adjusted "
-        f"p-value is below {LEVEL}. {len(separated)} of {len(found)} comparisons are separable with these repeats.",
+        "Pairs of losses are compared by their paired differences over the repeats; *ahead* means that the "
+        f"Holm-adjusted p-value is below {LEVEL}. {len(separated)} of {len(found)} comparisons are separable with these repeats.",
         "",
     ]
     headers = ["figure", "pair", "difference", "p (Holm)", "verdict"]
