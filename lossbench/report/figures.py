@@ -42,13 +42,8 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, st
         InputError: a run's embeddings are missing or damaged.
     """
     finished = [record for record in records if record["status"] == "finished"]
-    style: dict[Any, Any] = {
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "svg.hashsalt": "lossbench",
-        "svg.fonttype": "none",
-        "font.size": 9,
-    }
+    style: dict[Any, Any] = {"axes.grid": True, "grid.alpha": 0.3, "font.size": 9}
+    style |= {"svg.hashsalt": "lossbench", "svg.fonttype": "none"}  # the same bytes every time, text as text
     drawn = []
     with mpl.rc_context({**sns.axes_style("ticks"), **style}):
         for draw, caption in _FIGURES:

@@ -192,7 +192,8 @@ def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
     separated = [v for v in found if v.ahead]
     lines = [
         "Pairs of losses are compared by their paired differences over the repeats; *ahead* means that the "
-        f"Holm-adjusted p-value is below {LEVEL}. {len(separated)} of {len(found)} comparisons are separable with these repeats.",
+        f"Holm-adjusted p-value is below {LEVEL}. {len(separated)} of {len(found)} comparisons are "
+        "separable with these repeats.",
         "",
     ]
     headers = ["figure", "pair", "difference", "p (Holm)", "verdict"]
