@@ -171,7 +171,7 @@ def _execute(config: Config, run: Run, faces: FaceSet, pixels: Tensor, listener:
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
         (run.folder / "traceback.txt").write_text(traceback.format_exc())
         outcome = {"status": "failed", "reason": reason, "epoch": len(done) + 1, "metrics": {}}
-    record = {
+    record: Record = {
         "schema": SCHEMA,
         **outcome,
         **run.identity,
@@ -191,9 +191,8 @@ def _execute(config: Config, run: Run, faces: FaceSet, pixels: Tensor, listener:
             "threads": torch.get_num_threads(),
         },
     }
-    write_record(run.folder, record)
     (run.folder / "checkpoint.pt").unlink(missing_ok=True)
-    return record
+    return write_record(run.folder, record)
 
 
 def _train_and_measure(

@@ -37,9 +37,12 @@ def write_text(path: Path, text: str) -> None:
         half.unlink(missing_ok=True)
 
 
-def write_record(folder: Path, record: Record) -> None:
-    """Write ``run.json``, which makes the run whole. NaN becomes null."""
-    write_text(folder / "run.json", json.dumps(_without_nan(record), indent=1, allow_nan=False) + "\n")
+def write_record(folder: Path, record: Record) -> Record:
+    """Write ``run.json``, which makes the run whole, and return it as it will be read: NaN has become null."""
+    text = json.dumps(_without_nan(record), indent=1, allow_nan=False)
+    write_text(folder / "run.json", text + "\n")
+    written: Record = json.loads(text)
+    return written
 
 
 def _without_nan(value: Any) -> Any:

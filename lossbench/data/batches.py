@@ -24,33 +24,30 @@ def epoch_order(labels: Tensor, batch_size: int, samples_per_class: int | None, 
     steps = len(labels) // size
     if samples_per_class is None:
         return torch.randperm(len(labels), generator=generator)[: steps * size].view(steps, size)
-    groups_per_batch = math.ceil(size / samples_per_class)
-    groups = _people_in_turn(int(labels.max()) + 1, steps * groups_per_batch, generator).tolist()
-    queues = [_Endless(torch.nonzero(labels == person).flatten(), generator) for person in range(int(labels.max()) + 1)]
-    batches = []
-    for step in range(steps):
-        people = groups[step * groups_per_batch : (step + 1) * groups_per_batch]
-        batches.append(torch.cat([queues[person].take(samples_per_class) for person in people])[:size])
+    groups = math.ceil(size / samples_per_class)
+    people = _InTurn(torch.arange(int(labels.max()) + 1), generator)
+    images = [_InTurn(torch.nonzero(labels == person).flatten(), generator) for person in people.items.tolist()]
+    batches = [
+        torch.cat([images[person].take(samples_per_class) for person in people.take(groups).tolist()])[:size]
+        for _ in range(steps)
+    ]
     return torch.stack(batches)
 
 
-def _people_in_turn(people: int, count: int, generator: torch.Generator) -> Tensor:
-    rounds = math.ceil(count / people)
-    return torch.cat([torch.randperm(people, generator=generator) for _ in range(rounds)])[:count]
+class _InTurn:
+    """Deals shuffled items round by round; no draw holds an item twice unless it asks for more than there are."""
 
-
-class _Endless:
-    """Draws from a person's images without replacement, shuffling anew when too few are left."""
-
-    def __init__(self, images: Tensor, generator: torch.Generator):
-        self.images, self.generator = images, generator
-        self.left = images[:0]
+    def __init__(self, items: Tensor, generator: torch.Generator):
+        self.items, self.generator = items, generator
+        self.left = items[:0]
 
     def take(self, count: int) -> Tensor:
-        while len(self.left) < count:
-            fresh = self.images[torch.randperm(len(self.images), generator=self.generator)]
-            self.left = torch.cat([self.left, fresh])
         drawn, self.left = self.left[:count], self.left[count:]
+        while len(drawn) < count:
+            fresh = self.items[torch.randperm(len(self.items), generator=self.generator)]
+            again = torch.isin(fresh, drawn) if count <= len(self.items) else torch.zeros_like(fresh, dtype=torch.bool)
+            fresh, missing = torch.cat([fresh[~again], fresh[again]]), count - len(drawn)
+            drawn, self.left = torch.cat([drawn, fresh[:missing]]), fresh[missing:]
         return drawn
 
 

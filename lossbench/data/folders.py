@@ -45,7 +45,7 @@ def _people(root: Path, part: str) -> dict[str, list[Path]]:
         )
     people = {}
     for person in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        images = sorted(f for f in person.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+        images = sorted(file for file in person.iterdir() if _is_image(file))
         if len(images) < _AT_LEAST[part]:
             raise InputError(
                 f"{person} holds {len(images)} image{'s' * (len(images) != 1)}; a person in {part} needs at least "
@@ -55,6 +55,10 @@ def _people(root: Path, part: str) -> dict[str, list[Path]]:
     if not people:
         raise InputError(f"{folder} is empty; it needs a folder per person with images in it")
     return people
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def _refuse_overlap(root: Path, found: dict[str, dict[str, list[Path]]]) -> None:

@@ -10,6 +10,10 @@ from torch import Tensor
 
 DEFAULT_FPRS = (0.1, 0.05, 0.01, 0.001)
 _BLOCK = 2048  # rows and columns of one product: 32 MiB of float64 scores
+_GRID = 1 << 30  # scores are whole multiples of 1/_GRID
+_LOW = 16  # bits of a score that the second pass of the selection counts; the first counts the rest
+_OFFSET = _GRID >> _LOW  # makes the upper bits of a score, from -1 to 1, an index from 0
+_BINS = 2 * _OFFSET + 1
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,9 @@ def identification_rate(
     k = floor(FPR·N + 1e-9), the threshold is the (k+1)-th largest negative, and a pair is accepted when its score is
     strictly above it: ties never push the achieved rate over the target.
 
-    Scores are cosines, computed in float64 and rounded to float32, so that pairs whose cosines are equal in exact
-    arithmetic tie whatever order the sums were made in; cosines closer than 6e-8 count as equal. Exact selection in
-    two passes over blocks of products: memory grows with the number of images and of positives, never with N.
+    Scores are cosines, computed in float64 and rounded to multiples of 2^-30, so that pairs whose cosines are equal in
+    exact arithmetic tie whatever order the sums were made in; cosines closer than 1e-9 may count as equal. Selection
+    is exact, in two passes over blocks of products: memory grows with the images and the positives, never with N.
 
     Args:
         query: [Q, D], any norm, not zero.
@@ -66,11 +70,11 @@ def identification_rate(
     if wrong := [rate for rate in fprs if not 0 < rate < 1]:
         raise ValueError(f"false-positive rate {wrong[0]} is not between 0 and 1")
     scores = _Scores(_unit(query), query_labels, _unit(distractors), block)
-    high = torch.zeros(1 << 16, dtype=torch.int64, device=query.device)
+    high = torch.zeros(_BINS, dtype=torch.int64, device=query.device)
     positives = []
     for positive, negative in scores.blocks():
         positives.append(positive)
-        high += torch.bincount((_sortable(negative) >> 16) + (1 << 15), minlength=1 << 16)
+        high += torch.bincount((negative >> _LOW) + _OFFSET, minlength=_BINS)
     positive = torch.cat(positives)
     total = int(high.sum())
     ranks = [math.floor(rate * total + 1e-9) for rate in fprs]  # negatives that may lie above the threshold
@@ -81,7 +85,7 @@ def identification_rate(
         if rank in selected:
             threshold, above = selected[rank]
             tpr = (positive > threshold).to(torch.float64).mean()  # NaN of no positives
-            point[:] = torch.tensor([tpr, threshold, above / total])
+            point[:] = torch.tensor([tpr.item(), threshold / _GRID, above / total], dtype=torch.float64)
     fpr = torch.tensor(list(fprs), dtype=torch.float64)
     return IdentificationRate(fpr, points[:, 0], points[:, 1], points[:, 2], len(positive), total)
 
@@ -94,17 +98,6 @@ def _unit(embeddings: Tensor) -> Tensor:
     return F.normalize(embeddings, dim=1)
 
 
-def _sortable(scores: Tensor) -> Tensor:
-    """Map float32 to int32 in the same order (-0.0 and 0.0 alike), so that ranks can be found by counting."""
-    bits = (scores + 0.0).view(torch.int32)
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
-
-
-def _score_of(key: int) -> float:
-    bits = torch.tensor(key, dtype=torch.int32)
-    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(torch.float32).item()
-
-
 class _Scores:
     """All pairs, block by block, always the same blocks: a second pass sees the same bits."""
 
@@ -112,12 +105,11 @@ class _Scores:
         self.query, self.labels, self.distractors, self.block = query, labels, distractors, block
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the positive and the negative scores (flat, float32) of one block of pairs after the other."""
-        nothing = self.query.new_empty(0, dtype=torch.float32)
+        """Yield the positive and negative scores (flat, int32 multiples of 1/_GRID) of one block after the other."""
         for i in range(0, len(self.query), self.block):
             rows, row_labels = self.query[i : i + self.block], self.labels[i : i + self.block]
             for j in range(i, len(self.query), self.block):
-                scores = (rows @ self.query[j : j + self.block].T).to(torch.float32)
+                scores = _grid(rows @ self.query[j : j + self.block].T)
                 same = row_labels.unsqueeze(1) == self.labels[j : j + self.block]
                 if i == j:  # each pair once, no image with itself
                     once = torch.ones_like(same).triu(diagonal=1)
@@ -125,26 +117,30 @@ class _Scores:
                 else:
                     yield scores[same], scores[~same]
             for j in range(0, len(self.distractors), self.block):
-                yield nothing, (rows @ self.distractors[j : j + self.block].T).to(torch.float32).flatten()
+                scores = _grid(rows @ self.distractors[j : j + self.block].T).flatten()
+                yield scores[:0], scores
 
-    def select(self, ranks: Sequence[int], high: Tensor) -> list[tuple[float, int]]:
+    def select(self, ranks: Sequence[int], high: Tensor) -> list[tuple[int, int]]:
         """Return, for each rank k, the (k+1)-th largest negative and how many negatives lie strictly above it.
 
-        `high` [65536] counts negatives by the upper half of their sortable bits; the second pass counts the lower
-        half within the bins that hold a wanted rank.
+        `high` [_BINS] counts the negatives by their upper bits; the second pass counts the lower bits within the bins
+        that hold a wanted rank.
         """
         at_or_above = high.flip(0).cumsum(0).flip(0).cpu()  # of each bin
         bins = [int((at_or_above > rank).nonzero().max()) for rank in ranks]
-        low = {b: torch.zeros(1 << 16, dtype=torch.int64, device=high.device) for b in bins}
+        low = {b: torch.zeros(1 << _LOW, dtype=torch.int64, device=high.device) for b in bins}
         for _, negative in self.blocks() if low else ():
-            keys = _sortable(negative)
-            upper = (keys >> 16) + (1 << 15)
+            upper = (negative >> _LOW) + _OFFSET
             for b, counts in low.items():
-                counts += torch.bincount(keys[upper == b] & 0xFFFF, minlength=1 << 16)
+                counts += torch.bincount(negative[upper == b] & ((1 << _LOW) - 1), minlength=1 << _LOW)
         found = []
         for rank, b in zip(ranks, bins, strict=True):
             beyond = int(at_or_above[b] - high[b])
             within = (low[b].flip(0).cumsum(0).flip(0) + beyond).cpu()
             cell = int((within > rank).nonzero().max())
-            found.append((_score_of(((b - (1 << 15)) << 16) + cell), int(within[cell] - low[b][cell])))
+            found.append((((b - _OFFSET) << _LOW) + cell, int(within[cell] - low[b][cell])))
         return found
+
+
+def _grid(cosines: Tensor) -> Tensor:
+    return (cosines * _GRID).round_().to(torch.int32)

@@ -1,0 +1,83 @@
+"""The order of an epoch, batches and augmentation."""
+
+import pytest
+import torch
+
+from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+LABELS = torch.tensor([0] * 10 + [1] * 3 + [2] * 7 + [3] * 2 + [4] * 11)
+
+
+@pytest.mark.parametrize("k", [None, 2, 4, 5])
+@pytest.mark.parametrize("size", [8, 16, 33, 100])
+def test_every_sampler_shows_the_same_number_of_images(k, size):
+    order = epoch_order(LABELS, size, k, generator())
+    assert order.shape == (33 // min(size, 33), min(size, 33))
+
+
+def test_shuffling_shows_no_image_twice():
+    order = epoch_order(LABELS, 8, None, generator()).flatten().tolist()
+    assert len(set(order)) == len(order)
+
+
+def test_p_x_k_batches_hold_k_images_of_each_person_and_go_round():
+    people = torch.arange(20).repeat_interleave(6)
+    order = epoch_order(people, 24, 4, generator())
+    for batch in order:
+        counts = people[batch].unique(return_counts=True)
+        assert len(counts[0]) == 6
+        assert set(counts[1].tolist()) == {4}
+    seen = people[order].flatten().bincount(minlength=20)
+    assert seen.max() - seen.min() <= 4
+    for person in range(20):
+        shown = order.flatten()[people[order].flatten() == person][:4].tolist()
+        assert len(set(shown)) == 4, "nobody's image comes again before the others were shown"
+
+
+def test_the_generator_decides():
+    assert torch.equal(epoch_order(LABELS, 8, 4, generator(1)), epoch_order(LABELS, 8, 4, generator(1)))
+    assert not torch.equal(epoch_order(LABELS, 8, 4, generator(1)), epoch_order(LABELS, 8, 4, generator(2)))
+
+
+def test_batches_are_the_stored_pixels(pixels):
+    rows = torch.tensor([5, 399, 5])
+    batch = batch_images(pixels, rows)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(batch, pixels[rows].permute(0, 3, 1, 2) / 255)
+
+
+NEUTRAL = torch.full((7, 1), 0.5)
+
+
+def test_neutral_draws_change_nothing(pixels):
+    image = batch_images(pixels, torch.tensor([3]))
+    torch.testing.assert_close(augment(image, NEUTRAL), image, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("which", "draw", "expected"),
+    [
+        (0, 0.0, lambda x: x.flip(3)),
+        (6, 1.0, lambda x: (x + 0.2 * x.mean()).clamp(0, 1)),
+        (5, 0.0, lambda x: (x.mean() + 0.8 * (x - x.mean())).clamp(0, 1)),
+    ],
+)
+def test_each_draw_does_what_it_says(pixels, which, draw, expected):
+    image = batch_images(pixels, torch.tensor([3]))
+    draws = NEUTRAL.clone()
+    draws[which] = draw
+    torch.testing.assert_close(augment(image, draws), expected(image), atol=1e-5, rtol=0)
+
+
+def test_images_of_a_batch_draw_their_own_parameters(pixels):
+    same = batch_images(pixels, torch.tensor([3] * 8))
+    out = augment(same, augmentation_draws(torch.Size((1, 8)), generator())[0])
+    assert all(not torch.allclose(out[i], out[j], atol=1e-3) for i in range(8) for j in range(i))
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert (out - same).abs().mean() < 0.25, "still the same face"

@@ -1,0 +1,78 @@
+"""A tree of folders as data, and everything that can be wrong with one."""
+
+import shutil
+
+import pytest
+
+from lossbench.data import open_data
+from lossbench.errors import InputError
+
+
+def test_the_folders_are_the_split(tree):
+    faces = open_data(str(tree))
+    split = faces.split(3)
+    assert {name: len(part) for name, part in split.parts()} == {
+        "train": 24, "val": 8, "test": 8, "query": 8, "distractors": 8,
+    }  # fmt: skip
+    assert split.train.people == split.test.people == ("p0", "p1", "p2", "p3")
+    for name, part in split.parts():
+        for row, label in zip(part.rows, part.labels, strict=True):
+            assert faces.files[row].parent == tree / name / part.people[label]
+
+
+def test_identities_keeps_the_people_with_most_images(tree):
+    for image in ("0", "1"):
+        (tree / "train" / "p0" / f"{image}.jpg").unlink()
+    split = open_data(str(tree), identities=3).split(0)
+    assert split.train.people == split.val.people == ("p1", "p2", "p3")
+    assert (len(split.train), len(split.val), len(split.query)) == (18, 6, 8)
+    assert set(split.train.labels) == {0, 1, 2}
+
+
+def test_moving_a_file_changes_the_fingerprint(tree):
+    before = open_data(str(tree)).fingerprint(0)
+    (tree / "test" / "p0" / "8.jpg").rename(tree / "train" / "p0" / "8.jpg")
+    assert open_data(str(tree)).fingerprint(0) != before
+
+
+def breakage(tree, what):
+    if what == "nowhere":
+        shutil.rmtree(tree)
+    if what == "empty":
+        shutil.rmtree(tree)
+        tree.mkdir()
+    if what == "no val":
+        shutil.rmtree(tree / "val")
+    if what == "one image":
+        for image in range(1, 6):
+            (tree / "train" / "p2" / f"{image}.jpg").unlink()
+    if what == "no person":
+        shutil.rmtree(tree / "distractors")
+        (tree / "distractors").mkdir()
+    if what == "stranger":
+        shutil.copytree(tree / "query" / "p4", tree / "test" / "p4")
+    if what == "leak":
+        shutil.copytree(tree / "train" / "p0", tree / "query" / "p0")
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("nowhere", "no data called"),
+        ("empty", "no folder .*train; a data tree holds"),
+        ("no val", "no folder .*val"),
+        ("one image", "p2 holds 1 image; a person in train needs at least 2: add images or remove"),
+        ("no person", "distractors is empty"),
+        ("stranger", "test/p4: a person who is not in train"),
+        ("leak", "person 'p0' is in both"),
+    ],
+)
+def test_a_broken_tree_says_what_is_wrong_in_one_line(tree, what, says):
+    breakage(tree, what)
+    with pytest.raises(InputError, match=rf"\A[^\n]*{says}[^\n]*\Z"):
+        open_data(str(tree))
+
+
+def test_identities_out_of_range(tree):
+    with pytest.raises(InputError, match="--identities 9 is out of range; this data has 2 to 4"):
+        open_data(str(tree), identities=9)

@@ -1,0 +1,66 @@
+"""Backbones: shapes, the embedding layer, and what happens without the weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from lossbench.backbones import BACKBONES, build_backbone
+from lossbench.errors import InputError
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_maps_images_to_embeddings(name):
+    torch.manual_seed(0)
+    side = BACKBONES[name].image_size
+    net = build_backbone(name, embedding_dim=24, dropout=0.3).eval()
+    with torch.no_grad():
+        out = net(torch.rand(2, 3, side, side))
+    assert out.shape == (2, 24)
+    assert torch.isfinite(out).all()
+    layers = [m for m in net.modules() if isinstance(m, nn.Dropout | nn.Linear | nn.BatchNorm1d)][-3:]
+    assert [type(layer) for layer in layers] == [nn.Dropout, nn.Linear, nn.BatchNorm1d]
+    assert layers[0].p == 0.3
+
+
+def test_tiny_and_small_are_resnet10_of_width_16_and_32():
+    for name, width in (("tiny", 16), ("small", 32)):
+        convolutions = [m for m in build_backbone(name).modules() if isinstance(m, nn.Conv2d)]
+        assert sum(c.kernel_size == (3, 3) for c in convolutions) == 9  # and the embedding layer makes ten
+        assert convolutions[0].out_channels == width
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrained", "says"),
+    [
+        ("resnet", None, "no backbone called 'resnet'; did you mean"),
+        ("timm:", None, "no backbone called 'timm:'"),
+        ("tiny", "imagenet", "no imagenet weights for 'tiny'"),
+        ("resnet18", "vggface", "no weights called 'vggface'"),
+    ],
+)
+def test_a_wrong_name_says_so_in_one_line(name, pretrained, says):
+    with pytest.raises(InputError, match=rf"\A[^\n]*{says}[^\n]*\Z"):
+        build_backbone(name, pretrained=pretrained)
+
+
+def test_offline_pretrained_says_where_the_weights_belong(monkeypatch, tmp_path):
+    """The proxy refuses at once, as a machine without internet does."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for scheme in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(scheme, "http://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"\A[^\n]*put it at [^\n]*checkpoints/resnet18-\w+\.pth[^\n]*\Z") as error:
+        build_backbone("resnet18", pretrained="imagenet")
+    assert str(tmp_path) in str(error.value)
+
+
+def test_pretrained_weights_in_place_are_used(monkeypatch, tmp_path):
+    from torchvision import models
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    torch.manual_seed(1)
+    weights = models.mobilenet_v3_small().state_dict()
+    file = models.MobileNet_V3_Small_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1]
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(weights, tmp_path / "hub" / "checkpoints" / file)
+    net = build_backbone("mobilenet_v3_small", pretrained="imagenet")
+    assert torch.equal(net[1].features[0][0].weight, weights["features.0.0.weight"])

@@ -1,0 +1,188 @@
+"""Benchmarks: skip what is finished, isolate failures, and leave records that say everything."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from lossbench.bench import run_benchmark
+from lossbench.config import Config
+from lossbench.errors import InputError
+from lossbench.results import load_records, read_record, runs_frame
+
+FAST = {"epochs": 2, "image_size": 32, "repeats": 2}
+
+
+class Recorder:
+    """A listener that remembers which runs were trained."""
+
+    def __init__(self):
+        self.trained, self.notes = [], []
+
+    def decoding(self, done, total):
+        pass
+
+    def start(self, runs, skipped, epochs):
+        self.runs, self.skipped = runs, skipped
+
+    def epoch(self, run, epoch):
+        self.trained.append((run.entrant, run.repeat, epoch.epoch))
+
+    def finished(self, run, record):
+        pass
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def bench(out, losses, **options):
+    heard = Recorder()
+    force = options.pop("force", False)
+    folder, records = run_benchmark(Config(losses=losses, out=str(out), **{**FAST, **options}), heard, force=force)
+    return folder, records, heard
+
+
+def figures(records):
+    return [(r["entrant"], r["repeat"], r["metrics"]) for r in records]
+
+
+def test_a_finished_benchmark_is_not_trained_again_and_one_more_loss_alone_is(tmp_path):
+    _, first, heard = bench(tmp_path, "ce")
+    assert {run[:2] for run in heard.trained} == {("ce", 0), ("ce", 1)}
+    _, again, heard = bench(tmp_path, "ce")
+    assert heard.trained == []
+    assert figures(again) == figures(first)
+    _, _, heard = bench(tmp_path, "ce,cosface")
+    assert {run[0] for run in heard.trained} == {"cosface"}
+    _, _, heard = bench(tmp_path, "ce", repeats=3)
+    assert {run[:2] for run in heard.trained} == {("ce", 2)}
+    _, _, heard = bench(tmp_path, "ce", force=True, repeats=1)
+    assert {run[:2] for run in heard.trained} == {("ce", 0)}
+
+
+@pytest.mark.parametrize("change", [{"lr": 1e-3}, {"epochs": 1}, {"seed": 5}, {"dropout": 0.0}, {"select": "val"}])
+def test_whatever_changes_the_result_is_trained_anew(tmp_path, change):
+    _, first, _ = bench(tmp_path, "ce", repeats=1)
+    _, second, heard = bench(tmp_path, "ce", **{"repeats": 1, **change})
+    assert heard.trained
+    assert first[1]["hash"] != second[1]["hash"]
+
+
+def test_a_changed_plugin_is_trained_anew(tmp_path):
+    source = "from lossbench import Head\n\nclass Mine(Head):\n    '''Mine.'''\n"
+    source += "    def __init__(self, num_classes, embedding_dim):\n        super().__init__()\n"
+    source += "    def forward(self, embeddings, labels):\n        return embeddings.pow(2).mean()\n"
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(source)
+    bench(tmp_path / "out", str(plugin), repeats=1)
+    plugin.write_text(source.replace("pow(2)", "pow(4)"))
+    _, _, heard = bench(tmp_path / "out", str(plugin), repeats=1)
+    assert heard.trained
+
+
+def test_the_same_command_in_two_folders_gives_the_same_bits(tmp_path):
+    results = []
+    for name in ("here", "there"):
+        _, records, _ = bench(tmp_path / name, "ce,arcface", repeats=1)
+        results.append(records)
+    assert figures(results[0]) == figures(results[1])
+    for one, other in zip(*results, strict=True):
+        one, other = (np.load(f"{r['folder']}/embeddings.npz") for r in (one, other))
+        assert all(np.array_equal(one[name], other[name]) for name in one.files)
+
+
+def test_the_record_says_what_was_run(tmp_path):
+    _, records, _ = bench(tmp_path, "arcface:margin=0.3", repeats=1)
+    untrained, record = records
+    assert (untrained["entrant"], untrained["accuracy_by"]) == ("untrained", "class means")
+    assert record["hyperparameters"] == {"margin": 0.3, "scale": 64.0}
+    assert record["status"] == "finished"
+    assert record["protocol"]["config"]["epochs"] == 2
+    assert record["images"] == {"train": 144, "val": 48, "test": 48, "query": 80, "distractors": 80}
+    assert [p["fpr"] for p in record["metrics"]["identification"]] == [0.1, 0.05, 0.01, 0.001]
+    assert record["metrics"]["negatives"] == 9200
+    assert record["timings"]["images_per_second"] > 0
+    assert len(record["plugin"]) == len(record["split"]) == len(record["protocol"]["data"]) == 64
+    folder = tmp_path / "orl" / "runs" / f"arcface_margin_0.3-r0-{record['hash'][:12]}".replace("margin_", "margin=")
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "embeddings.npz", "history.jsonl", "run.json", "weights.safetensors",
+    ]  # fmt: skip
+    assert "head.weight" in load_file(folder / "weights.safetensors")
+    saved = np.load(folder / "embeddings.npz", allow_pickle=False)
+    assert saved["query"].shape == (80, 128)
+    assert runs_frame(records)["tpr@0.1"].between(0, 1).all()
+
+
+BROKEN = {
+    "raises": "raise KeyError('no such thing')",
+    "nan": "return embeddings.sum() * float('nan')",
+    "wide": "return embeddings.pow(2).mean()",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("raises", "KeyError: 'no such thing'"),
+        ("nan", "TrainingFailed: the loss became nan"),
+        ("wide", "logits have shape"),
+    ],
+)
+def test_a_failed_run_is_a_result_and_stops_nobody(tmp_path, name, says):
+    plugin = tmp_path / f"{name}.py"
+    plugin.write_text(
+        "from lossbench import Head\n\nclass Broken(Head):\n    '''Broken.'''\n"
+        "    def __init__(self, num_classes, embedding_dim):\n        super().__init__()\n"
+        f"    def forward(self, embeddings, labels):\n        {BROKEN[name]}\n"
+        + ("    def logits(self, embeddings):\n        return embeddings[:, :3]\n" if name == "wide" else "")
+    )
+    folder, records, _ = bench(tmp_path / "out", f"{plugin},ce", repeats=1)
+    by_name = {record["entrant"]: record for record in records}
+    assert by_name["ce"]["status"] == "finished"
+    failed = by_name[name]
+    assert (failed["status"], failed["epoch"]) == ("failed", 1)
+    assert says in failed["reason"]
+    assert "Traceback" in next(folder.glob(f"runs/{name}-*/traceback.txt")).read_text()
+    _, _, heard = bench(tmp_path / "out", f"{plugin},ce", repeats=1)
+    assert heard.skipped == 3
+
+
+def test_a_run_without_run_json_is_not_whole_and_continues(tmp_path):
+    folder, first, _ = bench(tmp_path, "ce", repeats=1)
+    run = next(folder.glob("runs/ce-*"))
+    (run / "run.json").unlink()
+    assert read_record(run) is None
+    _, again, heard = bench(tmp_path, "ce", repeats=1)
+    assert heard.trained
+    assert figures(again) == figures(first)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"schema": 1, "entr', "cannot be read"),
+        ("[]", "not a lossbench record"),
+        ('{"schema": 99}', "has schema 99, this lossbench reads 1; upgrade"),
+    ],
+)
+def test_a_damaged_record_is_one_line(tmp_path, text, says):
+    folder, _, _ = bench(tmp_path, "ce", repeats=1)
+    next(folder.glob("runs/ce-*/run.json")).write_text(text)
+    with pytest.raises(InputError, match=rf"\A[^\n]*{says}[^\n]*\Z"):
+        load_records(folder)
+
+
+def test_nothing_is_left_behind_when_the_input_is_wrong(tmp_path, tree):
+    (tree / "train" / "p0" / "0.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match="cannot be read as an image"):
+        bench(tmp_path / "out", "ce", data=str(tree), batch_size=8)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tree_of_folders_trains(tmp_path, tree):
+    folder, records, _ = bench(tmp_path / "out", "ce,triplet", data=str(tree), batch_size=8, backbone="tiny")
+    assert folder == tmp_path / "out" / "faces"
+    assert [r["status"] for r in records] == ["finished"] * 6
+    assert {r["sampler"] for r in records} == {None, "shuffle", "P x 4"}
+    assert json.loads((tmp_path / "out/faces/runs").glob("ce-r0*/run.json").__next__().read_text())["fold"] == 0
