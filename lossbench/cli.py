@@ -2,41 +2,51 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lossbench import __version__
 from lossbench.errors import InputError
 
+if TYPE_CHECKING:
+    from lossbench.config import Config
+
 # typer names this one class of usage errors publicly; its base is the class of them all.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+_STOPPED = 130  # what shells call a process that Ctrl-C ended
 
 app = typer.Typer(
     name="lossbench",
     help="Which loss should I train my face-recognition network with?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's help costs more time than everything else at start-up
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def main() -> None:
     """Run the command line. Bad input ends in one line and exit code 2; Ctrl-C in exit code 130."""
-    from lossbench import console
-
     try:
         code = app(standalone_mode=False)
     except InputError as error:
-        console.error(str(error))
-        raise SystemExit(2) from None
+        raise _end(2, str(error)) from None
     except _UsageError as error:
-        console.error(f"{_message(error)} (lossbench --help shows what there is)")
-        raise SystemExit(2) from None
+        raise _end(2, f"{_message(error)} (lossbench --help shows what there is)") from None
     except (KeyboardInterrupt, typer.Abort):
-        console.error("stopped; the same command goes on where this one ended")
-        raise SystemExit(130) from None
+        code = _STOPPED
+    if code == _STOPPED:  # typer turns Ctrl-C into this code
+        raise _end(_STOPPED, "stopped; the same command goes on where this one ended")
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _end(code: int, message: str) -> SystemExit:
+    from lossbench import console
+
+    console.error(message)
+    return SystemExit(code)
 
 
 def _message(error: Exception) -> str:
@@ -121,8 +131,13 @@ def run(
     _run(Config(**settings), force)
 
 
-def _run(config: Any, force: bool) -> None:
+def _run(config: "Config", force: bool) -> None:
     from lossbench import console
+    from lossbench.registry import find_plugins, parse_losses
+
+    parse_losses(config.losses, find_plugins(config.plugins))  # a typing error is said before torch is imported
+    config.resolved()
+
     from lossbench.bench import run_benchmark
     from lossbench.report.tables import HEADLINE, SPEED, failures, text_table
 
@@ -172,19 +187,22 @@ def list_(
     if what in (None, Kind.losses):
         from lossbench.registry import find_plugins
 
-        rows = [
-            [p.name, "\n".join(f"{q.name}: {q.type} = {q.default}" for q in p.parameters) or "–", p.reference]
+        losses = [
+            (
+                p.name,
+                (p.reference, "  ".join(f"{q.name}: {q.type} = {q.default}" for q in p.parameters) or "no settings"),
+            )
             for p in find_plugins(plugins or ()).values()
         ]
-        console.table(["loss", "hyper-parameters", "what it is, and where from"], rows, title="Losses", right_from=9)
+        console.listing("losses", losses)
     if what in (None, Kind.backbones):
         from lossbench.backbones import BACKBONES
 
-        backbones = [[n, str(i.image_size), str(i.embedding_dim), i.source] for n, i in BACKBONES.items()]
-        backbones.append(["timm:NAME", "112", "512", "timm (pip install 'lossbench[timm]')"])
-        console.table(["backbone", "pixels", "embedding", "from"], backbones, title="Backbones", right_from=9)
+        backbones = [(n, (f"{i.source}; {i.image_size} px, {i.embedding_dim}-d",)) for n, i in BACKBONES.items()]
+        console.listing(
+            "backbones", [*backbones, ("timm:NAME", ("timm (pip install 'lossbench[timm]'); 112 px, 512-d",))]
+        )
     if what in (None, Kind.data):
         from lossbench.data import DATA
 
-        sets = [[name, info.what, info.credit] for name, info in DATA.items()]
-        console.table(["data", "what it is", "credit"], sets, title="Data", right_from=9)
+        console.listing("data", [(name, (info.what, f"credit: {info.credit}")) for name, info in DATA.items()])

@@ -1,17 +1,19 @@
-"""The only module that prints: progress, tables, errors. Plain lines when the output is not a terminal."""
+"""The only module that prints: progress, tables, errors. Plain lines when the output is not a terminal.
 
+rich is imported where a table or a progress bar is drawn, and nowhere else: it would double the start-up.
+"""
+
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from rich.table import Table
-
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
     from lossbench.bench import Run
     from lossbench.results import Record
     from lossbench.train import Epoch
@@ -19,27 +21,41 @@ if TYPE_CHECKING:
 _WIDE = 200  # columns when nobody's terminal sets a width: tables in files and pipes are not cut
 
 
-def _console(stderr: bool = False) -> Console:
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDE)
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
 
 
 def error(message: str) -> None:
     """Print one line to standard error."""
-    line = " ".join(message.split())
-    _console(stderr=True).print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
+    mark = "\033[1;31merror:\033[0m" if sys.stderr.isatty() else "error:"
+    print(mark, " ".join(message.split()), file=sys.stderr)
 
 
 def say(message: str) -> None:
     """Print one line."""
-    _console().print(escape(message), soft_wrap=True)
+    print(message)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", right_from: int = 1) -> None:
-    """Print a table; columns from `right_from` on are right-aligned."""
+def listing(title: str, entries: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Print a name and the lines about it, entry by entry; plain text, at once."""
+    width = max(len(name) for name, _ in entries) + 2
+    print(f"{title}:")
+    for name, lines in entries:
+        print("\n".join(f"  {name if i == 0 else '':<{width}}{line}" for i, line in enumerate(lines)))
+    print()
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Print a table; all columns but the first are right-aligned."""
+    from rich.markup import escape
+    from rich.table import Table
+
     shown = Table(title=title or None, title_justify="left", header_style="bold")
     for i, header in enumerate(headers):
-        shown.add_column(escape(header), justify="right" if i >= right_from else "left", overflow="fold")
+        shown.add_column(escape(header), justify="right" if i else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))
     _console().print(shown)
@@ -49,15 +65,17 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
     """Shows a benchmark as it goes: entrant, repeat, epoch, images/s, time left. Hears it as `bench.Listener`."""
 
     def __init__(self, repeats: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
         self.console = _console()
         self.repeats = repeats
         self.total = self.done = self.runs = self.runs_done = self.epochs = 0
         self.started = time.monotonic()
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[status]}", markup=False),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
@@ -116,17 +134,17 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         self._line(f"note: {text}")
 
     def _line(self, text: str) -> None:
-        self.console.print(escape(text), soft_wrap=True)
+        self.console.print(text, soft_wrap=True, markup=False)
 
     def _advance(self, description: str, done: int, total: int, status: str) -> None:
         fields: dict[str, Any] = {
-            "description": escape(description),
+            "description": description,
             "completed": done,
             "total": total,
             "status": status,
         }
         if self.task is None:
-            self.task = self.bar.add_task(escape(description), total=total, status=status)
+            self.task = self.bar.add_task(description, total=total, status=status)
         self.bar.update(self.task, **fields)
 
     def _time_left(self) -> str:

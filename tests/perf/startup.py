@@ -1,0 +1,35 @@
+"""Start-up of `lossbench list` and `--help` as a ratio to `python -c "import typer, rich"`, measured in turn.
+
+    python tests/perf/startup.py [PAIRS]
+
+Goal: at most 1.5.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+
+
+def seconds(*words: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *words], check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    for words in (["list"], ["--help"]):
+        ratios = []
+        for _ in range(pairs + 1):
+            bare = seconds("-c", "import typer, rich")
+            ratios.append(seconds("-m", "lossbench", *words) / bare)
+        ratios = ratios[1:]  # the first pair warms the file cache
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        print(
+            f"lossbench {words[0]}: {statistics.median(ratios):.2f} of import typer, rich (median of {pairs}, {spread})"
+        )
+
+
+if __name__ == "__main__":
+    main()

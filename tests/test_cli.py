@@ -1,0 +1,133 @@
+"""The command line as a user meets it: one line for bad input, no torch for help, the table twice the same."""
+
+import subprocess
+import sys
+
+import pytest
+
+FAST = ("--epochs", 2, "--image-size", 32, "--repeats", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("run", "--losses", "arcfce"), "no loss called 'arcfce'; did you mean 'arcface'?"),
+        (("run", "--losses", "arcface:margn=0.3"), "no hyper-parameter 'margn'; did you mean 'margin'?"),
+        (("run", "--losses", "arcface:margin=abc"), "arcface's margin is a number, not 'abc'"),
+        (("run", "--data", "nowhere"), "no data called 'nowhere'; --data takes 'orl' or a folder"),
+        (("run", "--repeats", "0"), "--repeats 0 is out of range; use 1 to 1000"),
+        (("run", "--repeats", "x"), "--repeats"),
+        (("run", "--out", "/dev/null/x"), "--out: /dev/null is not a folder; choose another folder"),
+        (("run", "--backbone", "resnet19"), "did you mean 'resnet18'?"),
+        (("run", "--device", "tpu"), "--device 'tpu' is not known"),
+        (("run", "--select", "best"), "--select 'best' is not known; use 'last'"),
+        (("run", "--batch-size", "1000"), "--batch-size 1000 is more than the 144 training images"),
+        (("run", "--config", "nowhere.toml"), "--config nowhere.toml cannot be read"),
+        (("run", "--plugins", "nowhere"), "no plugin folder 'nowhere'"),
+        (("run", "--lr", "nan"), "--lr nan is out of range"),
+        (("report", "nowhere"), "no benchmark in 'nowhere'"),
+        (("report",), "no benchmark in 'results'; start with: lossbench run"),
+        (("list", "cats"), "cats"),
+        (("frobnicate",), "frobnicate"),
+        (("run", "--frob"), "--frob"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_code_2(lossbench, tmp_path, monkeypatch, words, says):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = lossbench(*words)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("epocs = 3", "no setting called 'epocs'; did you mean 'epochs'?"),
+        ("epochs = '3'", "epochs = '3' should be of type int"),
+        ("epochs = ", "is not TOML"),
+    ],
+)
+def test_a_bad_config_is_one_line(lossbench, tmp_path, text, says):
+    (tmp_path / "bench.toml").write_text(text)
+    code, _, err = lossbench("run", "--config", tmp_path / "bench.toml", "--out", tmp_path / "out")
+    assert code == 2
+    assert says in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["list"], ["--help"], ["run", "--help"], ["--version"], ["run", "--losses", "arcfce"]]
+)
+def test_light_commands_import_no_torch(words):
+    script = f"import sys; sys.argv[1:] = {words}\nfrom lossbench.cli import main\n"
+    script += "try:\n    main()\nexcept SystemExit:\n    pass\n"
+    script += "heavy = {'torch', 'numpy', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules); print('heavy:', heavy)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "heavy: set()" in done.stdout, done.stdout + done.stderr
+
+
+def test_list_shows_hyper_parameters_defaults_and_papers(lossbench):
+    code, out, _ = lossbench("list")
+    assert code == 0
+    for word in (
+        "margin: float = 0.5",
+        "arXiv:1801.07698",
+        "efficientnet_b0",
+        "AT&T Laboratories Cambridge",
+        "ResNet-10",
+    ):
+        assert word in out
+    assert "arXiv" not in lossbench("list", "backbones")[1]
+
+
+def test_run_twice_prints_the_same_table_and_report_writes_everything(lossbench, tmp_path):
+    out = tmp_path / "results"
+    code, first, _ = lossbench("run", "--losses", "ce,triplet", "--out", out, *FAST)
+    assert code == 0
+    code, second, _ = lossbench("run", "--losses", "ce,triplet", "--out", out, *FAST)
+    assert "3 runs are finished already" in second
+    assert first[first.index("orl: mean") :] == second[second.index("orl: mean") :]
+    assert "untrained*" in first
+    code, _, _ = lossbench("report", out / "orl")
+    assert code == 0
+    figures = {"training_curves", "tpr_fpr", "similarities", "angles", "query_map"}
+    assert {p.name for p in (out / "orl" / "figures").iterdir()} == {
+        f"{f}.{e}" for f in figures for e in ("svg", "png")
+    }
+    assert {p.name for p in (out / "orl" / "tables").iterdir()} == {"summary.csv", "runs.csv", "verdicts.csv"}
+    text = (out / "orl" / "report.md").read_text()
+    assert all(f"figures/{figure}.png" in text for figure in figures)
+
+
+def test_the_file_a_run_leaves_runs_it_again(lossbench, tmp_path):
+    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
+    code, out, _ = lossbench("run", "--config", tmp_path / "orl" / "benchmark.toml")
+    assert code == 0
+    assert "2 runs are finished already" in out
+
+
+def test_all_losses_failing_is_exit_code_1_and_shown(lossbench, tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "from lossbench import Head\n\nclass Bad(Head):\n    '''Bad.'''\n"
+        "    def __init__(self, num_classes, embedding_dim):\n        super().__init__()\n"
+        "    def forward(self, embeddings, labels):\n        raise RuntimeError('out of [bold]luck[/bold] | <b>')\n"
+    )
+    code, out, _ = lossbench("run", "--losses", tmp_path / "bad.py", "--out", tmp_path / "out", *FAST)
+    assert code == 1
+    assert "RuntimeError: out of [bold]luck[/bold] | <b>" in out
+    assert "0 of 1" in out
+    assert lossbench("report", tmp_path / "out" / "orl")[0] == 0
+    assert "failed in epoch 1: RuntimeError" in (tmp_path / "out" / "orl" / "report.md").read_text()
+
+
+def test_ctrl_c_ends_in_one_line(lossbench, tmp_path, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lossbench.bench.train", interrupted)
+    code, _, err = lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
+    assert (code, err) == (130, "error: stopped; the same command goes on where this one ended\n")
