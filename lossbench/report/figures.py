@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import matplotlib as mpl
 import numpy as np
@@ -204,5 +205,5 @@ def _embeddings(record: Record) -> Embeddings:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in ("query", "query_labels", "query_people", "distractors")}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise InputError(f"{path} cannot be read ({error}); train this run again with --force") from error

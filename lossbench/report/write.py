@@ -1,5 +1,7 @@
 """Writes a benchmark's report: report.md, tables/*.csv, figures/*.svg and *.png."""
 
+import html
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -98,7 +100,7 @@ def _markdown(
     people, images = first["people"], first["images"]
     captions = dict(drawn)
     lines = [
-        f"# Losses compared on {first['data']}",
+        f"# Losses compared on {_plain(first['data'])}",
         "",
         f"Backbone `{settings['backbone']}`, {settings['image_size']} px, embeddings of {settings['embedding_dim']}; "
         f"{settings['epochs']} epochs of batch {settings['batch_size']}, AdamW at {settings['lr']:g}, seed "
@@ -121,7 +123,7 @@ def _markdown(
         "\\* accuracy by nearest class mean of the training embeddings: this row has no class scores. `untrained` is "
         "the same backbone before its first step.",
         "",
-        *(f"- {line}" for line in failures(records)),
+        *(f"- {_plain(line)}" for line in failures(records)),
         *_figure(captions, "tpr_fpr"),
         "## Verdict",
         "",
@@ -168,9 +170,14 @@ def _selection(select: str) -> str:
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in cells) + " |"
+        return "| " + " | ".join(map(_plain, cells)) + " |"
 
     return [line(headers), "|" + " --- |" + " ---: |" * (len(headers) - 1), *(line(row) for row in rows)]
+
+
+def _plain(text: str) -> str:
+    """Escape what Markdown or HTML would take for markup: names and reasons come from whoever wrote the plugin."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(text, quote=False))
 
 
 def _figure(captions: dict[str, str], stem: str) -> list[str]:

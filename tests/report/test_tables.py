@@ -1,0 +1,76 @@
+"""Tables and verdicts from records whose right answer is known."""
+
+import math
+
+import pytest
+
+from lossbench.report.tables import HEADLINE, entrants, failures, interval, number_table, text, text_table
+from lossbench.report.verdicts import verdict_table, verdicts
+from lossbench.results import flat_metrics
+
+
+def record(entrant, repeat, accuracy, tpr=0.5, status="finished", reason=None):
+    metrics = {
+        "test_accuracy": accuracy,
+        "test_accuracy_ncm": accuracy,
+        "identification": [{"fpr": fpr, "tpr": tpr, "threshold": 0.1, "achieved_fpr": fpr} for fpr in (0.1, 0.01)]
+        + [{"fpr": 0.001, "tpr": None, "threshold": None, "achieved_fpr": None}],
+        "query_angles": {"intra": 20.0, "inter": 60.0},
+    }
+    return {
+        "entrant": entrant, "repeat": repeat, "fold": repeat, "status": status, "reason": reason, "epoch": 4,
+        "accuracy_by": "logits" if entrant != "untrained" else "class means", "sampler": "shuffle",
+        "metrics": metrics if status == "finished" else {}, "timings": {"images_per_second": 100.0, "seconds": 5.0},
+    }  # fmt: skip
+
+
+RECORDS = [
+    *(record("untrained", r, 0.3) for r in range(4)),
+    *(record("a", r, 0.90 + 0.001 * r) for r in range(4)),
+    *(record("b", r, 0.80 + 0.001 * r + 0.0001 * (r % 2)) for r in range(4)),
+    *(record("c", r, 0.9 + 0.1 * (-1) ** r, tpr=0.5 + 0.1 * (-1) ** r) for r in range(3)),
+    record("c", 3, math.nan, status="failed", reason="TrainingFailed: the loss became nan"),
+]
+
+
+def test_flat_metrics_name_every_operating_point():
+    flat = flat_metrics(RECORDS[0])
+    assert flat["tpr@0.01"] == 0.5
+    assert math.isnan(flat["tpr@0.001"])
+    assert flat["query_inter"] == 60.0
+
+
+def test_untrained_comes_last_and_failures_are_counted_and_explained():
+    assert entrants(RECORDS) == ["a", "b", "c", "untrained"]
+    headers, rows = text_table(RECORDS, HEADLINE)
+    assert headers[:3] == ["loss", "runs", "accuracy"]
+    by_name = {row[0]: row for row in rows}
+    assert by_name["c"][1] == "3 of 4"
+    assert by_name["untrained*"][1] == "4"
+    assert by_name["a"][2].startswith("0.902 ± 0.002")
+    assert by_name["a"][headers.index("@ 0.001")] == "–"
+    assert failures(RECORDS) == ["c, repeat 4, failed in epoch 4: TrainingFailed: the loss became nan"]
+
+
+def test_text_of_one_repeat_has_no_interval():
+    assert text(interval(RECORDS[:1], "untrained", "test_accuracy"), 3) == "0.300"
+
+
+def test_number_table_holds_means_and_half_widths():
+    frame = number_table(RECORDS, HEADLINE).set_index("loss")
+    assert frame.loc["b", "test_accuracy"] == pytest.approx(0.80155)
+    assert frame.loc["c", "test_accuracy_n"] == 3
+    assert frame.loc["c", "failed"] == 1
+    assert math.isnan(frame.loc["a", "tpr@0.001"])
+
+
+def test_verdicts_see_a_clear_difference_and_admit_a_lack_of_one():
+    found = {(v.figure.name, v.a, v.b): v for v in verdicts(RECORDS)}
+    assert found["test_accuracy", "a", "b"].ahead == "a"
+    assert found["test_accuracy", "a", "b"].adjusted_p > found["test_accuracy", "a", "b"].comparison.p_value
+    assert found["test_accuracy", "a", "c"].text == "not separable"
+    assert found["test_accuracy", "b", "c"].comparison.difference.count == 3
+    assert found["tpr@0.1", "a", "b"].text == "not separable"
+    assert found["tpr@0.001", "a", "b"].text == "not separable"
+    assert not any("untrained" in key for key in found)
+    assert set(verdict_table(list(found.values()))["verdict"]) == {"a ahead", "not separable"}

@@ -1,0 +1,48 @@
+"""The report's text: escaped, complete, and only of runs with the same settings."""
+
+import pytest
+
+from lossbench.errors import InputError
+from lossbench.report.write import latest_benchmark, write_report
+
+FAST = ("--epochs", 1, "--image-size", 32, "--repeats", 1)
+
+
+def test_other_settings_are_left_out_and_said(lossbench, tmp_path):
+    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
+    lossbench("run", "--losses", "cosface", "--out", tmp_path, *FAST, "--lr", "0.001")
+    write_report(tmp_path / "orl")
+    text = (tmp_path / "orl" / "report.md").read_text()
+    assert "| cosface |" in text
+    assert "| ce |" not in text
+    assert "2 runs with other settings in this folder are left out." in text
+    assert "AT&T Laboratories Cambridge" in text
+    assert latest_benchmark(tmp_path) == tmp_path / "orl"
+
+
+def test_what_was_typed_is_escaped(lossbench, tmp_path):
+    (tmp_path / "named.py").write_text(
+        "from lossbench import Head\n\nclass Named(Head):\n    '''Named.'''\n"
+        "    def __init__(self, num_classes, embedding_dim, *, tag: str = ''):\n        super().__init__()\n"
+        "    def forward(self, embeddings, labels):\n        return embeddings.pow(2).mean()\n"
+    )
+    spec = f"{tmp_path}/named.py:tag=<script>alert(1)</script>|x"
+    assert lossbench("run", "--losses", spec, "--out", tmp_path / "out", *FAST)[0] == 0
+    write_report(tmp_path / "out" / "orl")
+    text = (tmp_path / "out" / "orl" / "report.md").read_text()
+    assert "<script>" not in text
+    assert "\\|x" in text
+
+
+@pytest.mark.parametrize("text", ["", "losses = 'ce'", "[record]\nprotocol = 1\n", "\x00"])
+def test_a_damaged_benchmark_file_is_one_line(tmp_path, text):
+    (tmp_path / "benchmark.toml").write_text(text)
+    with pytest.raises(InputError, match=r"\A[^\n]*benchmark.toml cannot be read[^\n]*\Z"):
+        write_report(tmp_path)
+
+
+def test_missing_embeddings_are_one_line(lossbench, tmp_path):
+    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
+    next(tmp_path.glob("orl/runs/ce-*/embeddings.npz")).write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(InputError, match=r"\A[^\n]*embeddings.npz cannot be read[^\n]*--force\Z"):
+        write_report(tmp_path / "orl")
