@@ -209,15 +209,16 @@ def _train_and_measure(
             config, run.spec, run.repeat, split, pixels, run.folder, on_epoch=on_epoch, on_note=listener.note
         )
         backbone, head, epoch = trained.backbone, trained.head, trained.selected_epoch
-    metrics, embeddings = measure(backbone, head, pixels, split)
+    measured = measure(backbone, head, pixels, split)
     _save_weights(run.folder / "weights.safetensors", backbone, head)
-    _save_embeddings(run.folder / "embeddings.npz", embeddings, faces, run.repeat)
+    _save_arrays(run.folder / "embeddings.npz", _embedding_arrays(measured.embeddings, faces, run.repeat))
+    _save_arrays(run.folder / "resamples.npz", measured.resamples)
     return {
         "status": "finished",
         "reason": None,
         "epoch": epoch,
-        "metrics": metrics,
-        "accuracy_by": _accuracy_by(head, embeddings["val"][:1].to(pixels.device)),
+        "metrics": measured.figures,
+        "accuracy_by": _accuracy_by(head, measured.embeddings["val"][:1].to(pixels.device)),
         "sampler": _sampler(head),
     }
 
@@ -241,13 +242,17 @@ def _save_weights(path: Path, backbone: nn.Module, head: Head | None) -> None:
     half.replace(path)
 
 
-def _save_embeddings(path: Path, embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> None:
+def _embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     for name, part in faces.split(repeat).parts():
         arrays[name] = embeddings[name].numpy()
         arrays[f"{name}_labels"] = np.asarray(part.labels)
         arrays[f"{name}_people"] = np.asarray(part.people)
         arrays[f"{name}_files"] = np.asarray([faces.names[row] for row in part.rows])
+    return arrays
+
+
+def _save_arrays(path: Path, arrays: dict[str, Any]) -> None:
     half = path.with_name(f".{path.name}")  # numpy adds no suffix to a name that ends in .npz
     np.savez(half, **arrays)
     half.replace(path)

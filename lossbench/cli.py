@@ -139,12 +139,14 @@ def _run(config: "Config", force: bool) -> None:
     config.resolved()
 
     from lossbench.bench import run_benchmark
+    from lossbench.report.study import Study
     from lossbench.report.tables import HEADLINE, SPEED, failures, text_table
 
     with console.BenchProgress(config.repeats) as progress:
         folder, records = run_benchmark(config, progress, force=force)
-    headers, rows = text_table(records, (*HEADLINE, *SPEED))
-    console.table(headers, rows, title=f"{config.benchmark}: mean ± 95 % interval over {config.repeats} repeats")
+    headers, rows = text_table(Study.of(records), (*HEADLINE, *SPEED))
+    title = f"{config.benchmark}: mean ± 95 % interval over {config.repeats} repeats and their people"
+    console.table(headers, rows, title=title)
     console.say("* accuracy by nearest class mean of the training embeddings: this row has no class scores")
     for line in failures(records):
         console.say(line)

@@ -1,16 +1,19 @@
 """All figures of one trained model: embeds every image of the split once, then measures."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from lossbench.data import Part, Split
 from lossbench.data.batches import batch_images
 from lossbench.head import Head
-from lossbench.metrics import DEFAULT_FPRS, angle_statistics, identification_rate, logit_accuracy, nearest_mean_accuracy
+from lossbench.metrics import DEFAULT_FPRS, angle_statistics, identification_rate, logit_hits, nearest_mean_hits
+from lossbench.metrics.bootstrap import bootstrap_identification, bootstrap_share, multiplicities, replicates_for
 
 
 def embed(backbone: nn.Module, pixels: Tensor, part: Part, *, batch_size: int = 256) -> Tensor:
@@ -31,8 +34,8 @@ def embed(backbone: nn.Module, pixels: Tensor, part: Part, *, batch_size: int = 
     return out
 
 
-def accuracy(head: Head | None, embeddings: Tensor, labels: Tensor, train: Tensor, train_labels: Tensor) -> float:
-    """Accuracy by margin-free logits, or by nearest class mean where there are none.
+def hits(head: Head | None, embeddings: Tensor, labels: Tensor, train: Tensor, train_labels: Tensor) -> Tensor:
+    """Return which images are recognised [N] (bool): by margin-free logits, or by nearest class mean without them.
 
     Raises:
         ValueError: the head's logits are not [N, C].
@@ -40,40 +43,76 @@ def accuracy(head: Head | None, embeddings: Tensor, labels: Tensor, train: Tenso
     with torch.no_grad():
         logits = head.eval().logits(embeddings) if head is not None else None
     if logits is None:
-        return nearest_mean_accuracy(embeddings, labels, train, train_labels)
+        return nearest_mean_hits(embeddings, labels, train, train_labels)
     classes = int(train_labels.max()) + 1
     if logits.shape != (len(embeddings), classes):
         raise ValueError(
             f"logits have shape {tuple(logits.shape)}, not [{len(embeddings)}, {classes}] (images, classes)"
         )
-    return logit_accuracy(logits, labels)
+    return logit_hits(logits, labels)
 
 
-def measure(
-    backbone: nn.Module, head: Head | None, pixels: Tensor, split: Split
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Measure a model on every part of its split; this is the one time that test, query and distractors are read.
+def share(found: Tensor) -> float:
+    """Return the share of true entries of `found` [N] (bool); NaN of none."""
+    return found.to(torch.float64).mean().item()
 
-    Returns:
-        The figures, nested as in the record of a run, and the embeddings [N, D] per part, on the CPU.
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of one model, nested as in the record of a run; what they are of; and what resampling gives.
+
+    `embeddings` by part, [N, D] on the CPU. `resamples` by flat name of a headline figure: [B], see metrics.bootstrap.
     """
+
+    figures: dict[str, Any]
+    embeddings: dict[str, Tensor]
+    resamples: dict[str, npt.NDArray[np.float64]]
+
+
+def measure(backbone: nn.Module, head: Head | None, pixels: Tensor, split: Split) -> Measured:
+    """Measure a model on every part of its split; this is the one time that test, query and distractors are read."""
     embeddings = {name: embed(backbone, pixels, part) for name, part in split.parts()}
     labels = {name: torch.tensor(part.labels, device=pixels.device) for name, part in split.parts()}
     train = embeddings["train"], labels["train"]
     centers = head.class_centers() if head is not None else None
     rates = identification_rate(embeddings["query"], labels["query"], embeddings["distractors"], DEFAULT_FPRS)
     points = zip(*(getattr(rates, name).tolist() for name in _POINT), strict=True)
+    recognised = {
+        "test_accuracy": hits(head, embeddings["test"], labels["test"], *train),
+        "test_accuracy_ncm": nearest_mean_hits(embeddings["test"], labels["test"], *train),
+    }
     figures = {
-        "test_accuracy": accuracy(head, embeddings["test"], labels["test"], *train),
-        "test_accuracy_ncm": nearest_mean_accuracy(embeddings["test"], labels["test"], *train),
-        "val_accuracy": accuracy(head, embeddings["val"], labels["val"], *train),
+        **{name: share(found) for name, found in recognised.items()},
+        "val_accuracy": share(hits(head, embeddings["val"], labels["val"], *train)),
         "identification": [dict(zip(_POINT, point, strict=True)) for point in points],
         "positives": rates.positives,
         "negatives": rates.negatives,
         "train_angles": asdict(angle_statistics(*train, centers)),
         "query_angles": _without_centers(asdict(angle_statistics(embeddings["query"], labels["query"]))),
     }
-    return figures, {name: tensor.cpu() for name, tensor in embeddings.items()}
+    embeddings = {name: tensor.cpu() for name, tensor in embeddings.items()}
+    return Measured(figures, embeddings, _resamples(split, embeddings, recognised))
+
+
+def _resamples(
+    split: Split, embeddings: Mapping[str, Tensor], recognised: Mapping[str, Tensor]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Resample the people of every headline figure; the same people are drawn in the same way for every entrant."""
+    replicates = replicates_for(len(split.query), len(split.distractors))
+    drawn = {name: multiplicities(part.people, replicates) for name, part in split.parts()}
+    own = {name: torch.tensor(part.labels) for name, part in split.parts()}
+    found = {name: bootstrap_share(hit.cpu(), own["test"], drawn["test"]) for name, hit in recognised.items()}
+    rates = bootstrap_identification(
+        embeddings["query"],
+        own["query"],
+        embeddings["distractors"],
+        own["distractors"],
+        drawn["query"],
+        drawn["distractors"],
+        DEFAULT_FPRS,
+    )
+    found |= {f"tpr@{fpr:g}": rates[:, i] for i, fpr in enumerate(DEFAULT_FPRS)}
+    return {name: tensor.numpy() for name, tensor in found.items()}
 
 
 _POINT = ("fpr", "tpr", "threshold", "achieved_fpr")

@@ -8,9 +8,13 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
 
 from lossbench.errors import InputError
 
@@ -88,6 +92,20 @@ def load_records(benchmark: Path) -> list[Record]:
     if not records:
         raise InputError(f"no finished runs in {benchmark}; start with: lossbench run --out {benchmark.parent}")
     return sorted(records, key=lambda record: (record["entrant"], record["repeat"]))
+
+
+def read_arrays(record: Record, name: str, keys: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Return arrays of a run's .npz file (``embeddings.npz``, ``resamples.npz``); all of them when `keys` is None.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    path = Path(record["folder"]) / name
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in (file.files if keys is None else keys)}
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise InputError(f"{path} cannot be read ({error}); train this run again with --force") from error
 
 
 def read_history(record: Record) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from lossbench.config import Config
 from lossbench.data import Split
 from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
 from lossbench.head import Head
-from lossbench.measure import accuracy, embed
+from lossbench.measure import embed, hits, share
 from lossbench.registry import Spec, load_head
 
 
@@ -202,7 +202,7 @@ def _val_accuracy(backbone: nn.Module, head: Head, pixels: Tensor, split: Split)
     train_labels = torch.tensor(split.train.labels, device=pixels.device)
     has_logits = head.logits(val[:1]) is not None
     train = val[:0] if has_logits else embed(backbone, pixels, split.train)
-    return accuracy(head, val, labels, train, train_labels)
+    return share(hits(head, val, labels, train, train_labels))
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

@@ -1,22 +1,28 @@
 """Pure functions on embeddings and scores. They know nothing of heads, runs or files."""
 
-from lossbench.metrics.accuracy import class_means, logit_accuracy, nearest_mean_accuracy
+from lossbench.metrics.accuracy import (
+    class_means,
+    logit_accuracy,
+    logit_hits,
+    nearest_mean_accuracy,
+    nearest_mean_hits,
+)
 from lossbench.metrics.geometry import AngleStatistics, angle_statistics
 from lossbench.metrics.identification import DEFAULT_FPRS, IdentificationRate, identification_rate
-from lossbench.metrics.statistics import Comparison, Interval, compare, holm, mean_interval
+from lossbench.metrics.uncertainty import Estimate, estimate, holm
 
 __all__ = [
     "DEFAULT_FPRS",
     "AngleStatistics",
-    "Comparison",
+    "Estimate",
     "IdentificationRate",
-    "Interval",
     "angle_statistics",
     "class_means",
-    "compare",
+    "estimate",
     "holm",
     "identification_rate",
     "logit_accuracy",
-    "mean_interval",
+    "logit_hits",
     "nearest_mean_accuracy",
+    "nearest_mean_hits",
 ]

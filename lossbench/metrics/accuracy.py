@@ -7,11 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def logit_hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return which rows [N] (bool) of `logits` [N, C] (margin-free) have their largest entry at `labels` [N]."""
+    return logits.argmax(dim=1) == labels
+
+
 def logit_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of rows of `logits` [N, C] (margin-free) whose largest entry is at `labels` [N]; NaN when N = 0."""
-    if len(labels) == 0:
-        return math.nan
-    return (logits.argmax(dim=1) == labels).to(torch.float64).mean().item()
+    """Share of `logit_hits`; NaN when N = 0."""
+    return logit_hits(logits, labels).to(torch.float64).mean().item() if len(labels) else math.nan
 
 
 def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -32,15 +35,23 @@ def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     return F.normalize(sums, dim=1).masked_fill(counts == 0, math.nan)
 
 
-def nearest_mean_accuracy(embeddings: Tensor, labels: Tensor, train: Tensor, train_labels: Tensor) -> float:
-    """Share of `embeddings` [N, D] whose nearest class mean of `train` [M, D], by cosine, is that of their own label.
+def nearest_mean_hits(embeddings: Tensor, labels: Tensor, train: Tensor, train_labels: Tensor) -> Tensor:
+    """Return which `embeddings` [N, D] have their own label's as the nearest class mean of `train` [M, D], by cosine.
 
-    It needs no class weights, so every loss can be measured by it. NaN when N = 0. Classes without training images
-    cannot be hit.
+    It needs no class weights, so every loss can be measured by it. Classes without training images cannot be hit.
+
+    Returns:
+        [N] bool.
     """
     if len(labels) == 0:
-        return math.nan
+        return torch.zeros(0, dtype=torch.bool)
     means = class_means(train, train_labels, int(max(labels.max(), train_labels.max())) + 1)
     scores = F.normalize(embeddings.to(torch.float64), dim=1) @ means.nan_to_num(0.0).T
     empty = means[:, 0].isnan()
-    return logit_accuracy(scores.masked_fill(empty, -math.inf), labels)
+    return logit_hits(scores.masked_fill(empty, -math.inf), labels)
+
+
+def nearest_mean_accuracy(embeddings: Tensor, labels: Tensor, train: Tensor, train_labels: Tensor) -> float:
+    """Share of `nearest_mean_hits`; NaN when N = 0."""
+    hits = nearest_mean_hits(embeddings, labels, train, train_labels)
+    return hits.to(torch.float64).mean().item() if len(hits) else math.nan

@@ -90,6 +90,38 @@ def identification_rate(
     return IdentificationRate(fpr, points[:, 0], points[:, 1], points[:, 2], len(positive), total)
 
 
+def scored_pairs(
+    query: Tensor, distractors: Tensor, owners: Tensor, share: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return all positives, and the upper tail of the negatives, each with the people it is of; scores as above.
+
+    Args:
+        query: [Q, D].
+        distractors: [M, D].
+        owners: [Q + M] int64, who is on each image, query first.
+        share: of the negatives, in (0, 1]: the tail is at least so many of them.
+
+    Returns:
+        Positive scores, descending, and their person; the tail's scores, descending, and its people [2, T]. Scores
+        are multiples of 2^-30 as int64, all on the CPU.
+    """
+    labels = owners[: len(query)]
+    rate = identification_rate(query, labels, distractors, [share]) if share < 1 else None
+    floor = -_GRID - 1 if rate is None or rate.threshold.isnan() else round(rate.threshold.item() * _GRID)
+    scores = _Scores(_unit(query), labels, _unit(distractors), _BLOCK)
+    positive, negative = [], []
+    for block, rows, columns, kind in scores.pairs():
+        first, second = owners[rows], owners[columns]
+        same = (first.unsqueeze(1) == second) & kind
+        positive.append(torch.stack([block[same], first.unsqueeze(1).expand_as(block)[same]]))
+        kept = (first.unsqueeze(1) != second) & kind & (block >= floor)
+        i, j = kept.nonzero(as_tuple=True)
+        negative.append(torch.stack([block[i, j], first[i], second[j]]))
+    found, tail = torch.cat(positive, dim=1).cpu(), torch.cat(negative, dim=1).cpu()
+    found, tail = found[:, found[0].argsort(descending=True)], tail[:, tail[0].argsort(descending=True)]
+    return found[0], found[1], tail[0], tail[1:]
+
+
 def _unit(embeddings: Tensor) -> Tensor:
     embeddings = embeddings.to(torch.float64)
     norms = embeddings.norm(dim=1)
@@ -106,19 +138,28 @@ class _Scores:
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the positive and negative scores (flat, int32 multiples of 1/_GRID) of one block after the other."""
-        for i in range(0, len(self.query), self.block):
-            rows, row_labels = self.query[i : i + self.block], self.labels[i : i + self.block]
-            for j in range(i, len(self.query), self.block):
-                scores = _grid(rows @ self.query[j : j + self.block].T)
-                same = row_labels.unsqueeze(1) == self.labels[j : j + self.block]
-                if i == j:  # each pair once, no image with itself
-                    once = torch.ones_like(same).triu(diagonal=1)
-                    yield scores[once & same], scores[once & ~same]
-                else:
-                    yield scores[same], scores[~same]
+        for scores, rows, columns, once in self.pairs():
+            if columns.start >= len(self.query):
+                yield scores[:0].flatten(), scores.flatten()
+            else:
+                same = self.labels[rows].unsqueeze(1) == self.labels[columns]
+                yield scores[once & same], scores[once & ~same]
+
+    def pairs(self) -> Iterator[tuple[Tensor, slice, slice, Tensor]]:
+        """Yield the scores of one block, its rows, its columns (distractors after the query), and which pairs count."""
+        queries = len(self.query)
+        for i in range(0, queries, self.block):
+            rows = slice(i, min(i + self.block, queries))
+            for j in range(i, queries, self.block):
+                columns = slice(j, min(j + self.block, queries))
+                scores = _grid(self.query[rows] @ self.query[columns].T)
+                every = torch.ones_like(scores, dtype=torch.bool)
+                yield scores, rows, columns, every.triu(diagonal=1) if i == j else every  # each pair once
             for j in range(0, len(self.distractors), self.block):
-                scores = _grid(rows @ self.distractors[j : j + self.block].T).flatten()
-                yield scores[:0], scores
+                others = self.distractors[j : j + self.block]
+                scores = _grid(self.query[rows] @ others.T)
+                every = torch.ones_like(scores, dtype=torch.bool)
+                yield scores, rows, slice(queries + j, queries + j + len(others)), every
 
     def select(self, ranks: Sequence[int], high: Tensor) -> list[tuple[int, int]]:
         """Return, for each rank k, the (k+1)-th largest negative and how many negatives lie strictly above it.

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import matplotlib as mpl
 import numpy as np
@@ -13,11 +12,11 @@ import seaborn as sns
 import torch
 from matplotlib.figure import Figure as Drawing
 
-from lossbench.errors import InputError
 from lossbench.metrics import identification_rate
 from lossbench.registry import UNTRAINED
-from lossbench.report.tables import ANGLES, entrants
-from lossbench.results import Record, flat_metrics, read_history
+from lossbench.report.study import entrants
+from lossbench.report.tables import ANGLES
+from lossbench.results import Record, flat_metrics, read_arrays, read_history
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,8 +51,10 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, st
             if drawing is None:
                 continue
             stem = draw.__name__
-            drawing.savefig(folder / f"{stem}.svg", bbox_inches="tight", metadata={"Date": None})
-            drawing.savefig(folder / f"{stem}.png", bbox_inches="tight", dpi=110, metadata={"Software": None})
+            drawing.draw_without_rendering()
+            drawing.set_layout_engine("none")  # laid out once, for both files
+            drawing.savefig(folder / f"{stem}.svg", metadata={"Date": None})
+            drawing.savefig(folder / f"{stem}.png", dpi=110, metadata={"Software": None})
             drawn.append((stem, caption))
     return drawn
 
@@ -102,28 +103,38 @@ def tpr_fpr(records: Sequence[Record]) -> Drawing:
 
 
 def similarities(records: Sequence[Record]) -> Drawing:
-    """Cosine similarities of positive and negative pairs of query images, per loss, repeats pooled."""
+    """Cosine similarities of the identification rate's positive and negative pairs, per loss, repeats pooled."""
     names = entrants(records)
     drawing, axes = _axes(-(-len(names) // 4), min(4, len(names)), 3 * min(4, len(names)), 2.4 * -(-len(names) // 4))
+    edges = np.linspace(-1, 1, 41)
     for ax, name in zip(axes, names, strict=False):
-        positive, negative = [], []
-        for record in (r for r in records if r["entrant"] == name):
-            saved = _embeddings(record)
-            unit = saved["query"] / np.linalg.norm(saved["query"], axis=1, keepdims=True)
-            cos = unit @ unit.T
-            same = saved["query_labels"][:, None] == saved["query_labels"]
-            once = np.triu(np.ones_like(same), 1)
-            positive.append(cos[same & once])
-            negative.append(cos[~same & once])
-        shared = {"ax": ax, "bins": 40, "binrange": (-1, 1), "stat": "density", "element": "step", "alpha": 0.35}
+        own = [record for record in records if record["entrant"] == name]
+        counts = np.sum([_similarity_counts(_embeddings(record), edges) for record in own], axis=0)
+        shared = {"x": (edges[:-1] + edges[1:]) / 2, "bins": edges, "stat": "density", "element": "step", "alpha": 0.35}
         colours = sns.color_palette("colorblind")
-        sns.histplot(np.concatenate(negative), color=colours[1], label="different people", hatch="//", **shared)
-        sns.histplot(np.concatenate(positive), color=colours[0], label="same person", **shared)
+        sns.histplot(ax=ax, weights=counts[1], color=colours[1], label="different people", hatch="//", **shared)
+        sns.histplot(ax=ax, weights=counts[0], color=colours[0], label="same person", **shared)
         ax.set(title=name, xlabel="cosine", ylabel="density")
     for ax in axes[len(names) :]:
         ax.set_axis_off()
     drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return drawing
+
+
+def _similarity_counts(saved: Embeddings, edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Count positives and negatives per bin [2, bins], a block of query images at a time."""
+    query, other = (
+        saved[name] / np.linalg.norm(saved[name], axis=1, keepdims=True) for name in ("query", "distractors")
+    )
+    counts = np.zeros((2, len(edges) - 1), dtype=np.int64)
+    for i in range(0, len(query), 512):
+        cos = np.clip(query[i : i + 512] @ query.T, -1, 1)
+        once = np.arange(len(query)) > np.arange(i, i + len(cos))[:, None]
+        same = saved["query_labels"][i : i + 512, None] == saved["query_labels"]
+        with_others = np.clip(query[i : i + 512] @ other.T, -1, 1).ravel()
+        counts[0] += np.histogram(cos[once & same], edges)[0]
+        counts[1] += np.histogram(np.concatenate([cos[once & ~same], with_others]), edges)[0]
+    return counts
 
 
 def angles(records: Sequence[Record]) -> Drawing:
@@ -172,7 +183,10 @@ def query_map(records: Sequence[Record]) -> Drawing | None:
 _FIGURES: tuple[tuple[Callable[[Sequence[Record]], Drawing | None], str], ...] = (
     (training_curves, "Training: loss relative to its first epoch, and accuracy on val. Bands span the repeats."),
     (tpr_fpr, "Identification rate on unseen people against the false-positive rate. Bands span the repeats."),
-    (similarities, "Cosine similarity of pairs of query images: the less the two overlap, the better."),
+    (
+        similarities,
+        "Cosine similarity of pairs of images, people unseen in training: the less the two overlap, the better.",
+    ),
     (angles, "Angle statistics (ArcFace, table 3). A dot is a repeat, a bar the mean. Intra: smaller is tighter."),
     (query_map, "Query embeddings of the first repeat, t-SNE. A mark is an image, a colour and shape a person."),
 )
@@ -201,9 +215,4 @@ def _look(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _embeddings(record: Record) -> Embeddings:
-    path = Path(record["folder"]) / "embeddings.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in ("query", "query_labels", "query_people", "distractors")}
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({error}); train this run again with --force") from error
+    return read_arrays(record, "embeddings.npz", ("query", "query_labels", "query_people", "distractors"))

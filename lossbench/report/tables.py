@@ -1,13 +1,13 @@
-"""From records to tables: every figure as mean and interval over repeats, as numbers and as text."""
+"""From a study to tables: every figure as mean and 95 % interval, as text and as numbers."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lossbench.metrics.statistics import Interval, mean_interval
-from lossbench.registry import UNTRAINED
-from lossbench.results import Record, flat_metrics
+from lossbench.metrics.uncertainty import Estimate
+from lossbench.report.study import Study
+from lossbench.results import Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,40 +41,24 @@ ANGLES = (
 )
 
 
-def entrants(records: Iterable[Record]) -> list[str]:
-    """Return the entrants in the order they come, `untrained` last: it is what the others are measured against."""
-    names = list(dict.fromkeys(record["entrant"] for record in records))
-    return sorted(names, key=lambda name: name == UNTRAINED)
-
-
-def values(records: Iterable[Record], entrant: str, figure: str) -> dict[int, float]:
-    """Return one figure of one entrant by repeat; failed runs and unsupported points are NaN."""
-    return {r["repeat"]: flat_metrics(r).get(figure, math.nan) for r in records if r["entrant"] == entrant}
-
-
-def interval(records: Iterable[Record], entrant: str, figure: str) -> Interval:
-    """Return mean and 95 % interval over repeats of one figure of one entrant."""
-    return mean_interval(list(values(records, entrant, figure).values()))
-
-
-def text(value: Interval, decimals: int) -> str:
-    """Return ``mean ± half-width``; the mean alone for one repeat, a dash for none."""
+def text(value: Estimate, decimals: int) -> str:
+    """Return ``mean ± half-width``; the mean alone where nothing is known of its error, a dash for nothing."""
     if value.count == 0:
         return "–"
     mean = f"{value.mean:.{decimals}f}"
     return mean if math.isnan(value.half_width) else f"{mean} ± {value.half_width:.{decimals}f}"
 
 
-def text_table(records: Sequence[Record], figures: Sequence[Figure]) -> tuple[list[str], list[list[str]]]:
-    """Return headers and rows for people: one row per entrant, failures counted and explained."""
+def text_table(study: Study, figures: Sequence[Figure]) -> tuple[list[str], list[list[str]]]:
+    """Return headers and rows for people: one row per entrant, failures counted, a mark where there are no scores."""
     headers = ["loss", "runs", *(figure.title for figure in figures)]
     rows = []
-    for name in entrants(records):
-        own = [record for record in records if record["entrant"] == name]
-        failed = [record for record in own if record["status"] == "failed"]
-        count = f"{len(own)}" if not failed else f"{len(own) - len(failed)} of {len(own)}"
-        mark = "" if own[0].get("accuracy_by") == "logits" or len(failed) == len(own) else "*"
-        rows.append([name + mark, count, *(text(interval(own, name, f.name), f.decimals) for f in figures)])
+    for name in study.entrants:
+        own = study.of_entrant(name)
+        finished = [record for record in own if record["status"] == "finished"]
+        count = f"{len(own)}" if len(finished) == len(own) else f"{len(finished)} of {len(own)}"
+        mark = "*" if finished and finished[0]["accuracy_by"] != "logits" else ""
+        rows.append([name + mark, count, *(text(study.estimate(name, f.name), f.decimals) for f in figures)])
     return headers, rows
 
 
@@ -87,13 +71,13 @@ def failures(records: Iterable[Record]) -> list[str]:
     ]
 
 
-def number_table(records: Sequence[Record], figures: Sequence[Figure]) -> "pd.DataFrame":
+def number_table(study: Study, figures: Sequence[Figure]) -> "pd.DataFrame":
     """Return the same table as numbers: for every figure its mean, half-width of the interval, and count of repeats."""
     import pandas as pd
 
     rows = []
-    for name in entrants(records):
-        own = [record for record in records if record["entrant"] == name]
+    for name in study.entrants:
+        own = study.of_entrant(name)
         row: dict[str, object] = {
             "loss": name,
             "runs": len(own),
@@ -102,7 +86,7 @@ def number_table(records: Sequence[Record], figures: Sequence[Figure]) -> "pd.Da
             "accuracy_by": own[0].get("accuracy_by"),
         }
         for figure in figures:
-            found = interval(own, name, figure.name)
+            found = study.estimate(name, figure.name)
             row |= {figure.name: found.mean, f"{figure.name}_ci95": found.half_width, f"{figure.name}_n": found.count}
         rows.append(row)
     return pd.DataFrame(rows)

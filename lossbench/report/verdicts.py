@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from lossbench.metrics.statistics import Comparison, compare, holm
+from lossbench.metrics.uncertainty import Estimate, holm
 from lossbench.registry import UNTRAINED
-from lossbench.report.tables import HEADLINE, Figure, entrants, values
-from lossbench.results import Record
+from lossbench.report.study import Study
+from lossbench.report.tables import HEADLINE, Figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,12 +18,12 @@ LEVEL = 0.05  # a verdict is "ahead" when its Holm-adjusted p-value is below thi
 
 @dataclass(frozen=True)
 class Verdict:
-    """Two entrants compared at one figure over the repeats that both finished."""
+    """Two entrants compared at one figure, a - b, over the repeats that both finished and the people of them."""
 
     figure: Figure
     a: str
     b: str
-    comparison: Comparison
+    difference: Estimate
     adjusted_p: float
 
     @property
@@ -31,7 +31,7 @@ class Verdict:
         """The entrant that is ahead, or None where they are not separable."""
         if not self.adjusted_p < LEVEL:  # NaN is not separable either
             return None
-        return self.a if self.comparison.difference.mean > 0 else self.b
+        return self.a if self.difference.mean > 0 else self.b
 
     @property
     def text(self) -> str:
@@ -39,28 +39,19 @@ class Verdict:
         return f"{self.ahead} ahead" if self.ahead else "not separable"
 
 
-def verdicts(records: Sequence[Record], figures: Sequence[Figure] = HEADLINE) -> list[Verdict]:
-    """Compare all pairs of trained entrants at every figure by paired differences over repeats.
+def verdicts(study: Study, figures: Sequence[Figure] = HEADLINE) -> list[Verdict]:
+    """Compare all pairs of trained entrants at every figure by paired differences.
 
     The p-values are adjusted for the number of pairs, figure by figure, by Holm's rule.
     """
-    names = [name for name in entrants(records) if name != UNTRAINED]
+    names = [name for name in study.entrants if name != UNTRAINED]
     found = []
     for figure in figures:
-        by_name = {name: values(records, name, figure.name) for name in names}
         pairs = list(combinations(names, 2))
-        comparisons = [_paired(by_name[a], by_name[b]) for a, b in pairs]
-        adjusted = holm([comparison.p_value for comparison in comparisons])
-        found += [
-            Verdict(figure, a, b, comparison, p)
-            for (a, b), comparison, p in zip(pairs, comparisons, adjusted, strict=True)
-        ]
+        differences = [study.difference(a, b, figure.name) for a, b in pairs]
+        adjusted = holm([d.p_value for d in differences])
+        found += [Verdict(figure, a, b, d, p) for (a, b), d, p in zip(pairs, differences, adjusted, strict=True)]
     return found
-
-
-def _paired(a: dict[int, float], b: dict[int, float]) -> Comparison:
-    shared = sorted(set(a) & set(b))
-    return compare([a[repeat] for repeat in shared], [b[repeat] for repeat in shared])
 
 
 def verdict_table(found: Sequence[Verdict]) -> "pd.DataFrame":
@@ -69,15 +60,17 @@ def verdict_table(found: Sequence[Verdict]) -> "pd.DataFrame":
 
     return pd.DataFrame(
         {
-            "figure": verdict.figure.name,
-            "a": verdict.a,
-            "b": verdict.b,
-            "difference": verdict.comparison.difference.mean,
-            "ci95": verdict.comparison.difference.half_width,
-            "repeats": verdict.comparison.difference.count,
-            "p": verdict.comparison.p_value,
-            "p_holm": verdict.adjusted_p,
-            "verdict": verdict.text,
+            "figure": v.figure.name,
+            "a": v.a,
+            "b": v.b,
+            "difference": v.difference.mean,
+            "ci95": v.difference.half_width,
+            "repeats": v.difference.count,
+            "p": v.difference.p_value,
+            "p_holm": v.adjusted_p,
+            "verdict": v.text,
+            "detectable": v.difference.detectable,
+            "repeats_to_separate": v.difference.repeats_to_separate(),
         }
-        for verdict in found
+        for v in found
     )

@@ -1,0 +1,114 @@
+"""How much a figure owes to the people it was measured on: bootstrap over identities.
+
+People are resampled, not images and not pairs: images of one person are no independent evidence (the subset
+bootstrap; Bolle, Ratha & Pankanti 2004, "Error analysis of pattern recognition systems"). A person drawn w times counts
+as w people with the same faces.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossbench.metrics.identification import DEFAULT_FPRS, scored_pairs
+
+_BUDGET = 400_000_000  # weights of negatives that all replicates together may compute: seconds, not minutes
+_CHUNK = 4_000_000  # of them at a time
+_TAIL = 2.5  # of the largest rate: negatives beyond it can become a threshold in no plausible resample
+
+
+def multiplicities(people: Sequence[str], replicates: int) -> Tensor:
+    """Return how often each person is drawn in each replicate: [replicates, P] int64, rows summing to P.
+
+    The draw is decided by the names alone, so that all entrants and repeats that share people share the resamples, and
+    their differences can be taken replicate by replicate.
+    """
+    seed = int.from_bytes(hashlib.sha256("\0".join(people).encode()).digest()[:8])
+    drawn = np.random.default_rng(seed).multinomial(len(people), [1 / len(people)] * len(people), size=replicates)
+    return torch.from_numpy(drawn)
+
+
+def bootstrap_share(hits: Tensor, people: Tensor, weights: Tensor) -> Tensor:
+    """Share of `hits` [N] (bool) in each resample of people [B], such as accuracy.
+
+    Args:
+        hits: which images count.
+        people: [N] int64, whose image it is, in 0..P-1.
+        weights: [B, P] from `multiplicities`.
+    """
+    ones = torch.ones(len(hits), dtype=torch.float64)
+    right = torch.zeros(weights.shape[1], dtype=torch.float64).index_add_(0, people, hits.to(torch.float64))
+    count = torch.zeros(weights.shape[1], dtype=torch.float64).index_add_(0, people, ones)
+    drawn = weights.to(torch.float64)
+    return (drawn @ right) / (drawn @ count)
+
+
+def replicates_for(query: int, distractors: int, fprs: Sequence[float] = DEFAULT_FPRS) -> int:
+    """Return how many replicates are affordable: 1000, and fewer, but at least 200, for many millions of negatives."""
+    tail = _TAIL * max(fprs) * (query**2 / 2 + query * distractors)
+    return int(min(1000, max(200, _BUDGET / max(tail, 1))))
+
+
+def bootstrap_identification(
+    query: Tensor,
+    query_labels: Tensor,
+    distractors: Tensor,
+    distractor_labels: Tensor,
+    query_weights: Tensor,
+    distractor_weights: Tensor,
+    fprs: Sequence[float] = DEFAULT_FPRS,
+) -> Tensor:
+    """Identification rate in each resample of query and distractor people: [B, F] float64, NaN if unsupported.
+
+    Exact for each resample: the weighted (k+1)-th largest negative, by a cumulative sum over the sorted upper tail of
+    the negatives. Two draws of one query person are two people of one face; pairs between them count neither way.
+
+    Args:
+        query: [Q, D], any norm.
+        query_labels: [Q] int64 in 0..P-1.
+        distractors: [M, D].
+        distractor_labels: [M] int64 in 0..E-1.
+        query_weights: [B, P] from `multiplicities`.
+        distractor_weights: [B, E], likewise, drawn independently.
+        fprs: target rates.
+    """
+    owners = torch.cat([query_labels, distractor_labels + query_weights.shape[1]])
+    positives, positive_people, tail, pairs = scored_pairs(query, distractors, owners, min(1.0, _TAIL * max(fprs)))
+    weights = torch.cat([query_weights, distractor_weights], dim=1)
+    people = query_weights.shape[1]
+    images = torch.bincount(owners, minlength=weights.shape[1])
+    rows = max(1, _CHUNK // max(1, len(tail)))
+    chunks = [
+        _weighted_rates(drawn, images, people, positives, positive_people, tail, pairs, fprs)
+        for drawn in torch.split(weights, rows)
+    ]
+    return torch.cat(chunks)
+
+
+def _weighted_rates(
+    drawn: Tensor,
+    images: Tensor,
+    people: int,
+    positives: Tensor,
+    positive_people: Tensor,
+    tail: Tensor,
+    pairs: Tensor,
+    fprs: Sequence[float],
+) -> Tensor:
+    """Return the rates [B, F] of some replicates `drawn` [B, P + E]; `images` [P + E] counts everybody's images."""
+    own, other = (drawn * images)[:, :people], (drawn * images)[:, people:]
+    total = (own.sum(1) ** 2 - (own**2).sum(1)) // 2 + own.sum(1) * other.sum(1)
+    above = (drawn[:, pairs[0]] * drawn[:, pairs[1]]).cumsum(1)
+    accepted = torch.nn.functional.pad(drawn[:, positive_people].cumsum(1), (1, 0))
+    rates = torch.full((len(drawn), len(fprs)), math.nan, dtype=torch.float64)
+    for i, fpr in enumerate(fprs):
+        rank = (fpr * total.to(torch.float64) + 1e-9).floor().to(torch.int64).unsqueeze(1)
+        at = torch.searchsorted(above, rank + 1).squeeze(1)
+        supported = (rank.squeeze(1) >= 1) & (at < len(tail)) & (accepted[:, -1] > 0)
+        threshold = tail[at[supported]]
+        count = torch.searchsorted(-positives, -threshold)  # strictly above it: positives are in descending order
+        rates[supported, i] = accepted[supported, count].to(torch.float64) / accepted[supported, -1]
+    return rates

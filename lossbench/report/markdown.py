@@ -1,0 +1,164 @@
+"""The text of a report."""
+
+import html
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from lossbench.registry import UNTRAINED
+from lossbench.report.study import Study
+from lossbench.report.tables import ANGLES, HEADLINE, SPEED, failures, text, text_table
+from lossbench.report.verdicts import LEVEL, Verdict
+
+
+def markdown(
+    settings: dict[str, Any],
+    study: Study,
+    found: Sequence[Verdict],
+    drawn: Sequence[tuple[str, str]],
+    *,
+    left_out: int,
+) -> str:
+    """Return the text of report.md.
+
+    Args:
+        settings: of benchmark.toml, with its table ``record``.
+        study: the runs.
+        found: the verdicts.
+        drawn: stem and caption of each figure in figures/.
+        left_out: runs in the folder that were made with other settings.
+    """
+    first = next((r for r in study.records if r["status"] == "finished"), study.records[0])
+    metrics = {"positives": 0, "negatives": 0, **first["metrics"]}
+    repeats = len({record["repeat"] for record in study.records})
+    people, images = first["people"], first["images"]
+    captions = dict(drawn)
+    lines = [
+        f"# Losses compared on {_plain(first['data'])}",
+        "",
+        f"Backbone `{settings['backbone']}`, {settings['image_size']} px, embeddings of {settings['embedding_dim']}; "
+        f"{settings['epochs']} epochs of batch {settings['batch_size']}, AdamW at {settings['lr']:g}, seed "
+        f"{settings['seed']}; {repeats} repeats; {_selection(settings['select'])}. All entrants of a repeat share the "
+        "initial backbone weights, the split, the number of images seen, the optimiser and the schedule.",
+        "",
+        f"A repeat trains on {images['train']} images of {people['train']} people (val {images['val']}, test "
+        f"{images['test']}); the identification rate is measured on {people['query']} query people "
+        f"({images['query']} images) and {people['distractors']} distractors ({images['distractors']} images) whom no "
+        f"model has seen: {metrics['positives']:,} same-person pairs and {metrics['negatives']:,} others.",
+        "",
+        *(["Faces: ORL, AT&T Laboratories Cambridge (Samaria & Harter 1994).", ""] if first["data"] == "orl" else []),
+        "## Results",
+        "",
+        f"Mean ± half-width of the 95 % interval, over {repeats} repeats and the people they were measured on.",
+        "",
+        *_table(*text_table(study, HEADLINE)),
+        "",
+        "\\* accuracy by nearest class mean of the training embeddings: this row has no class scores. `untrained` is "
+        "the same backbone before its first step.",
+        "",
+        *(f"- {_plain(line)}" for line in failures(study.records)),
+        *_figure(captions, "tpr_fpr"),
+        "## Verdict",
+        "",
+        *_verdict_lines(found),
+        "",
+        *_figure(captions, "similarities"),
+        *_figure(captions, "query_map"),
+        "## Geometry",
+        "",
+        "Degrees, as in table 3 of the ArcFace paper (arXiv:1801.07698). W-EC: class center to class mean. W-Inter: "
+        "center to the nearest other center. Intra: sample to its class mean. Inter: class mean to the nearest other.",
+        "",
+        *_table(*text_table(study, ANGLES)),
+        "",
+        *_figure(captions, "angles"),
+        "## Training",
+        "",
+        *_figure(captions, "training_curves"),
+        *_table(*_training_table(study)),
+        "",
+        "images/s counts training alone, without its first epoch; seconds is a whole run, measuring included. Both "
+        f"depend on the machine: {first['machine']['device']}, {first['machine']['threads']} threads.",
+        "",
+        "## What the numbers mean",
+        "",
+        "- **Accuracy**: share of test images (other images of the training people) whose own class scores highest, "
+        "without any margin; and by the nearest mean of the training embeddings, which every loss can be measured by.",
+        "- **ID rate @ FPR**: share of same-person pairs of unseen people accepted at the threshold that lets at most "
+        "this share of different-person pairs pass. A dash: too few negatives for that rate.",
+        "- **Interval**: from the spread between repeats (other seeds and, where there are folds, other people) and, "
+        "where repeats are measured on the same people, from resampling these people; Student's t with Satterthwaite's "
+        "degrees of freedom. With few repeats it is wide because little is known. Speeds and angles: repeats alone.",
+        "",
+        f"Tables as numbers: `tables/`. Made by lossbench {settings['record']['lossbench']}; run it again with "
+        "`lossbench run --config benchmark.toml`.",
+        *([f"{left_out} runs with other settings in this folder are left out."] if left_out else []),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _selection(select: str) -> str:
+    return "the last epoch is reported" if select == "last" else "the epoch that is best on val is reported"
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(map(_plain, cells)) + " |"
+
+    return [line(headers), "|" + " --- |" + " ---: |" * (len(headers) - 1), *(line(row) for row in rows)]
+
+
+def _plain(text: str) -> str:
+    """Escape what Markdown or HTML would take for markup: names and reasons come from whoever wrote the plugin."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(text, quote=False))
+
+
+def _figure(captions: dict[str, str], stem: str) -> list[str]:
+    if stem not in captions:
+        return []
+    return [f"![{captions[stem]}](figures/{stem}.png)", "", f"*{captions[stem]}*", ""]
+
+
+def _training_table(study: Study) -> tuple[list[str], list[list[str]]]:
+    headers, rows = text_table(study, SPEED)
+    samplers = {r["entrant"]: r.get("sampler") or "–" for r in study.records}
+    named = zip(study.entrants, rows, strict=True)
+    return [*headers, "batches"], [[*row, samplers[name]] for name, row in named]
+
+
+def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
+    if not found:
+        return [f"One loss beside `{UNTRAINED}`: there is nothing to compare it with."]
+    separated = [v for v in found if v.ahead]
+    lines = [
+        "Pairs of losses are compared by their paired differences: the same repeats, the same people. *Ahead* means "
+        f"that the p-value, adjusted by Holm's rule for the number of pairs, is below {LEVEL}. {len(separated)} of "
+        f"{len(found)} comparisons are separable. *Detectable* is the smallest true difference that this design finds "
+        "in 80 % of cases; *repeats* is how many in all would separate a pair if the difference seen were the truth.",
+        "",
+    ]
+    headers = ["figure", "pair", "difference", "p (Holm)", "verdict", "detectable", "repeats"]
+    return lines + _table(headers, [_verdict_row(v) for v in found if v.figure.name in _SHOWN])
+
+
+_SHOWN = {
+    "test_accuracy_ncm": "accuracy (class means)",
+    "tpr@0.1": "ID rate @ FPR 0.1",
+    "tpr@0.01": "ID rate @ FPR 0.01",
+}
+
+
+def _verdict_row(verdict: Verdict) -> list[str]:
+    d = verdict.difference
+    more = d.repeats_to_separate()
+    return [
+        _SHOWN[verdict.figure.name],
+        f"{verdict.a} − {verdict.b}",
+        ("+" if d.mean > 0 else "") + text(d, 3),
+        "–" if math.isnan(verdict.adjusted_p) else f"{verdict.adjusted_p:.3f}",
+        verdict.text,
+        "–" if math.isnan(d.detectable) else f"{d.detectable:.3f}",
+        "" if verdict.ahead else f"{more:,}" if more else "> 1,000",
+    ]

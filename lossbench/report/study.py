@@ -1,0 +1,73 @@
+"""A benchmark's runs as one study: every figure of every entrant, and every difference, with its uncertainty."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lossbench.metrics.uncertainty import Estimate, estimate, paired_difference
+from lossbench.registry import UNTRAINED
+from lossbench.results import Record, flat_metrics, read_arrays
+
+Floats = npt.NDArray[np.float64]
+
+
+def entrants(records: Iterable[Record]) -> list[str]:
+    """Return the entrants in the order they come, `untrained` last: it is what the others are measured against."""
+    return sorted(dict.fromkeys(record["entrant"] for record in records), key=lambda name: name == UNTRAINED)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Records, and the resamples of their people by entrant and repeat."""
+
+    records: tuple[Record, ...]
+    resamples: dict[tuple[str, int], dict[str, Floats]]
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> "Study":
+        """Read the resamples of every finished run.
+
+        Raises:
+            InputError: a run's resamples are missing or damaged.
+        """
+        finished = (record for record in records if record["status"] == "finished")
+        resamples = {(r["entrant"], r["repeat"]): read_arrays(r, "resamples.npz") for r in finished}
+        return cls(tuple(records), resamples)
+
+    @property
+    def entrants(self) -> list[str]:
+        """The entrants in the order of the records, `untrained` last."""
+        return entrants(self.records)
+
+    def of_entrant(self, entrant: str) -> list[Record]:
+        """Return the records of one entrant."""
+        return [record for record in self.records if record["entrant"] == entrant]
+
+    def values(self, entrant: str, figure: str) -> dict[int, float]:
+        """Return one figure by repeat; failed runs and unsupported points are NaN."""
+        return {r["repeat"]: flat_metrics(r).get(figure, math.nan) for r in self.of_entrant(entrant)}
+
+    def estimate(self, entrant: str, figure: str) -> Estimate:
+        """Return a figure's mean over repeats and its uncertainty."""
+        return estimate(
+            self.values(entrant, figure), self._draws(entrant, figure), self._groups(), self._people(figure)
+        )
+
+    def difference(self, a: str, b: str, figure: str) -> Estimate:
+        """Return the paired difference a - b over the repeats that both finished, and its uncertainty."""
+        values = self.values(a, figure), self.values(b, figure)
+        draws = self._draws(a, figure), self._draws(b, figure)
+        return paired_difference(*values, *draws, self._groups(), self._people(figure))
+
+    def _draws(self, entrant: str, figure: str) -> dict[int, Floats]:
+        own = {repeat: arrays for (name, repeat), arrays in self.resamples.items() if name == entrant}
+        return {repeat: arrays[figure] for repeat, arrays in own.items() if figure in arrays}
+
+    def _groups(self) -> dict[int, object]:
+        return {record["repeat"]: record["split"] for record in self.records}
+
+    def _people(self, figure: str) -> int:
+        return int(self.records[0]["people"]["query" if figure.startswith("tpr") else "test"])

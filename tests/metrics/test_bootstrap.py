@@ -1,0 +1,99 @@
+"""The bootstrap over people: each replicate equals the figure of the data set it stands for, built for real."""
+
+import numpy as np
+import pytest
+import torch
+
+from lossbench.metrics import identification_rate
+from lossbench.metrics.bootstrap import (
+    bootstrap_identification,
+    bootstrap_share,
+    multiplicities,
+    replicates_for,
+)
+
+FPRS = [0.2, 0.1, 0.05]
+
+
+def plain_rates(query, labels, distractors, others, drawn_query, drawn_others):
+    """A replicate by plain loops over weighted pairs: (score, weight), sorted, walked until the rank is reached."""
+    unit = [torch.nn.functional.normalize(x.double(), dim=1) for x in (query, distractors)]
+    positives, negatives = [], []
+    for i in range(len(query)):
+        for j in range(i + 1, len(query)):
+            score = round(float(unit[0][i] @ unit[0][j]) * 2**30)
+            a, b = int(drawn_query[labels[i]]), int(drawn_query[labels[j]])
+            if labels[i] == labels[j]:
+                positives.append((score, a))
+            else:
+                negatives.append((score, a * b))
+        for j in range(len(distractors)):
+            score = round(float(unit[0][i] @ unit[1][j]) * 2**30)
+            negatives.append((score, int(drawn_query[labels[i]] * drawn_others[others[j]])))
+    negatives.sort(reverse=True)
+    total = sum(weight for _, weight in negatives)
+    found = []
+    for fpr in FPRS:
+        k, seen, threshold = int(fpr * total + 1e-9), 0, None
+        for score, weight in negatives:
+            seen += weight
+            if seen >= k + 1:
+                threshold = score
+                break
+        accepted = sum(weight for score, weight in positives if score > threshold)
+        found.append(accepted / sum(weight for _, weight in positives))
+    return found
+
+
+def data(seed=0, people=6, each=4, others=5):
+    torch.manual_seed(seed)
+    centers = torch.randn(people, 5)
+    labels = torch.arange(people * each) % people
+    query = centers[labels] + 0.7 * torch.randn(people * each, 5)
+    return query, labels, torch.randn(others * 3, 5), torch.arange(others * 3) % others
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_replicate_equals_plain_loops(seed):
+    query, labels, distractors, others = data(seed)
+    query[3] = query[9]  # ties
+    names = [f"{seed}-{i}" for i in range(6)]
+    drawn_query, drawn_others = multiplicities(names, 8), multiplicities([f"d{n}" for n in names[:5]], 8)
+    got = bootstrap_identification(query, labels, distractors, others, drawn_query, drawn_others, FPRS)
+    for row, a, b in zip(got, drawn_query, drawn_others, strict=True):
+        assert row.tolist() == pytest.approx(plain_rates(query, labels, distractors, others, a, b))
+
+
+def test_everybody_once_is_the_figure_itself():
+    query, labels, distractors, others = data()
+    once = torch.ones(1, 6, dtype=torch.int64), torch.ones(1, 5, dtype=torch.int64)
+    got = bootstrap_identification(query, labels, distractors, others, *once, FPRS)
+    torch.testing.assert_close(got[0], identification_rate(query, labels, distractors, FPRS).tpr)
+
+
+def test_share_is_that_of_the_resampled_people():
+    hits, people = torch.tensor([1, 0, 1, 1, 0]).bool(), torch.tensor([0, 0, 1, 2, 2])
+    drawn = torch.tensor([[1, 1, 1], [3, 0, 0], [0, 1, 2]])
+    assert bootstrap_share(hits, people, drawn).tolist() == pytest.approx([3 / 5, 3 / 6, 3 / 5])
+
+
+def test_the_same_people_are_drawn_alike_and_others_not():
+    assert torch.equal(multiplicities(["a", "b", "c"], 50), multiplicities(["a", "b", "c"], 50))
+    assert not torch.equal(multiplicities(["a", "b", "c"], 50), multiplicities(["a", "b", "d"], 50))
+    drawn = multiplicities([str(i) for i in range(30)], 400)
+    assert (drawn.sum(1) == 30).all()
+    assert drawn.double().mean().item() == pytest.approx(1.0)
+    assert drawn.double().var().item() == pytest.approx(29 / 30, abs=0.05)
+
+
+def test_spread_of_a_share_is_the_textbooks():
+    rng = np.random.default_rng(0)
+    hits = torch.from_numpy(rng.random(200) < 0.8)
+    draws = bootstrap_share(hits, torch.arange(200), multiplicities([str(i) for i in range(200)], 2000))
+    p = hits.double().mean().item()
+    assert draws.std().item() == pytest.approx((p * (1 - p) / 200) ** 0.5, rel=0.06)
+
+
+def test_large_sets_take_fewer_replicates():
+    assert replicates_for(80, 80) == 1000
+    assert 200 <= replicates_for(3000, 3000) < 1000
