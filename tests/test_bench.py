@@ -106,7 +106,7 @@ def test_the_record_says_what_was_run(tmp_path):
     assert len(record["plugin"]) == len(record["split"]) == len(record["protocol"]["data"]) == 64
     folder = tmp_path / "orl" / "runs" / f"arcface_margin_0.3-r0-{record['hash'][:12]}".replace("margin_", "margin=")
     assert sorted(p.name for p in folder.iterdir()) == [
-        "embeddings.npz", "history.jsonl", "run.json", "weights.safetensors",
+        "embeddings.npz", "history.jsonl", "resamples.npz", "run.json", "weights.safetensors",
     ]  # fmt: skip
     assert "head.weight" in load_file(folder / "weights.safetensors")
     saved = np.load(folder / "embeddings.npz", allow_pickle=False)

