@@ -26,7 +26,7 @@ class AdaFace(Head):
         self.statistics: Tensor
 
     def quality(self, embeddings: Tensor) -> Tensor:
-        norms = embeddings.detach().to(self.statistics.dtype).norm(dim=1).clamp(0.001, 100)
+        norms = embeddings.detach().to(self.statistics.dtype).norm(dim=1)
         if self.training and len(norms) > 1:  # one image has no deviation
             self.statistics.lerp_(torch.stack([norms.mean(), norms.std()]), self.t_alpha)
         return (self.h * (norms - self.statistics[0]) / (self.statistics[1] + 1e-3)).clamp(-1, 1)

@@ -96,7 +96,7 @@ def test_frozen_weights_get_no_gradient():
 
 @pytest.mark.parametrize("label", [-1, C])
 def test_a_label_that_is_no_class_is_refused(label):
-    x, w, s, m, labels = given()
+    x, w, _, _, labels = given()
     labels[2] = label
     with pytest.raises(IndexError):
         margin_softmax(x, w, labels, lambda c: c, 64.0)

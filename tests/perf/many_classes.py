@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -47,8 +48,7 @@ def given(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def resident() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def memory(way: str, args: argparse.Namespace) -> dict[str, float]:
@@ -62,11 +62,10 @@ def memory(way: str, args: argparse.Namespace) -> dict[str, float]:
         step(head, x, labels)
         return {"extra": torch.cuda.max_memory_allocated() / 2**20 - before, "peak": float("nan")}
     before = resident()
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # sets the high-water mark back: building the weights has one of its own
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew: building has one of its own
     step(head, x, labels)
-    with open("/proc/self/status") as file:
-        high = next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
+    status = Path("/proc/self/status").read_text().splitlines()
+    high = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
     return {"extra": high - before, "peak": high}
 
 
