@@ -34,6 +34,9 @@ class Head(nn.Module, ABC):
     #: Where the loss is the plain softmax of scale * logits, as in a spec: "margin=0"; None where it never is.
     plain_at: str | None = None
 
+    #: True where a hyper-parameter called margin is an angle in degrees; ours are radians.
+    margin_in_degrees: bool = False
+
     @abstractmethod
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar loss, at least float32, of `embeddings` [B, D] and `labels` [B] (int64, 0..C-1)."""
