@@ -17,7 +17,7 @@ BLOCK_NUMBERS = 2**20  # scores per block: 4 MiB of float32 stay in a cache
 _EPS = 1e-12  # as torch.nn.functional.normalize
 
 
-@torch.compiler.disable  # a loop over blocks with autograd inside: torch.compile runs it as it is
+@torch.compiler.disable  # type: ignore[untyped-decorator] # a loop over blocks with autograd inside: torch.compile runs it as it is
 def own_and_rest(
     unit: Tensor, weight: Tensor, labels: Tensor, scale: Tensor, others: Elementwise | None = None
 ) -> tuple[Tensor, Tensor]:

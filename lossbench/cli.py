@@ -8,6 +8,7 @@ import typer
 
 from lossbench import __version__
 from lossbench.errors import InputError
+from lossbench.plugin_cli import mount
 
 # typer names this one class of usage errors publicly; its base is the class of them all.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -188,3 +189,6 @@ def list_(
 
         sets = [[name, info.what, info.credit] for name, info in DATA.items()]
         console.table(["data", "what it is", "credit"], sets, title="Data", right_from=9)
+
+
+mount(app)

@@ -45,6 +45,7 @@ class Skipped(Exception):
 
 Property = Callable[[Subject], str]
 PROPERTIES: dict[str, Property] = {}
+SLOW = ("torch.compile", "overfits 64 faces")  # seconds each
 
 
 def named(name: str) -> Callable[[Property], Property]:
@@ -77,7 +78,9 @@ def check(spec: Spec, *, only: Callable[[str], bool] = lambda name: True) -> Ite
         except Skipped as reason:
             yield Finding(name, "skip", str(reason))
         except Exception as error:  # whatever a plugin raises is what this line is for
-            yield Finding(name, "fail", f"raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            yield Finding(
+                name, "fail", f"raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            )
 
 
 @named("one number")
@@ -182,7 +185,9 @@ def _finite(s: Subject) -> str:
         found = torch.autograd.grad(loss, [x, *(p for p in head.parameters() if p.requires_grad)], allow_unused=True)
         kind = str(dtype).removeprefix("torch.")
         if not loss.isfinite():
-            raise Broken(f"the loss is {loss.item()} in {kind}: is there an acos, or a root or logarithm without floor?")
+            raise Broken(
+                f"the loss is {loss.item()} in {kind}: is there an acos, or a root or logarithm without floor?"
+            )
         for gradient in found:
             if gradient is not None and not gradient.isfinite().all():
                 raise Broken(f"the gradient is not finite in {kind}: acos, or sqrt(1 - c^2) without a floor?")
@@ -204,7 +209,9 @@ def _autocast(s: Subject) -> str:
         want = loss_of(head, x.to(dtype).float(), labels).item()
         worst = max(worst, abs(loss.item() - want) / max(1e-6, abs(want)))
     if not worst <= 1e-3:
-        raise Broken(f"relative error {worst:.1e}: logits are rounded to half precision; use lossbench.linear or cosine")
+        raise Broken(
+            f"relative error {worst:.1e}: logits are rounded to half precision; use lossbench.linear or cosine"
+        )
     return f"relative error {worst:.1e}"
 
 
@@ -236,8 +243,8 @@ def _falls(s: Subject) -> str:
     if rises.max() > tolerance:
         i = int(rises.argmax())
         raise Broken(
-            f"the loss rises by {rises.max():.2g} from {math.degrees(theta[i]):.0f} to {math.degrees(theta[i + 1]):.0f} "
-            "degrees: no fall-back where theta + margin > pi?"
+            f"the loss rises by {rises.max():.2g} from {math.degrees(theta[i]):.0f} to "
+            f"{math.degrees(theta[i + 1]):.0f} degrees: no fall-back where theta + margin > pi?"
         )
     flat = float((rises.abs() <= 1e-12 * found.abs().max()).double().mean())
     return f"from {found[0]:.4g} to {found[-1]:.2g}" + (f", flat over {flat:.0%} of the angles" if flat > 0.01 else "")
@@ -252,7 +259,9 @@ def _margin(s: Subject) -> str:
     least, alone = math.inf, s.head().samples_per_class is not None  # a miner chooses other pairs for another margin
     for knob in margins:
         base = s.laid_out()
-        for value in (knob.value + 1, knob.value + 2) if isinstance(knob.value, int) else (knob.value * 1.1, knob.value * 1.5):
+        for value in (
+            (knob.value + 1, knob.value + 2) if isinstance(knob.value, int) else (knob.value * 1.1, knob.value * 1.5)
+        ):
             more = s.turned(knob, value).head()
             more.load_state_dict(base.state_dict())
             more.train(base.training)
@@ -284,9 +293,11 @@ def _plain(s: Subject) -> str:
         logits = head.logits(x)
         assert logits is not None
         want = F.cross_entropy(scale * logits, labels)
-        worst = max(worst, float((loss_of(head, x, labels) - want).abs() / want.abs().clamp_min(1e-6)))
+        worst = max(worst, ((loss_of(head, x, labels) - want).abs() / want.abs().clamp_min(1e-6)).item())
     if worst > 1e-5:
-        raise Broken(f"at {claim or 'its defaults'} it differs from the softmax of scale * logits by {worst:.1e} (relative)")
+        raise Broken(
+            f"at {claim or 'its defaults'} it differs from the softmax of scale * logits by {worst:.1e} (relative)"
+        )
     return f"relative difference {worst:.1e} at {claim or 'its defaults'}"
 
 
@@ -321,7 +332,7 @@ def _classes(s: Subject) -> str:
 
 
 def _same(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-8) -> str:
-    difference = float((a - b).abs() / a.abs().clamp_min(1e-6))
+    difference = ((a - b).abs() / a.abs().clamp_min(1e-6)).item()
     if not difference <= tolerance:
         raise Broken(f"{what} changes the loss by {difference:.1e} (relative)")
     return f"relative difference {difference:.1e}"
@@ -410,7 +421,7 @@ def _ignored(s: Subject) -> str:
 def _matters(s: Subject, knob: Knob, value: float, base: list[float]) -> bool:
     try:
         found = _first_steps(s.turned(knob, value))
-    except Exception:  # noqa: BLE001 - a value that the loss refuses does matter to it
+    except Exception:
         return True
     return found != base
 
@@ -432,7 +443,9 @@ def _first_steps(s: Subject) -> list[float]:
 @named("margins are radians")
 def _radians(s: Subject) -> str:
     """An angle repeats itself: after 2 pi where it is in radians, after 360 where it is in degrees."""
-    units = {knob.label: (unit_of(s, knob), knob.value, knob.name) for knob in s.knobs if knob.is_margin and knob.is_number}
+    units = {
+        knob.label: (unit_of(s, knob), knob.value, knob.name) for knob in s.knobs if knob.is_margin and knob.is_number
+    }
     for label, (unit, value, name) in units.items():
         if unit == "degrees" and not name.endswith("degrees") and not s.head().margin_in_degrees:
             raise Broken(f"{label} = {value:g} is taken as degrees ({math.radians(value):.3g} radians)")
@@ -450,22 +463,25 @@ def unit_of(s: Subject, knob: Knob) -> str | None:
         return None
     head = s.laid_out()
     labels = torch.zeros(1, dtype=torch.int64)
-    theta = torch.tensor([0.3], dtype=torch.float64)
 
-    def loss(value: float) -> float:
+    def loss(value: float, theta: float) -> float:
         other = s.turned(knob, value).head()
         other.load_state_dict(head.state_dict())
-        return float(loss_of(other.train(head.training), at_angle(head, theta, labels), labels).detach())
+        x = at_angle(head, torch.tensor([theta]), labels)
+        return loss_of(other.train(head.training), x, labels).item()
 
-    try:
-        base = loss(knob.value)
-        half, turn, degrees = (loss(knob.value + step) for step in (math.pi, 2 * math.pi, 360.0))
-    except Exception:  # noqa: BLE001 - a loss that refuses such a margin does not take it for a free angle
-        return None
-    close = 1e-6 * max(1e-12, abs(base))
-    if abs(turn - base) <= close < abs(half - base):
-        return "radians"
-    return "degrees" if abs(degrees - base) <= close < abs(turn - base) else None
+    for theta in (0.3, 0.8, 1.4):  # at one of them theta + margin lies below pi, whatever the margin
+        try:
+            steps = (0.0, math.pi, 2 * math.pi, 360.0)
+            base, half, turn, degrees = (loss(knob.value + step, theta) for step in steps)
+        except Exception:  # a loss that refuses such a margin does not take it for a free angle
+            return None
+        close = 1e-6 * abs(base) + 1e-14
+        if abs(turn - base) <= close < abs(half - base):
+            return "radians"
+        if abs(degrees - base) <= close < abs(turn - base):
+            return "degrees"
+    return None
 
 
 @named("labels out of range")

@@ -12,8 +12,8 @@ from lossbench.head import Head
 from lossbench.probe import Subject, loss_and_gradient, scene
 from lossbench.registry import load_head
 
-FACES = 64
-_MINUTE = 60.0
+FACES, PIXELS = 64, 32
+_MINUTE, _STEPS = 60.0, 100  # at least these steps, should the machine be busy
 
 
 @named("torch.compile")
@@ -44,7 +44,7 @@ def _relative(a: Tensor, b: Tensor) -> float:
 
 @named("overfits 64 faces")
 def _overfits(s: Subject) -> str:
-    """The tiny backbone under this head learns 64 ORL images to 100 % within a minute."""
+    """The tiny backbone under this head learns 64 ORL images to 100 %, in seconds on an idle machine."""
     from lossbench.backbones import build_backbone
     from lossbench.data import open_data
     from lossbench.data.batches import batch_images
@@ -53,14 +53,14 @@ def _overfits(s: Subject) -> str:
     faces = open_data("orl")
     part = faces.split(0).train
     rows, labels = torch.tensor(part.rows[:FACES]), torch.tensor(part.labels[:FACES])
-    images = batch_images(torch.from_numpy(open_store(faces.files, 64).pixels), rows)
+    images = batch_images(torch.from_numpy(open_store(faces.files, PIXELS).pixels), rows)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         backbone = build_backbone("tiny").to(memory_format=torch.channels_last)
         head = load_head(s.spec, num_classes=int(labels.max()) + 1, embedding_dim=128)
         optimizer = torch.optim.AdamW([*backbone.parameters(), *head.parameters()], lr=3e-3)
         start, steps, best = time.monotonic(), 0, 0.0
-        while time.monotonic() - start < _MINUTE:
+        while time.monotonic() - start < _MINUTE or steps < _STEPS:
             backbone.train()
             head.train()
             for _ in range(10):
@@ -72,7 +72,7 @@ def _overfits(s: Subject) -> str:
             best = max(best, _accuracy(backbone.eval(), head.eval(), images, labels))
             if best == 1:
                 return f"100 % after {steps} steps, {time.monotonic() - start:.0f} s"
-    raise Broken(f"{best:.1%} after {steps} steps in a minute: it does not learn what it sees")
+    raise Broken(f"{best:.1%} after {steps} steps: it does not learn what it sees")
 
 
 @torch.no_grad()

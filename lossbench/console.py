@@ -35,6 +35,13 @@ def say(message: str) -> None:
     _console().print(escape(message), soft_wrap=True)
 
 
+def finding(status: str, name: str, figure: str) -> None:
+    """Print one property of a loss: pass, fail or skip, its name, and what was measured."""
+    colour = {"pass": "green", "fail": "bold red", "skip": "yellow"}[status]
+    shown = "FAIL" if status == "fail" else status
+    _console().print(f"[{colour}]{shown:4}[/]  {escape(name):34} {escape(figure)}", soft_wrap=True)
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", right_from: int = 1) -> None:
     """Print a table; columns from `right_from` on are right-aligned."""
     shown = Table(title=title or None, title_justify="left", header_style="bold")

@@ -81,9 +81,7 @@ class Subject:
                     head(x, labels)
         return {name: buffer.clone() for name, buffer in head.named_buffers()}
 
-    def laid_out(
-        self, *, rotate: bool = True, dtype: torch.dtype = torch.float64, settled: bool = True
-    ) -> Head:
+    def laid_out(self, *, rotate: bool = True, dtype: torch.dtype = torch.float64, settled: bool = True) -> Head:
         """Return a head whose class weights are orthogonal; `settled` puts it into mid-training, in evaluation mode
         where it keeps a state.
 
@@ -109,7 +107,8 @@ def basis(rotate: bool) -> Tensor:
     if not rotate:
         return torch.eye(DIM, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    return torch.linalg.qr(torch.randn(DIM, DIM, dtype=torch.float64, generator=generator))[0]
+    rows: Tensor = torch.linalg.qr(torch.randn(DIM, DIM, dtype=torch.float64, generator=generator))[0]
+    return rows
 
 
 def at_angle(head: Head, theta: Tensor, labels: Tensor, *, rotate: bool = True, tilt: float = 0.0) -> Tensor:
@@ -150,7 +149,8 @@ def loss_of(head: Head, x: Tensor, labels: Tensor, *, seed: int = 0) -> Tensor:
     """Return the loss from a copy of `head`, which stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return copy.deepcopy(head)(x, labels)
+        loss: Tensor = copy.deepcopy(head)(x, labels)
+        return loss
 
 
 def loss_and_gradient(head: Head, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
