@@ -166,6 +166,7 @@ class Kind(StrEnum):
 def list_(
     what: Annotated[Kind | None, typer.Argument(help="Only this.", show_default="all")] = None,
     plugins: Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")] = None,
+    pml: Annotated[bool, typer.Option("--pml", help="The losses of pytorch-metric-learning too.")] = False,
 ) -> None:
     """Show losses with hyper-parameters, defaults and papers; backbones; data sets."""
     from lossbench import console
@@ -178,6 +179,10 @@ def list_(
             for p in find_plugins(plugins or ()).values()
         ]
         console.table(["loss", "hyper-parameters", "what it is, and where from"], rows, title="Losses", right_from=9)
+    if pml:
+        from lossbench.plugin_cli import list_pml
+
+        list_pml()
     if what in (None, Kind.backbones):
         from lossbench.backbones import BACKBONES
 

@@ -75,3 +75,19 @@ def passport(
         console.say("no flags: gradient, parameters, monotony and units are as they should be")
     for path in write_passport(found, out):
         console.say(f"wrote {path}")
+
+
+def list_pml() -> None:
+    """Print the losses of pytorch-metric-learning with that library's defaults, and why some are left out."""
+    from lossbench import console
+    from lossbench.pml import REFUSED, describe, names
+
+    rows = []
+    for name in names():
+        parameters = describe(name).parameters
+        settings = "\n".join(f"{p.name} = {p.default}{' degrees' if 'degrees' in p.type else ''}" for p in parameters)
+        rows.append([f"pml:{name}", settings or "–"])
+    rows += [[f"(pml:{name})", f"no entrant: {why}"] for name, why in REFUSED.items() if "base class" not in why]
+    console.table(
+        ["loss", "hyper-parameters, defaults of the library"], rows, title="pytorch-metric-learning", right_from=9
+    )
