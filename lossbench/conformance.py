@@ -446,12 +446,15 @@ def _radians(s: Subject) -> str:
     units = {
         knob.label: (unit_of(s, knob), knob.value, knob.name) for knob in s.knobs if knob.is_margin and knob.is_number
     }
+    declared = s.head().margin_in_degrees
     for label, (unit, value, name) in units.items():
-        if unit == "degrees" and not name.endswith("degrees") and not s.head().margin_in_degrees:
+        if unit == "degrees" and not (declared or name.endswith("degrees")):
             raise Broken(f"{label} = {value:g} is taken as degrees ({math.radians(value):.3g} radians)")
         if unit == "radians" and abs(value) > math.pi:
             raise Broken(f"{label} = {value:g} is taken as radians, {value / math.pi:.2g} times pi: are these degrees?")
     angular = [f"{label}: {unit}" for label, (unit, _, _) in units.items() if unit]
+    if declared:
+        return "margin: degrees, as the head declares"
     if not angular:
         raise Skipped("no margin is an angle added to theta")
     return ", ".join(angular)

@@ -63,6 +63,8 @@ def measure_passport(spec: Spec) -> Passport:
     if head.stops_gradient:
         flags.append(f"by design, the gradient is not the loss's derivative: constant is {head.stops_gradient}")
     units = [(k.label, unit_of(subject, k)) for k in subject.knobs if k.is_margin and k.is_number]
+    if head.margin_in_degrees:
+        units = [("margin", "degrees")]
     return Passport(curves, tuple(flags), tuple(f"{label} in {unit}" for label, unit in units if unit))
 
 

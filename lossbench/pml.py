@@ -159,7 +159,7 @@ def head_class(name: str) -> "type[Head]":
             centers = self.centers()
             if centers is None:
                 return None
-            return cosine(embeddings, centers.flatten(0, 1)).unflatten(1, centers.shape[:2]).amax(2)
+            return cosine(embeddings, centers.flatten(0, 1)).view(len(embeddings), *centers.shape[:2]).amax(2)
 
         def class_centers(self) -> Tensor | None:
             centers = self.centers()

@@ -377,7 +377,7 @@ def hyperparameters(spec: Spec) -> dict[str, Any]:
         for name, parameter in inspect.signature(load_class(term.plugin)).parameters.items():
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
                 resolved[prefix + name] = term.values.get(name, parameter.default)
-        if term.weight != 1:
+        if term.weight != 1 or len(spec.terms) > 1:
             resolved[prefix + "weight"] = term.weight
     return resolved
 

@@ -67,14 +67,15 @@ def text(value: Interval, decimals: int) -> str:
 
 def text_table(records: Sequence[Record], figures: Sequence[Figure]) -> tuple[list[str], list[list[str]]]:
     """Return headers and rows for people: one row per entrant, failures counted and explained."""
-    headers = ["loss", "runs", *(figure.title for figure in figures)]
+    headers = ["loss", "runs", "batches", *(figure.title for figure in figures)]
     rows = []
     for name in entrants(records):
         own = [record for record in records if record["entrant"] == name]
         failed = [record for record in own if record["status"] == "failed"]
         count = f"{len(own)}" if not failed else f"{len(own) - len(failed)} of {len(own)}"
         mark = "" if own[0].get("accuracy_by") == "logits" or len(failed) == len(own) else "*"
-        rows.append([name + mark, count, *(text(interval(own, name, f.name), f.decimals) for f in figures)])
+        sampler = next((record["sampler"] for record in own if record.get("sampler")), "–")
+        rows.append([name + mark, count, sampler, *(text(interval(own, name, f.name), f.decimals) for f in figures)])
     return headers, rows
 
 

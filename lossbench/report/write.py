@@ -12,7 +12,6 @@ from lossbench.report.tables import (
     HEADLINE,
     SPEED,
     Figure,
-    entrants,
     failures,
     number_table,
     text_table,
@@ -180,10 +179,7 @@ def _figure(captions: dict[str, str], stem: str) -> list[str]:
 
 
 def _training_table(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
-    headers, rows = text_table(records, SPEED)
-    samplers = {r["entrant"]: r.get("sampler") or "–" for r in records}
-    named = zip(entrants(records), rows, strict=True)
-    return [*headers, "batches"], [[*row, samplers[name]] for name, row in named]
+    return text_table(records, SPEED)
 
 
 def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
