@@ -2,7 +2,8 @@
 
 Public names, imported on first use so that ``import lossbench`` stays light (no torch):
 
-- `Head`, `Mix`, `cosine`, `linear`, `margin_softmax`: what a loss plugin is made of.
+- `Head`, `Mix`: what a loss plugin is; `margin_softmax`, `margin_cross_entropy`, `cosine`, `linear`, `angle`,
+  `add_angle`, `own_cosine`, `is_own`: what it is made of.
 - `heads`, `load_head`: the losses there are, and one of them ready to train.
 - `metrics`: pure functions on embeddings.
 """
@@ -14,15 +15,42 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lossbench import metrics as metrics
-    from lossbench.head import Head, Mix, cosine, linear, margin_softmax
+    from lossbench.head import (
+        Head,
+        Mix,
+        add_angle,
+        angle,
+        cosine,
+        is_own,
+        linear,
+        margin_cross_entropy,
+        margin_softmax,
+        own_cosine,
+    )
     from lossbench.registry import heads, load_head
 
-__all__ = ["Head", "Mix", "__version__", "cosine", "heads", "linear", "load_head", "margin_softmax", "metrics"]
+__all__ = [
+    "Head",
+    "Mix",
+    "__version__",
+    "add_angle",
+    "angle",
+    "cosine",
+    "heads",
+    "is_own",
+    "linear",
+    "load_head",
+    "margin_cross_entropy",
+    "margin_softmax",
+    "metrics",
+    "own_cosine",
+]
 
 _HOME = {
-    **dict.fromkeys(("Head", "Mix", "cosine", "linear", "margin_softmax"), "lossbench.head"),
+    **dict.fromkeys(__all__, "lossbench.head"),
     **dict.fromkeys(("heads", "load_head"), "lossbench.registry"),
 }
+del _HOME["__version__"], _HOME["metrics"]
 
 
 def __getattr__(name: str) -> Any:

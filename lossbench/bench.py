@@ -320,7 +320,7 @@ def _refuse_unwritable(folder: Path) -> None:
 def _code_fingerprint() -> str:
     """Return the SHA-256 over our own source that makes the numbers: another lossbench never reuses these runs."""
     package = Path(__file__).parent
-    single = [package / f"{name}.py" for name in ("head", "networks", "backbones", "train", "measure")]
+    single = [package / f"{name}.py" for name in ("head", "blocks", "networks", "backbones", "train", "measure")]
     files = sorted([*single, *(package / "data").glob("*.py"), *(package / "metrics").glob("*.py")])
     return hashlib.sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()
 

@@ -8,6 +8,7 @@ import typer
 
 from lossbench import __version__
 from lossbench.errors import InputError
+from lossbench.plugin_cli import mount
 
 if TYPE_CHECKING:
     from lossbench.config import Config
@@ -182,6 +183,7 @@ class Kind(StrEnum):
 def list_(
     what: Annotated[Kind | None, typer.Argument(help="Only this.", show_default="all")] = None,
     plugins: Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")] = None,
+    pml: Annotated[bool, typer.Option("--pml", help="The losses of pytorch-metric-learning too.")] = False,
 ) -> None:
     """Show losses with hyper-parameters, defaults and papers; backbones; data sets."""
     from lossbench import console
@@ -197,6 +199,10 @@ def list_(
             for p in find_plugins(plugins or ()).values()
         ]
         console.listing("losses", losses)
+    if pml:
+        from lossbench.plugin_cli import list_pml
+
+        list_pml()
     if what in (None, Kind.backbones):
         from lossbench.backbones import BACKBONES
 
@@ -208,3 +214,6 @@ def list_(
         from lossbench.data import DATA
 
         console.listing("data", [(name, (info.what, f"credit: {info.credit}")) for name, info in DATA.items()])
+
+
+mount(app)

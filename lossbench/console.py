@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lossbench.results import Record
     from lossbench.train import Epoch
 
+_COLOURS = {"pass": "32", "fail": "1;31", "skip": "33"}  # of a terminal
 _WIDE = 200  # columns when nobody's terminal sets a width: tables in files and pipes are not cut
 
 
@@ -46,6 +47,14 @@ def listing(title: str, entries: Sequence[tuple[str, Sequence[str]]]) -> None:
     for name, lines in entries:
         print("\n".join(f"  {name if i == 0 else '':<{width}}{line}" for i, line in enumerate(lines)))
     print()
+
+
+def finding(status: str, name: str, figure: str) -> None:
+    """Print one property of a loss: pass, fail or skip, its name, and what was measured."""
+    shown = "FAIL" if status == "fail" else status
+    if sys.stdout.isatty():
+        shown = f"\033[{_COLOURS[status]}m{shown:4}\033[0m"
+    print(f"{shown:4}  {name:34} {figure}")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossbench.blocks import own_and_rest
+
 
 class Head(nn.Module, ABC):
     """A loss and its class weights. A plugin file defines one public subclass of this.
@@ -22,6 +24,18 @@ class Head(nn.Module, ABC):
 
     #: Images of one person that a batch needs: 4 asks for P x K batches with K = 4; None for plain shuffling.
     samples_per_class: int | None = None
+
+    #: True where an embedding's norm is meant to matter; `lossbench check` refuses an influence that is not declared.
+    uses_norm: bool = False
+
+    #: What the paper treats as a constant although it depends on the embedding; the gradient then differs by design.
+    stops_gradient: str = ""
+
+    #: Where the loss is the plain softmax of scale * logits, as in a spec: "margin=0"; None where it never is.
+    plain_at: str | None = None
+
+    #: True where a hyper-parameter called margin is an angle in degrees; ours are radians.
+    margin_in_degrees: bool = False
 
     @abstractmethod
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -52,6 +66,8 @@ class Mix(Head):
         self.weights = [weight for weight, _ in parts]
         self.parts = nn.ModuleList(head for _, head in parts)
         self.samples_per_class = max((head.samples_per_class or 0 for _, head in parts), default=0) or None
+        self.uses_norm = any(head.uses_norm for _, head in parts)
+        self.stops_gradient = "; ".join(head.stops_gradient for _, head in parts if head.stops_gradient)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return ``sum_i w_i * loss_i``."""
@@ -97,8 +113,11 @@ def margin_softmax(
     labels: Tensor,
     push: Callable[[Tensor], Tensor],
     scale: float | Tensor,
+    others: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Mean cross-entropy of ``scale * z``: z are the cosines, the own-class one replaced by ``push`` of it.
+
+    Works in blocks over the classes: no [B, C] is kept, whatever C is.
 
     Args:
         embeddings: [B, D], any norm, any float dtype.
@@ -106,12 +125,58 @@ def margin_softmax(
         labels: [B] int64 in 0..C-1.
         push: maps the own-class cosines [B] to the margin-carrying ones [B]; differentiable, finite slope at +-1.
         scale: s, a number or one per sample [B].
+        others: for losses that change the other classes too: an elementwise map of their cosines [B, n], called block
+            by block; tensors that it captures ([B, 1], or numbers) count as constants.
 
     Returns:
         Scalar loss in float32 or wider. Source: Deng et al. 2019, arXiv:1801.07698, eq. 4.
     """
-    cos = cosine(embeddings, weight)
+    dtype = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
+    unit = F.normalize(embeddings.to(dtype), dim=1)
+    scales = scale.to(dtype) if isinstance(scale, Tensor) else unit.new_full((1,), scale)
+    scales = scales.expand(len(unit))
+    own, rest = own_and_rest(unit, weight, labels, scales, others)
+    return -F.logsigmoid(scales * push(own).to(dtype) - rest).mean()
+
+
+def margin_cross_entropy(cos: Tensor, labels: Tensor, push: Callable[[Tensor], Tensor], scale: float) -> Tensor:
+    """Do what `margin_softmax` does for a head that makes its cosines [B, C] in its own way (several per class)."""
     own = labels.unsqueeze(1)
-    pushed = push(cos.gather(1, own).squeeze(1)).unsqueeze(1).to(cos.dtype)
-    z = cos.scatter(1, own, pushed)
-    return F.cross_entropy(z * (scale.unsqueeze(1) if isinstance(scale, Tensor) else scale), labels)
+    z = cos.scatter(1, own, push(cos.gather(1, own).squeeze(1)).unsqueeze(1).to(cos.dtype))
+    return F.cross_entropy(z * scale, labels)
+
+
+def own_cosine(embeddings: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """Return the cosines [B] with the own class alone, as constants: for thresholds and statistics."""
+    dtype = torch.promote_types(embeddings.dtype, torch.float32)
+    rows = weight.detach().index_select(0, labels).to(dtype)
+    return F.cosine_similarity(embeddings.detach().to(dtype), rows, dim=1, eps=1e-12)
+
+
+def is_own(labels: Tensor, num_classes: int) -> Tensor:
+    """Return [B, C] booleans, true at the own class; a label that is no class raises."""
+    mask = torch.zeros(len(labels), num_classes, dtype=torch.bool, device=labels.device)
+    return mask.scatter(1, labels.unsqueeze(1), True)
+
+
+def angle(cos: Tensor) -> Tensor:
+    """Return theta in 0..pi of cosines, with a finite slope everywhere: acos has none at +-1."""
+    return torch.atan2(_sin(cos), cos)
+
+
+def add_angle(cos: Tensor, margin: float | Tensor) -> Tensor:
+    """Return cos(theta + margin); where theta + margin > pi, ``cos - margin * sin(margin)``, which keeps falling.
+
+    Args:
+        cos: [B] own-class cosines.
+        margin: radians, a number or one per sample [B].
+
+    Source: Deng et al. 2019, arXiv:1801.07698, eq. 3; the fall-back is that of the authors' code.
+    """
+    m = margin if isinstance(margin, Tensor) else cos.new_tensor(margin)
+    near = cos * m.cos() - _sin(cos) * m.sin()
+    return torch.where(cos > -m.cos(), near, cos - m * m.sin())
+
+
+def _sin(cos: Tensor) -> Tensor:
+    return ((1 - cos) * (1 + cos)).clamp_min(1e-7).sqrt()  # the floor keeps the slope at +-1 finite

@@ -79,25 +79,53 @@ def shipped_plugins() -> Path:
 
 
 def find_plugins(folders: Iterable[str | Path] = ()) -> dict[str, Plugin]:
-    """Return every plugin by name: the shipped ones and those in `folders`, without importing any.
+    """Return every plugin by name: shipped, of installed packages, and in `folders`, without importing any.
 
     Raises:
-        InputError: a folder is not there, or two files claim one name.
+        InputError: a folder is not there, an installed package names no plugin file, or two files claim one name.
     """
-    found: dict[str, Plugin] = {}
-    for folder in (shipped_plugins(), *map(Path, folders)):
+    paths = sorted(shipped_plugins().glob("*.py")) + installed_plugins()
+    for folder in map(Path, folders):
         if not folder.is_dir():
             raise InputError(f"no plugin folder '{folder}'; --plugins takes a folder of .py files")
-        for path in sorted(folder.glob("*.py")):
-            if path.name.startswith("_"):
-                continue
-            plugin = describe(path)
-            if plugin.name in found and found[plugin.name].path.resolve() != path.resolve():
-                raise InputError(
-                    f"two plugins are called '{plugin.name}': {found[plugin.name].path} and {path}; rename one"
-                )
-            found[plugin.name] = plugin
+        paths += sorted(folder.glob("*.py"))
+    found: dict[str, Plugin] = {}
+    for path in (p for p in paths if not p.name.startswith("_")):
+        plugin = describe(path)
+        if plugin.name in found and found[plugin.name].path.resolve() != path.resolve():
+            raise InputError(
+                f"two plugins are called '{plugin.name}': {found[plugin.name].path} and {path}; rename one"
+            )
+        found[plugin.name] = plugin
     return found
+
+
+def installed_plugins() -> list[Path]:
+    """Return the plugin files that installed packages offer in the entry-point group ``lossbench.plugins``.
+
+    An entry point names a module (``my_loss = "my_package.my_loss"``); its file is found without importing anything.
+
+    Raises:
+        InputError: an entry point whose module has no file.
+    """
+    from importlib.metadata import entry_points
+
+    return sorted({_file_of(point.module, point.name) for point in entry_points(group="lossbench.plugins")})
+
+
+def _file_of(module: str, entry: str) -> Path:
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)  # of a top-level name: this imports nothing
+    if spec is not None and not rest and spec.origin and not spec.submodule_search_locations:
+        return Path(spec.origin)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder, *rest).with_suffix(".py")
+        if rest and path.is_file():
+            return path
+    raise InputError(
+        f"the installed plugin '{entry}' (entry point lossbench.plugins) names '{module}', which is no module "
+        "with a file of its own; reinstall or remove its package"
+    )
 
 
 def describe(path: Path) -> Plugin:
@@ -170,6 +198,8 @@ def _parse_term(text: str, known: Mapping[str, Plugin]) -> Term:
         if weight <= 0:
             raise InputError(f"the weight {weighted[1]} in '{text}' is not positive; drop the loss instead")
     name, *settings = body.split(":")
+    if name == "pml" and settings:
+        name, settings = f"pml:{settings[0]}", settings[1:]
     plugin = _plugin(name, known)
     parameters = {p.name: p for p in plugin.parameters}
     values: dict[str, Any] = {}
@@ -192,6 +222,10 @@ def _parse_term(text: str, known: Mapping[str, Plugin]) -> Term:
 
 
 def _plugin(name: str, known: Mapping[str, Plugin]) -> Plugin:
+    if name.startswith("pml:"):
+        from lossbench import pml
+
+        return pml.describe(name[4:])
     if name.endswith(".py") or "/" in name:
         plugin = describe(Path(name))
         other = known.get(plugin.name)
@@ -211,7 +245,7 @@ def _is_default(values: Mapping[str, Any], parameter: Parameter) -> bool:
 
 
 def _convert(text: str, parameter: Parameter, plugin: str) -> Any:
-    kind = parameter.type.removesuffix(" | None")
+    kind = parameter.type.removesuffix(" | None").removesuffix(" (degrees)")
     what = f"{plugin}'s {parameter.name}"
     if kind == "str":
         return text
@@ -220,6 +254,8 @@ def _convert(text: str, parameter: Parameter, plugin: str) -> Any:
             return text.lower() == "true"
         raise InputError(f"{what} is true or false, not '{text}'")
     value = _number(text, what, text)
+    if kind == "number":  # another library's: it may want a whole number, or not
+        return int(value) if value == int(value) else value
     if kind == "int":
         if value != int(value):
             raise InputError(f"{what} is a whole number, not '{text}'")
@@ -275,11 +311,16 @@ def _build(plugin: Plugin, num_classes: int, embedding_dim: int, values: Mapping
     cls = load_class(plugin)
     try:
         return cls(num_classes, embedding_dim, **values)
+    except InputError:
+        raise
     except TypeError as error:
         raise InputError(
             f"plugin {plugin.path} cannot be built: {error}; "
             "__init__ takes (num_classes, embedding_dim, *, name: type = default, ...)"
         ) from error
+    except Exception as error:  # whatever a plugin's constructor raises, asserts of other libraries included
+        what = f"{plugin.name} with {dict(values)}" if values else plugin.name
+        raise InputError(f"{what} cannot be built: {type(error).__name__}: {error} ({plugin.path})") from error
 
 
 _loaded: dict[Path, tuple[str, "type[Head]"]] = {}  # source digest and class, so that a file runs once
@@ -293,6 +334,10 @@ def load_class(plugin: Plugin) -> "type[Head]":
     """
     from lossbench.head import Head
 
+    if plugin.name.startswith("pml:"):
+        from lossbench import pml
+
+        return pml.head_class(plugin.name[4:])
     path = plugin.path.resolve()
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if path in _loaded and _loaded[path][0] == digest:
@@ -332,7 +377,7 @@ def hyperparameters(spec: Spec) -> dict[str, Any]:
         for name, parameter in inspect.signature(load_class(term.plugin)).parameters.items():
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
                 resolved[prefix + name] = term.values.get(name, parameter.default)
-        if term.weight != 1:
+        if term.weight != 1 or len(spec.terms) > 1:
             resolved[prefix + "weight"] = term.weight
     return resolved
 

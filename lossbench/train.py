@@ -153,8 +153,8 @@ def train(
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
                 embeddings = backbone(images)
             loss = head(embeddings.float(), own)
-            if loss.ndim != 0 or not loss.requires_grad:
-                raise TrainingFailed(f"the loss must be one differentiable number, not of shape {list(loss.shape)}")
+            if fault := _fault(loss):
+                raise TrainingFailed(f"the loss must be one differentiable number, not {fault}")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -177,6 +177,14 @@ def train(
         backbone.load_state_dict(best["backbone"])
         head.load_state_dict(best["head"])
     return Trained(backbone.eval(), head.eval(), history, best["epoch"] if best else config.epochs)
+
+
+def _fault(loss: object) -> str:
+    if not isinstance(loss, Tensor):
+        return f"a {type(loss).__name__}"
+    if loss.ndim:
+        return f"of shape {list(loss.shape)}: end forward with .mean()"
+    return "" if loss.requires_grad else "one without a gradient"
 
 
 def _be_deterministic(device: torch.device) -> None:

@@ -11,6 +11,8 @@ from lossbench import Head, margin_softmax
 class ArcFace(Head):
     """Cross-entropy on s·cos(theta_y + m): every class keeps m radians of clear space."""
 
+    plain_at = "margin=0"
+
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: float = 0.5, scale: float = 64.0):
         super().__init__()
         self.margin, self.scale = margin, scale

@@ -9,6 +9,8 @@ from lossbench import Head, linear
 class CE(Head):
     """Softmax over a linear layer with bias; nothing asks embeddings of one person to lie close together."""
 
+    uses_norm = True
+
     def __init__(self, num_classes: int, embedding_dim: int):
         super().__init__()
         layer = nn.Linear(embedding_dim, num_classes)

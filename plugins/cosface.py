@@ -9,6 +9,8 @@ from lossbench import Head, margin_softmax
 class CosFace(Head):
     """Cross-entropy on s·(cos(theta_y) - m): the own class must win by a cosine of m."""
 
+    plain_at = "margin=0"
+
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: float = 0.35, scale: float = 64.0):
         super().__init__()
         self.margin, self.scale = margin, scale

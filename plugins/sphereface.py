@@ -11,6 +11,8 @@ from lossbench import Head, margin_softmax
 class SphereFace(Head):
     """Cross-entropy on ||x||·[c + (psi(theta_y) - c)/(1 + lambda)], psi = (-1)^k cos(m·theta) - 2k."""
 
+    uses_norm = True
+
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: int = 4, lambda_min: float = 5.0):
         super().__init__()
         self.margin, self.lambda_min = margin, lambda_min

@@ -76,7 +76,7 @@ def markdown(
         "## Training",
         "",
         *_figure(captions, "training_curves"),
-        *_table(*_training_table(study)),
+        *_table(*text_table(study, SPEED)),
         "",
         "images/s counts training alone, without its first epoch; seconds is a whole run, measuring included. Both "
         f"depend on the machine: {first['machine']['device']}, {first['machine']['threads']} threads.",
@@ -119,13 +119,6 @@ def _figure(captions: dict[str, str], stem: str) -> list[str]:
     if stem not in captions:
         return []
     return [f"![{captions[stem]}](figures/{stem}.png)", "", f"*{captions[stem]}*", ""]
-
-
-def _training_table(study: Study) -> tuple[list[str], list[list[str]]]:
-    headers, rows = text_table(study, SPEED)
-    samplers = {r["entrant"]: r.get("sampler") or "–" for r in study.records}
-    named = zip(study.entrants, rows, strict=True)
-    return [*headers, "batches"], [[*row, samplers[name]] for name, row in named]
 
 
 def _verdict_lines(found: Sequence[Verdict]) -> list[str]:

@@ -51,14 +51,16 @@ def text(value: Estimate, decimals: int) -> str:
 
 def text_table(study: Study, figures: Sequence[Figure]) -> tuple[list[str], list[list[str]]]:
     """Return headers and rows for people: one row per entrant, failures counted, a mark where there are no scores."""
-    headers = ["loss", "runs", *(figure.title for figure in figures)]
+    headers = ["loss", "runs", "batches", *(figure.title for figure in figures)]
     rows = []
     for name in study.entrants:
         own = study.of_entrant(name)
         finished = [record for record in own if record["status"] == "finished"]
         count = f"{len(own)}" if len(finished) == len(own) else f"{len(finished)} of {len(own)}"
         mark = "*" if finished and finished[0]["accuracy_by"] != "logits" else ""
-        rows.append([name + mark, count, *(text(study.estimate(name, f.name), f.decimals) for f in figures)])
+        batches = next((record["sampler"] for record in finished if record["sampler"]), "–")
+        estimates = (text(study.estimate(name, f.name), f.decimals) for f in figures)
+        rows.append([name + mark, count, batches, *estimates])
     return headers, rows
 
 

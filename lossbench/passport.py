@@ -1,0 +1,83 @@
+"""What a loss really does: measured from the plugin by autograd, whatever its formula says.
+
+All classes but the own one stay at 90 degrees while the own-class angle goes from 0 to 180, so the loss of one image
+tells the own-class logit that a softmax would have needed for it: the *target logit*.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lossbench.conformance import check, unit_of
+from lossbench.errors import InputError
+from lossbench.probe import CLASSES, NORM, Subject, at_angle, loss_and_gradient
+from lossbench.registry import Spec, find_plugins, parse_spec
+
+BESIDE = ("ce", "arcface")
+STEPS = 361
+_FLAGS = {
+    "gradient is the loss's derivative": "detached margin",
+    "every hyper-parameter matters": "ignored parameter",
+    "loss falls with the own angle": "non-monotone",
+    "margins are radians": "suspected degrees",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One loss against theta [STEPS] in radians: loss, target logit, and the gradient's norm times the embedding's."""
+
+    name: str
+    theta: Tensor
+    loss: Tensor
+    target_logit: Tensor
+    gradient: Tensor
+
+
+@dataclass(frozen=True)
+class Passport:
+    """Curves of the loss and of those beside it, and what is suspicious, one line each."""
+
+    curves: tuple[Curve, ...]
+    flags: tuple[str, ...]
+    units: tuple[str, ...]
+
+
+def measure_passport(spec: Spec) -> Passport:
+    """Measure a loss, and CE and ArcFace beside it.
+
+    Raises:
+        InputError: the loss has no class centers, so there is no own-class angle.
+    """
+    subject = Subject(spec)
+    if subject.head().class_centers() is None:
+        raise InputError(
+            f"'{spec}' has no class centers, so no own-class angle to plot against; lossbench check asks more"
+        )
+    others = [parse_spec(name, find_plugins()) for name in BESIDE if name != str(spec)]
+    curves = tuple(_curve(Subject(s)) for s in (spec, *others))
+    flags = [f"{_FLAGS[f.name]}: {f.figure}" for f in check(spec, only=_FLAGS.__contains__) if f.status == "fail"]
+    head = subject.head()
+    if head.stops_gradient:
+        flags.append(f"by design, the gradient is not the loss's derivative: constant is {head.stops_gradient}")
+    units = [(k.label, unit_of(subject, k)) for k in subject.knobs if k.is_margin and k.is_number]
+    if head.margin_in_degrees:
+        units = [("margin", "degrees")]
+    return Passport(curves, tuple(flags), tuple(f"{label} in {unit}" for label, unit in units if unit))
+
+
+def _curve(s: Subject) -> Curve:
+    head = s.laid_out()
+    theta = torch.linspace(0, math.pi, STEPS, dtype=torch.float64)
+    own = torch.zeros(1, dtype=torch.int64)
+    losses, gradients = [], []
+    for t in theta:
+        loss, gradient = loss_and_gradient(head, at_angle(head, t.view(1), own), own)
+        losses.append(loss)
+        gradients.append(gradient.norm() * NORM)
+    loss = torch.stack(losses).double()
+    target = math.log(CLASSES - 1) - torch.log(torch.expm1(loss))
+    target = torch.where(loss > 1e-13, target, torch.nan)  # below, a cross-entropy has lost its digits
+    return Curve(str(s.spec), theta, loss, target, torch.stack(gradients).double())

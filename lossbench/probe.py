@@ -1,0 +1,172 @@
+"""A head under examination: built anew at will, its classes laid out so that one angle is all that changes.
+
+Serves `lossbench.conformance` and `lossbench.passport`. Nothing here leaves a trace in the head it looks at: every loss
+is taken from a copy, with the same random draws.
+"""
+
+import copy
+import inspect
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossbench.head import Head
+from lossbench.registry import Spec, load_class, load_head
+
+CLASSES, DIM, NORM = 6, 24, 8.0  # room for three centers a class and a direction at right angles to all of them
+_SETTLE = 2000  # training steps after which a schedule such as SphereFace's lambda has ended
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One hyper-parameter of one term of a spec, and its value there."""
+
+    term: int
+    name: str
+    label: str
+    value: Any
+
+    @property
+    def is_margin(self) -> bool:
+        """True for a hyper-parameter that is a margin by its name: more of it asks for more."""
+        return "margin" in self.name or self.name in ("m", "m1", "m2", "m3")
+
+    @property
+    def is_number(self) -> bool:
+        """True where the value can be turned up and down."""
+        return isinstance(self.value, int | float) and not isinstance(self.value, bool)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is examined: a spec, from which heads of six classes are built as often as needed."""
+
+    spec: Spec
+
+    @cached_property
+    def knobs(self) -> tuple[Knob, ...]:
+        """All hyper-parameters, with the values they have here."""
+        found = []
+        for i, term in enumerate(self.spec.terms):
+            for name, parameter in inspect.signature(load_class(term.plugin)).parameters.items():
+                if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                    label = f"{term.plugin.name}.{name}" if len(self.spec.terms) > 1 else name
+                    found.append(Knob(i, name, label, term.values.get(name, parameter.default)))
+        return tuple(found)
+
+    def turned(self, knob: Knob, value: Any) -> "Subject":
+        """Return the same loss with one hyper-parameter at another value."""
+        terms = list(self.spec.terms)
+        terms[knob.term] = replace(terms[knob.term], values={**terms[knob.term].values, knob.name: value})
+        return Subject(Spec(tuple(terms)))
+
+    def head(self, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Head:
+        """Return a fresh head in training mode, the same for the same seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return load_head(self.spec, num_classes=CLASSES, embedding_dim=DIM).to(dtype).train()
+
+    @cached_property
+    def settled_state(self) -> dict[str, Tensor]:
+        """The buffers of a head in the middle of its training: schedules have ended, running means have met data."""
+        head = self.head()
+        if any(True for _ in head.buffers()):
+            x, labels = scene(head)
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                for _ in range(_SETTLE):
+                    head(x, labels)
+        return {name: buffer.clone() for name, buffer in head.named_buffers()}
+
+    def laid_out(self, *, rotate: bool = True, dtype: torch.dtype = torch.float64, settled: bool = True) -> Head:
+        """Return a head whose class weights are orthogonal; `settled` puts it into mid-training, in evaluation mode
+        where it keeps a state.
+
+        With `rotate` the weights point anywhere; without, they are multiples of unit vectors, so that a cosine of 1
+        is exactly 1.
+        """
+        head = self.head()
+        if settled and self.settled_state:
+            head.load_state_dict({**head.state_dict(), **self.settled_state})
+            head.eval()
+        directions = basis(rotate)
+        with torch.no_grad():
+            for p in head.parameters():
+                rows = p.T if p.ndim == 2 and p.shape[0] == DIM else p  # pytorch-metric-learning keeps them as columns
+                count = rows.numel() // DIM
+                if rows.ndim >= 2 and rows.shape[-1] == DIM and count < DIM:
+                    rows.copy_(directions[:count].view(rows.shape) * 2)
+        return head.to(dtype)
+
+
+def basis(rotate: bool) -> Tensor:
+    """Return DIM orthonormal rows; the last is where no class lies."""
+    if not rotate:
+        return torch.eye(DIM, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    rows: Tensor = torch.linalg.qr(torch.randn(DIM, DIM, dtype=torch.float64, generator=generator))[0]
+    return rows
+
+
+def at_angle(head: Head, theta: Tensor, labels: Tensor, *, rotate: bool = True, tilt: float = 0.0) -> Tensor:
+    """Return embeddings [B, DIM] at the angles `theta` [B] from their own class centers, at pi/2 from all others.
+
+    Args:
+        head: from `Subject.laid_out` with the same `rotate`, with class centers.
+        theta: radians.
+        labels: [B].
+        tilt: how much the direction away from the center leans towards other classes, so that none of them tie.
+    """
+    centers = head.class_centers()
+    assert centers is not None
+    own, directions = centers[labels].double(), basis(rotate)
+    leaning = directions.mT @ torch.linspace(-tilt, tilt, DIM, dtype=torch.float64)
+    away = directions[-1] + leaning - (own @ leaning).unsqueeze(1) * own
+    away = torch.nn.functional.normalize(away, dim=1)
+    t = theta.double().unsqueeze(1)
+    return NORM * (t.cos() * own + t.sin() * away)
+
+
+def scene(head: Head, *, seed: int = 0, size: int = 8) -> tuple[Tensor, Tensor]:
+    """Return embeddings [size, DIM] of norms 8 to 16, somewhat near their class centers, and labels; two classes of
+    the six are absent.
+    """
+    generator = torch.Generator().manual_seed(1000 + seed)
+    labels = torch.arange(size) % (CLASSES - 2)
+    centers = head.class_centers()
+    if centers is None:
+        centers = torch.randn(CLASSES, DIM, generator=generator) / math.sqrt(DIM)
+    centers = centers.detach().double()
+    x = centers[labels] + torch.randn(size, DIM, dtype=torch.float64, generator=generator) * 0.25
+    norms = NORM * (1 + torch.rand(size, 1, dtype=torch.float64, generator=generator))
+    return torch.nn.functional.normalize(x, dim=1) * norms, labels
+
+
+def loss_of(head: Head, x: Tensor, labels: Tensor, *, seed: int = 0) -> Tensor:
+    """Return the loss from a copy of `head`, which stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        loss: Tensor = copy.deepcopy(head)(x, labels)
+        return loss
+
+
+def loss_and_gradient(head: Head, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss and its gradient with respect to the embeddings [B, D], by autograd."""
+    x = x.detach().clone().requires_grad_()
+    loss = loss_of(head, x, labels)
+    gradient = torch.autograd.grad(loss, x, allow_unused=True)[0]
+    return loss.detach(), torch.zeros_like(x) if gradient is None else gradient
+
+
+def turns(knob: Knob) -> list[Any]:
+    """Return other values for a hyper-parameter: a little more, and far away."""
+    if isinstance(knob.value, bool):
+        return [not knob.value]
+    if not knob.is_number:
+        return []
+    if isinstance(knob.value, int):
+        return [knob.value + 1, knob.value + 3]
+    return [knob.value * 1.3 + 0.01, knob.value * 1000 + 1, knob.value / 1000]

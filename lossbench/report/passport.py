@@ -1,0 +1,70 @@
+"""The passport of a loss as a figure and as a table."""
+
+import math
+from pathlib import Path
+
+from lossbench.errors import InputError
+from lossbench.passport import STEPS, Passport
+from lossbench.results import run_folder
+
+_PANELS = (
+    ("target_logit", "target logit"),
+    ("loss", "loss"),
+    ("gradient", "gradient"),
+)
+_SHOWN = range(0, 181, 30)  # degrees in the table
+
+
+def table_rows(found: Passport) -> tuple[list[str], list[list[str]]]:
+    """Return headers and rows for people: every 30 degrees, each loss's target logit, loss and gradient."""
+    headers = ["degrees", *(f"{curve.name} {title}" for curve in found.curves for _, title in _PANELS)]
+    rows = []
+    for degrees in _SHOWN:
+        i = round(degrees / 180 * (STEPS - 1))
+        values = [float(getattr(curve, name)[i]) for curve in found.curves for name, _ in _PANELS]
+        rows.append([str(degrees), *("–" if math.isnan(v) else f"{v:.4g}" for v in values)])
+    return headers, rows
+
+
+def write_passport(found: Passport, folder: Path) -> list[Path]:
+    """Write ``passport-NAME.csv``, ``.svg`` and ``.png`` into `folder` and return their paths.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    import pandas as pd
+    import seaborn as sns
+    from matplotlib.figure import Figure
+
+    name = run_folder(Path(), found.curves[0].name, 0, "").name.removesuffix("-r0-")
+    frame = pd.concat(
+        pd.DataFrame(
+            {"degrees": curve.theta.rad2deg(), "name": curve.name, **{n: getattr(curve, n) for n, _ in _PANELS}}
+        )
+        for curve in found.curves
+    ).reset_index(drop=True)
+    with sns.axes_style("whitegrid"):
+        drawing = Figure(figsize=(12, 3.8), layout="constrained")
+        axes = drawing.subplots(1, 3)
+    for ax, (column, title) in zip(axes, _PANELS, strict=True):
+        sns.lineplot(
+            frame, x="degrees", y=column, hue="name", style="name", palette="colorblind", ax=ax, legend=ax is axes[0]
+        )
+        ax.set(
+            xlabel="angle to the own class center (degrees)",
+            ylabel="gradient norm x embedding norm" if column == "gradient" else title,
+            xlim=(0, 180),
+            xticks=range(0, 181, 30),
+        )
+    if (frame["loss"] > 1e-12).all():
+        axes[1].set_yscale("log")
+    axes[0].legend(title=None)
+    drawing.suptitle("; ".join([found.curves[0].name, *found.units, *(f"FLAG {f}" for f in found.flags)])[:180], size=9)
+    paths = [folder / f"passport-{name}.{kind}" for kind in ("csv", "svg", "png")]
+    try:
+        frame.to_csv(paths[0], index=False, float_format="%.8g")
+        drawing.savefig(paths[1], metadata={"Date": None})
+        drawing.savefig(paths[2], dpi=110, metadata={"Software": None})
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); choose another --out") from error
+    return paths

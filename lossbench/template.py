@@ -1,0 +1,56 @@
+"""What `lossbench new` writes: a margin loss that works as it stands, to be changed line by line."""
+
+import keyword
+import re
+from pathlib import Path
+
+from lossbench.errors import InputError
+from lossbench.registry import find_plugins
+
+_TEMPLATE = '''"""{title}, a margin of your own. AUTHORS YEAR, arXiv:NUMBER, eq. N."""
+
+import torch
+from torch import Tensor, nn
+
+from lossbench import Head, margin_softmax
+
+
+class {title}(Head):
+    """Cross-entropy on s·(cos(theta_y) - m·(1 - cos(theta_y)/2)): the margin is largest for hard images."""
+
+    plain_at = "margin=0"  # where it is the plain softmax of s·cos(theta); `lossbench check` tests it
+
+    def __init__(self, num_classes: int, embedding_dim: int, *, margin: float = 0.3, scale: float = 64.0):
+        super().__init__()
+        self.margin, self.scale = margin, scale
+        self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))  # one center per row
+
+    def push(self, own: Tensor) -> Tensor:  # [B] cosines with the own class -> [B]
+        return own - self.margin * (1 - own / 2)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:  # [B, D], [B] -> one number
+        return margin_softmax(embeddings, self.weight, labels, self.push, self.scale)
+'''
+
+
+def write_plugin(name: str, folder: Path) -> Path:
+    """Write ``folder/NAME.py`` from the template and return its path.
+
+    Raises:
+        InputError: no name for a loss, one that is taken, a file that is there already, or a folder that refuses it.
+    """
+    name = name.removesuffix(".py")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == "untrained":
+        raise InputError(f"'{name}' cannot name a loss; use lower-case letters, digits and _, such as my_loss")
+    if name in (known := find_plugins()):
+        raise InputError(f"a loss called '{name}' is there already ({known[name].path}); choose another name")
+    path = folder / f"{name}.py"
+    title = "".join(word.capitalize() for word in name.split("_"))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_TEMPLATE.format(title=title))
+    except FileExistsError:
+        raise InputError(f"{path} is there already; choose another name, or remove it") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror})") from error
+    return path

@@ -1,0 +1,25 @@
+"""Proxy-Anchor, every class's proxy an anchor for the whole batch. Kim et al. 2020, arXiv:2003.13911, eq. 4."""
+
+import torch
+from torch import Tensor, nn
+
+from lossbench import Head, cosine, is_own
+
+
+class ProxyAnchor(Head):
+    """A proxy: ln(1 + sum exp(-alpha(c - delta))) over its images and ln(1 + sum exp(alpha(c + delta))) over others."""
+
+    def __init__(self, num_classes: int, embedding_dim: int, *, margin: float = 0.1, alpha: float = 32.0):
+        super().__init__()
+        self.margin, self.alpha = margin, alpha
+        self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        cos = cosine(embeddings, self.weight)  # [B, C]
+        own = is_own(labels, len(self.weight))
+        positive = (-self.alpha * (cos - self.margin)).masked_fill(~own, -torch.inf)
+        negative = (self.alpha * (cos + self.margin)).masked_fill(own, -torch.inf)
+        nothing = cos.new_zeros(1, cos.shape[1])  # the 1 of ln(1 + sum): exp(0)
+        pulls, pushes = (torch.cat([nothing, z]).logsumexp(0) for z in (positive, negative))  # [C]
+        present = own.any(0).sum()
+        return pulls.sum() / present + pushes.mean()

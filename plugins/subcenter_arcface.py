@@ -1,0 +1,38 @@
+"""Sub-center ArcFace, several centers a class. Deng et al. 2020, ECCV, "Sub-center ArcFace", eq. 3."""
+
+import torch
+from torch import Tensor, nn
+
+from lossbench import Head, add_angle, cosine, margin_cross_entropy
+
+
+class SubcenterArcFace(Head):
+    """ArcFace on the nearest of K centers per class, so that noisy images find a center of their own."""
+
+    plain_at = "margin=0"
+
+    def __init__(
+        self, num_classes: int, embedding_dim: int, *, margin: float = 0.5, scale: float = 64.0, centers: int = 3
+    ):
+        super().__init__()
+        self.margin, self.scale = margin, scale
+        self.weight = nn.Parameter(torch.randn(num_classes, centers, embedding_dim))
+        self.register_buffer("wins", torch.zeros(num_classes, centers))  # training images nearest to each center
+        self.wins: Tensor
+
+    def all_cosines(self, embeddings: Tensor) -> Tensor:  # [B, C, K]
+        return cosine(embeddings, self.weight.flatten(0, 1)).unflatten(1, self.weight.shape[:2])
+
+    def logits(self, embeddings: Tensor) -> Tensor:
+        return self.all_cosines(embeddings).amax(2)
+
+    def class_centers(self) -> Tensor:  # the dominant one of each class
+        rows = torch.arange(len(self.weight), device=self.weight.device)
+        return nn.functional.normalize(self.weight.detach()[rows, self.wins.argmax(1)], dim=1)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        cos, nearest = self.all_cosines(embeddings).max(2)  # [B, C]
+        if self.training:
+            winner = nearest.gather(1, labels.unsqueeze(1)).squeeze(1)
+            self.wins.index_put_((labels, winner), self.wins.new_ones(len(labels)), accumulate=True)
+        return margin_cross_entropy(cos, labels, lambda own: add_angle(own, self.margin), self.scale)

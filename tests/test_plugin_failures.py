@@ -1,0 +1,106 @@
+"""What goes wrong in other people's plugins: one line or a failed record, and the other entrants finish."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lossbench.bench import run_benchmark
+from lossbench.config import Config
+from lossbench.errors import InputError
+
+HEAD = """import torch
+from lossbench import CE_OR_HEAD, margin_softmax
+
+
+class Mine(Head):
+    def __init__(self, num_classes, embedding_dim{extra}):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(num_classes, embedding_dim))
+        self.register_buffer("epoch", torch.zeros(()))
+{methods}
+"""
+LOSS = "margin_softmax(embeddings, self.weight, labels, lambda own: own - 0.1, 30.0)"
+FORWARD = f"""
+    def forward(self, embeddings, labels):
+        return {LOSS}
+"""
+
+
+def plugin(folder: Path, name: str, methods: str, extra: str = "") -> str:
+    path = folder / f"{name}.py"
+    path.write_text(HEAD.replace("CE_OR_HEAD", "Head").format(methods=methods, extra=extra))
+    return str(path)
+
+
+class Silent:
+    def decoding(self, done, total): ...
+    def start(self, runs, skipped, epochs): ...
+    def epoch(self, run, epoch): ...
+    def finished(self, run, record): ...
+    def note(self, text): ...
+
+
+def bench(losses: list[str], out: Path):
+    settings = {"identities": 4, "batch_size": 8, "epochs": 2, "repeats": 1, "image_size": 32, "device": "cpu"}
+    return run_benchmark(Config(losses=",".join(losses), out=str(out), **settings), Silent())
+
+
+def test_failing_plugins_become_records_and_the_others_finish(tmp_path):
+    raises = "\n    def forward(self, embeddings, labels):\n        raise KeyError('no such center')\n"
+    nan = f"""
+    def forward(self, embeddings, labels):
+        self.epoch += 1 / 3  # three batches make an epoch of 24 images
+        return {LOSS} * torch.where(self.epoch > 1.01, torch.nan, 1.0)
+"""
+    rows = f"\n    def forward(self, embeddings, labels):\n        return {LOSS} * torch.ones(len(labels))\n"
+    number = "\n    def forward(self, embeddings, labels):\n        return 1.5\n"
+    wide = (
+        FORWARD + "\n    def logits(self, embeddings):\n        return embeddings @ self.weight.T @ torch.ones(4, 7)\n"
+    )
+    bad = {
+        "raises": (raises, 1, "KeyError: 'no such center'"),
+        "nan_later": (nan, 2, "the loss became nan"),
+        "rows": (rows, 1, "one differentiable number, not of shape [8]"),
+        "number": (number, 1, "one differentiable number, not a float"),
+        "wide": (wide, 1, "logits have shape (8, 7), not [8, 4]"),
+    }
+    specs = [plugin(tmp_path, name, methods) for name, (methods, _, _) in bad.items()]
+    _, records = bench(["ce", *specs, "arcface+0.5*triplet"], tmp_path / "out")
+    found = {record["entrant"]: record for record in records}
+    for name in ("ce", "arcface+0.5*triplet"):
+        assert found[name]["status"] == "finished", name
+    for name, (_, epoch, reason) in bad.items():
+        assert found[name]["status"] == "failed", name
+        assert found[name]["epoch"] == epoch, name
+        assert reason in found[name]["reason"], name
+        assert "\n" not in found[name]["reason"]
+    mix = found["arcface+0.5*triplet"]
+    assert mix["sampler"] == "P x 4"
+    assert mix["hyperparameters"]["triplet.weight"] == 0.5
+    assert mix["hyperparameters"]["arcface.weight"] == 1.0
+    assert json.loads((Path(mix["folder"]) / "run.json").read_text())["hyperparameters"] == mix["hyperparameters"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "spec", "message"),
+    [
+        (", temperature", "", "missing 1 required positional argument: 'temperature'"),
+        (", *, temperature: float", "", "needs a value for 'temperature'"),
+        (", *, temperature: float = 1.0", ":temperature=hot", "temperature is a number, not 'hot'"),
+    ],
+    ids=["positional", "keyword", "not a number"],
+)
+def test_an_argument_that_nobody_gave_is_one_line_before_anything_is_trained(tmp_path, extra, spec, message):
+    path = plugin(tmp_path, "greedy", FORWARD, extra)
+    with pytest.raises(InputError, match=message) as error:
+        bench(["ce", path + spec], tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_constructor_that_raises_is_one_line(tmp_path):
+    path = plugin(tmp_path, "moody", FORWARD)
+    Path(path).write_text(Path(path).read_text().replace("super().__init__()", "raise RuntimeError('not today')"))
+    with pytest.raises(InputError, match="moody cannot be built: RuntimeError: not today"):
+        bench(["ce", path], tmp_path / "out")

@@ -1,0 +1,97 @@
+"""Losses of pytorch-metric-learning as entrants: all of them, with that library's defaults, or the reason why not."""
+
+import inspect
+import warnings
+
+import pytest
+import pytorch_metric_learning.losses as library
+import torch
+
+from lossbench import load_head, pml
+from lossbench.errors import InputError
+from lossbench.registry import find_plugins, hyperparameters, parse_spec
+
+NEEDS = {"RankedListLoss": ":margin=0.4:Tn=0.5"}
+
+
+def build(name: str, settings: str = ""):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return load_head(f"pml:{name}{settings or NEEDS.get(name, '')}", num_classes=5, embedding_dim=8)
+
+
+def batch():
+    torch.manual_seed(0)
+    return torch.randn(16, 8, requires_grad=True), torch.arange(16) % 4
+
+
+def test_every_loss_of_the_library_is_an_entrant_or_says_why_not():
+    exported = {n for n in dir(library) if inspect.isclass(getattr(library, n))}
+    assert exported == set(pml.names()) | (set(pml.REFUSED) & exported)
+    for name in pml.REFUSED:
+        with pytest.raises(InputError, match=f"pml:{name} cannot be an entrant: "):
+            pml.describe(name)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", pml.names())
+def test_an_entrant_trains_and_says_which_batches_it_needs(name):
+    head, (x, labels) = build(name), batch()
+    loss = head(x, labels)
+    loss.backward()
+    assert loss.ndim == 0
+    assert x.grad.isfinite().all()
+    logits = head.logits(x)
+    assert (logits is None) == (head.samples_per_class == 4)
+    if logits is not None:
+        assert logits.shape == (16, 5)
+
+
+@pytest.mark.parametrize("name", [n for n in pml.names() if n not in NEEDS])
+def test_defaults_are_the_librarys_own(name):
+    """Read from source text; here compared with what the imported constructor says."""
+    cls = getattr(library, name)
+    real = {
+        p.name: p.default for base in reversed(cls.__mro__) if "__init__" in vars(base)
+        for p in inspect.signature(base.__init__).parameters.values() if p.default is not p.empty
+    }  # fmt: skip
+    shown = hyperparameters(parse_spec(f"pml:{name}", find_plugins()))
+    assert shown == {key: real[key] for key in shown}
+    own = inspect.signature(cls.__init__).parameters.values()
+    assert {p.name for p in own if isinstance(p.default, bool | int | float | str)} <= set(shown)
+
+
+def test_a_setting_reaches_the_library():
+    torch.manual_seed(0)
+    ours, (x, labels) = build("ArcFaceLoss", ":margin=11.5:scale=16"), batch()
+    theirs = library.ArcFaceLoss(5, 8, margin=11.5, scale=16)
+    theirs.W.data = ours.loss.W.data
+    assert ours(x, labels).item() == theirs(x, labels).item()
+
+
+def test_degrees_are_labelled():
+    assert [p.type for p in pml.describe("ArcFaceLoss").parameters if p.name == "margin"] == ["number (degrees)"]
+    assert [p.type for p in pml.describe("CosFaceLoss").parameters if p.name == "margin"] == ["number"]
+
+
+def test_arcface_is_ours_in_radians():
+    """28.6479 degrees are half a radian: two libraries, one loss."""
+    theirs, (x, labels) = build("ArcFaceLoss", ":margin=28.64788975654116"), batch()
+    ours = load_head("arcface", num_classes=5, embedding_dim=8)
+    ours.weight.data = theirs.loss.W.data.T.clone()
+    assert ours(x, labels).item() == pytest.approx(theirs(x, labels).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("pml:ArcFaceLos", "no loss called 'ArcFaceLos'; did you mean 'ArcFaceLoss'"),
+        ("pml:ArcFaceLoss:marg=3", "no hyper-parameter 'marg'; did you mean 'margin'"),
+        ("pml:RankedListLoss", "needs a value for 'margin'"),
+        ("pml:SphereFaceLoss:margin=abc", "is a number, not 'abc'"),
+    ],
+)
+def test_mistakes_are_one_line(spec, message):
+    with pytest.raises(InputError, match=message) as error:
+        load_head(spec, num_classes=5, embedding_dim=8)
+    assert "\n" not in str(error.value)
