@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lossbench import __version__
+from lossbench import __version__, data_cli
 from lossbench.errors import InputError
 
 # typer names this one class of usage errors publicly; its base is the class of them all.
@@ -19,6 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(data_cli.app, name="data")
 
 
 def main() -> None:

@@ -1,14 +1,14 @@
 """The only module that prints: progress, tables, errors. Plain lines when the output is not a terminal."""
 
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -43,6 +43,22 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))
     _console().print(shown)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far a count is: a bar on a terminal, else a line per quarter. Yields what is called with done, total."""
+    console = _console()
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(escape(what), total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal and done * 4 // total > (done - 1) * 4 // total:
+                console.print(escape(f"{what}: {done:,} of {total:,}"), soft_wrap=True)
+
+        yield advance
 
 
 class BenchProgress(AbstractContextManager["BenchProgress"]):

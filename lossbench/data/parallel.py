@@ -1,0 +1,71 @@
+"""The same function over many items, in processes: threads gain nothing where images are this small (the GIL)."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import TypeVar
+
+from lossbench.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_SMALL = 1500  # items; below, starting processes costs more than they save
+
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int | None = None, chunk: int = 64
+) -> Iterator[Result]:
+    """Yield `function` of every item, in the order of the items.
+
+    Args:
+        function: a module's function, or a `functools.partial` of one: other processes must be able to find it.
+        items: what to work on.
+        workers: processes; when None one per core, and none at all for few items.
+        chunk: items handed to a process at a time.
+
+    Raises:
+        InputError: `function` raised it, or a process died.
+    """
+    count = (cores() if len(items) > _SMALL else 1) if workers is None else workers
+    if count < 2:
+        yield from map(function, items)
+        return
+    chunks = [items[i : i + chunk] for i in range(0, len(items), chunk)]
+    # spawn, not fork: the caller may hold threads of torch, and a forked copy of those can deadlock
+    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    try:
+        for results in pool.map(partial(_apply, function), chunks):
+            yield from results
+    except BrokenProcessPool:
+        raise InputError(
+            "a worker process died (out of memory, or a script that calls lossbench without an "
+            "`if __name__ == '__main__':` guard); the same command goes on where this one ended"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _apply(function: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:
+    return [function(item) for item in chunk]
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()  # also returns when it was killed
+    os._exit(1)
