@@ -151,9 +151,7 @@ def _prepare(collection: Any, options: dict[str, Any]) -> None:
     if made.eye_error is not None:
         console.say(f"eyes lie {made.eye_error:.2f} px from the template on average")
     if made.left_out:
-        console.say(
-            f"{len(made.left_out)} near-duplicates of images in other sets are left out (split.json names them)"
-        )
+        console.say(f"{len(made.left_out)} near-duplicates of other sets' images are left out; split.json names them")
     if not made.new:
         console.say("it was prepared by this very command before; nothing to do")
     console.say(f"check it with: lossbench data check {made.folder}")
@@ -175,3 +173,27 @@ def show(
     target = out or Path(f"{folder.resolve().name}-faces.png")
     write_sheet(contact_sheet(folder, people=people, images=images), target)
     console.say(f"wrote {target}")
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="A tree with train/ val/ test/ query/ distractors/.")],
+    json: Annotated[Path | None, typer.Option(help="Also write all findings to this file.")] = None,
+) -> None:
+    """Find what is wrong with a tree: leaks between splits, bad images, what its query people can support.
+
+    Exit code 1 where images or people leak from one split into another.
+    """
+    from lossbench import console
+    from lossbench.data.check import check_tree, write_findings
+
+    with console.counting("looking at images") as progress:
+        findings = check_tree(folder, on_progress=progress)
+    rows = [[f.check, f.verdict, f"{f.count:,}", f.text] for f in findings]
+    console.table(["check", "verdict", "found", "what"], rows, title=str(folder), right_from=9)
+    if json:
+        write_findings(json, folder, findings)
+        console.say(f"wrote {json}")
+    if any(finding.verdict == "leak" for finding in findings):
+        console.say("images or people leak between splits; prepare the data again with --dedupe, or move them")
+        raise typer.Exit(1)

@@ -7,7 +7,7 @@ from lossbench.errors import InputError, did_you_mean
 
 PARTS = ("train", "val", "test", "query", "distractors")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}
-_AT_LEAST = {"train": 2, "val": 1, "test": 1, "query": 2, "distractors": 1}  # images of one person
+AT_LEAST = {"train": 2, "val": 1, "test": 1, "query": 2, "distractors": 1}  # images of one person
 
 
 def read_tree(root: str | Path) -> FaceSet:
@@ -46,10 +46,10 @@ def _people(root: Path, part: str) -> dict[str, list[Path]]:
     people = {}
     for person in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         images = sorted(f for f in person.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
-        if len(images) < _AT_LEAST[part]:
+        if len(images) < AT_LEAST[part]:
             raise InputError(
                 f"{person} holds {len(images)} image{'s' * (len(images) != 1)}; a person in {part} needs at least "
-                f"{_AT_LEAST[part]}: add images or remove the folder"
+                f"{AT_LEAST[part]}: add images or remove the folder"
             )
         people[person.name] = images
     if not people:
