@@ -197,3 +197,25 @@ def check(
     if any(finding.verdict == "leak" for finding in findings):
         console.say("images or people leak between splits; prepare the data again with --dedupe, or move them")
         raise typer.Exit(1)
+
+
+@app.command()
+def cache(
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Delete all stores; the next run builds its own anew.")
+    ] = False,
+) -> None:
+    """List the packed image stores, or clear them."""
+    from lossbench import console
+    from lossbench.data.images import cache_folder, clear_cache, stores
+
+    place = cache_folder()
+    if clear:
+        console.say(f"{place}: {clear_cache() / 2**20:,.1f} MiB freed")
+        return
+    found = stores()
+    rows = [[s.file.name, f"{s.images:,}", str(s.side), f"{s.size / 2**20:,.1f}"] for s in found]
+    if rows:
+        console.table(["store", "images", "pixels", "MiB"], rows, title=str(place))
+    total = sum(stored.size for stored in found) / 2**20
+    console.say(f"{place}: {len(found)} stores, {total:,.1f} MiB; delete them with: lossbench data cache --clear")

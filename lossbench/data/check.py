@@ -235,9 +235,7 @@ def _imbalance(looks: Sequence[Look]) -> Finding:
     if not counts:
         return Finding("images per training person", "flaw", 0, "nobody is in train")
     ratio = counts[-1] / counts[0]
-    text = (
-        f"{counts[0]} to {counts[-1]}, median {counts[len(counts) // 2]}: the largest is {ratio:.1f} times the smallest"
-    )
+    text = f"{counts[0]} to {counts[-1]}, median {counts[len(counts) // 2]}: the most are {ratio:.1f} times the fewest"
     return Finding("images per training person", "note" if ratio > 5 else "ok", len(counts), text, counts)
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from lossbench.data.atomic import write_bytes
 from lossbench.data.decode import MAX_PIXELS, decode, read_bytes, shown
-from lossbench.data.parallel import in_parallel
+from lossbench.data.parallel import in_parallel, workers_for
 from lossbench.errors import InputError
 
 __all__ = ["MAX_PIXELS", "ImageStore", "cache_folder", "clear_cache", "open_store", "stores"]
@@ -145,8 +145,7 @@ def _build(
         digests = []
         work = partial(_decode_into, half, len(header), side)
         jobs = [(start, files[start : start + _CHUNK]) for start in range(0, len(files), _CHUNK)]
-        small = len(files) <= 1500  # as in lossbench.data.parallel, which counts jobs
-        for chunk in in_parallel(work, jobs, workers=1 if small and workers is None else workers, chunk=1):
+        for chunk in in_parallel(work, jobs, workers=workers or workers_for(len(files)), chunk=1):
             digests += chunk
             on_progress(len(digests))
         half.replace(index.parent / _store_name(digests, side))
@@ -197,7 +196,7 @@ def _decode_into(half: Path, offset: int, side: int, job: tuple[int, Sequence[Pa
         digests.append(hashlib.sha256(data).hexdigest())
     with half.open("r+b") as store:
         store.seek(offset + start * side * side * 3)
-        store.write(pixels)
+        store.write(pixels.data)
     return digests
 
 

@@ -22,6 +22,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def workers_for(items: int) -> int:
+    """Return how many processes pay for so many images: one per core, or just this one for few."""
+    return cores() if items > _SMALL else 1
+
+
 def in_parallel(
     function: Callable[[Item], Result], items: Sequence[Item], *, workers: int | None = None, chunk: int = 64
 ) -> Iterator[Result]:
@@ -30,13 +35,13 @@ def in_parallel(
     Args:
         function: a module's function, or a `functools.partial` of one: other processes must be able to find it.
         items: what to work on.
-        workers: processes; when None one per core, and none at all for few items.
+        workers: processes; `workers_for` the items when None; 1 works in this process.
         chunk: items handed to a process at a time.
 
     Raises:
         InputError: `function` raised it, or a process died.
     """
-    count = (cores() if len(items) > _SMALL else 1) if workers is None else workers
+    count = workers_for(len(items)) if workers is None else workers
     if count < 2:
         yield from map(function, items)
         return
