@@ -201,9 +201,7 @@ def check(
 
 @app.command()
 def cache(
-    clear: Annotated[
-        bool, typer.Option("--clear", help="Delete all stores; the next run builds its own anew.")
-    ] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all stores; a run builds its own anew.")] = False,
 ) -> None:
     """List the packed image stores, or clear them."""
     from lossbench import console

@@ -14,7 +14,7 @@ from lossbench.data.atomic import write_bytes
 from lossbench.data.decode import check_name, decode, read_bytes, shown
 from lossbench.data.duplicates import Thumbnails, near_duplicates, thumbnail
 from lossbench.data.folders import AT_LEAST, PARTS, SUFFIXES
-from lossbench.data.manifest import read_manifest, verify_content, verify_layout
+from lossbench.data.manifest import SplitFile
 from lossbench.data.parallel import in_parallel
 from lossbench.data.splitting import CLOSED
 from lossbench.errors import InputError
@@ -136,14 +136,14 @@ def _look(look: Look) -> Look:
 
 def _manifest(root: Path, looks: Sequence[Look]) -> Finding:
     try:
-        manifest = read_manifest(root)
-        if manifest is None:
+        split_file = SplitFile.of(root)
+        if split_file is None:
             return Finding(
                 "split.json", "note", 0, "none: nobody can tell whether files moved since the split was made"
             )
         names = [look.file.relative_to(root).as_posix() for look in looks]
-        verify_layout(root, manifest, names)
-        verify_content(root, manifest, names, [look.sha256 for look in looks])
+        split_file.verify_layout(names)
+        split_file.verify_content(names, [look.sha256 for look in looks])
     except InputError as error:
         return Finding("split.json", "flaw", 1, str(error))
     return Finding("split.json", "ok", len(names), "every file is what and where it was when the split was made")

@@ -23,7 +23,7 @@ from lossbench.data.crops import CropOptions, make_crops
 from lossbench.data.decode import shown
 from lossbench.data.duplicates import groups_of, near_duplicates
 from lossbench.data.folders import PARTS
-from lossbench.data.manifest import NAME, Entry, read_manifest, write_manifest
+from lossbench.data.manifest import NAME, Entry, SplitFile, write_manifest
 from lossbench.data.pairs import draw_pairs
 from lossbench.data.splitting import SplitOptions, choose_people, split_images
 from lossbench.errors import InputError
@@ -144,7 +144,8 @@ def _fingerprint(photos: Sequence[Photo], names: Sequence[str]) -> str:
 
 
 def _already_there(out: Path, header: Mapping[str, Any]) -> Prepared:
-    manifest = read_manifest(out) or {}
+    found = SplitFile.of(out)
+    manifest = found.content if found else {}
     same = {name: manifest.get(name) for name in header} == json.loads(json.dumps(header))
     if not same:
         raise InputError(

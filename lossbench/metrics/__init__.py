@@ -4,6 +4,7 @@ from lossbench.metrics.accuracy import class_means, logit_accuracy, nearest_mean
 from lossbench.metrics.geometry import AngleStatistics, angle_statistics
 from lossbench.metrics.identification import DEFAULT_FPRS, IdentificationRate, identification_rate
 from lossbench.metrics.statistics import Comparison, Interval, compare, holm, mean_interval
+from lossbench.metrics.verification import Verification, pair_scores, verification
 
 __all__ = [
     "DEFAULT_FPRS",
@@ -11,6 +12,7 @@ __all__ = [
     "Comparison",
     "IdentificationRate",
     "Interval",
+    "Verification",
     "angle_statistics",
     "class_means",
     "compare",
@@ -19,4 +21,6 @@ __all__ = [
     "logit_accuracy",
     "mean_interval",
     "nearest_mean_accuracy",
+    "pair_scores",
+    "verification",
 ]

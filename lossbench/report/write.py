@@ -11,6 +11,7 @@ from lossbench.report.tables import (
     ANGLES,
     HEADLINE,
     SPEED,
+    VERIFICATION,
     Figure,
     entrants,
     failures,
@@ -60,7 +61,9 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
     try:
         tables.mkdir(exist_ok=True)
         figures.mkdir(exist_ok=True)
-        number_table(records, (*HEADLINE, *ANGLES, *SPEED)).to_csv(tables / "summary.csv", index=False)
+        number_table(records, (*HEADLINE, *_verified(records), *ANGLES, *SPEED)).to_csv(
+            tables / "summary.csv", index=False
+        )
         runs_frame(records).to_csv(tables / "runs.csv", index=False)
         verdict_table(found).to_csv(tables / "verdicts.csv", index=False)
         on_progress("drawing the figures")
@@ -129,6 +132,7 @@ def _markdown(
         "",
         *_figure(captions, "similarities"),
         *_figure(captions, "query_map"),
+        *_verification_lines(records),
         "## Geometry",
         "",
         "Degrees, as in table 3 of the ArcFace paper (arXiv:1801.07698). W-EC: class center to class mean. W-Inter: "
@@ -160,6 +164,28 @@ def _markdown(
         "",
     ]
     return "\n".join(lines)
+
+
+def _verified(records: Sequence[Record]) -> tuple[Figure, ...]:
+    return VERIFICATION if any((r.get("metrics") or {}).get("verification") for r in records) else ()
+
+
+def _verification_lines(records: Sequence[Record]) -> list[str]:
+    found = [r["metrics"]["verification"] for r in records if (r.get("metrics") or {}).get("verification")]
+    if not found:
+        return []
+    first = found[0]
+    return [
+        "## Verification",
+        "",
+        f"{first['same']:,} pairs of one person and {first['different']:,} of two, {len(first['fold_accuracies'])} "
+        "folds: threshold chosen on all others, accuracy on the one. Mean over repeats ± half-width of the 95 % interval; the "
+        "standard error is that over folds within a repeat. TAR and EER take all pairs together."
+        + (" Each embedding has that of the mirrored image added." if first["flip"] else ""),
+        "",
+        *_table(*text_table(records, VERIFICATION)),
+        "",
+    ]
 
 
 def _selection(select: str) -> str:
