@@ -112,8 +112,8 @@ def best_threshold(scores: Tensor, same: Tensor) -> float:
 def equal_error_rate(scores: Tensor, same: Tensor) -> float:
     """Return the rate at which false accepts equal false rejects on the linearly interpolated ROC of pairs [P]."""
     _, false_accepts, true_accepts = _accepted(scores, same)
-    far = false_accepts / int((~same).sum())
-    frr = 1 - true_accepts / int(same.sum())
+    far = false_accepts.to(torch.float64) / int((~same).sum())
+    frr = 1 - true_accepts.to(torch.float64) / int(same.sum())
     after = int((far >= frr).nonzero()[0])  # exists: the last cut accepts everything; the first accepts nothing
     gap_before, gap_after = float(frr[after - 1] - far[after - 1]), float(far[after] - frr[after])
     share = gap_before / (gap_before + gap_after)

@@ -179,8 +179,8 @@ def _verification_lines(records: Sequence[Record]) -> list[str]:
         "## Verification",
         "",
         f"{first['same']:,} pairs of one person and {first['different']:,} of two, {len(first['fold_accuracies'])} "
-        "folds: threshold chosen on all others, accuracy on the one. Mean over repeats ± half-width of the 95 % interval; the "
-        "standard error is that over folds within a repeat. TAR and EER take all pairs together."
+        "folds: threshold chosen on all others, accuracy on the one. Mean over repeats ± half-width of the 95 % "
+        "interval; the standard error is that over folds within a repeat. TAR and EER take all pairs together."
         + (" Each embedding has that of the mirrored image added." if first["flip"] else ""),
         "",
         *_table(*text_table(records, VERIFICATION)),
