@@ -188,23 +188,21 @@ def _reserve(descriptor: int, size: int) -> None:
 def _decode_into(half: Path, offset: int, side: int, job: tuple[int, Sequence[Path]]) -> list[str]:
     """Decode some files into their places in the store and return their SHA-256; runs in a worker process."""
     start, files = job
-    pixels = np.empty((len(files), side, side, 3), dtype=np.uint8)
-    digests = []
-    for i, file in enumerate(files):
+    pixels, digests = [], []
+    for file in files:
         data = read_bytes(file)
-        pixels[i] = _square(decode(data, file), side)
+        pixels.append(_square(decode(data, file), side).tobytes())
         digests.append(hashlib.sha256(data).hexdigest())
     with half.open("r+b") as store:
         store.seek(offset + start * side * side * 3)
-        store.write(pixels.data)
+        store.write(b"".join(pixels))
     return digests
 
 
-def _square(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
+def _square(image: Image.Image, side: int) -> Image.Image:
     edge = min(image.size)
     left, top = (image.width - edge) // 2, (image.height - edge) // 2
-    square = image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + edge, top + edge))
-    return np.asarray(square, dtype=np.uint8)
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + edge, top + edge))
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from typing import TypeVar
 
 from lossbench.errors import InputError
@@ -32,25 +32,39 @@ def in_parallel(
 ) -> Iterator[Result]:
     """Yield `function` of every item, in the order of the items.
 
+    This process works, too, and from the start: the others take half a second before they can.
+
     Args:
         function: a module's function, or a `functools.partial` of one: other processes must be able to find it.
         items: what to work on.
-        workers: processes; `workers_for` the items when None; 1 works in this process.
+        workers: processes, this one included; `workers_for` the items when None.
         chunk: items handed to a process at a time.
 
     Raises:
         InputError: `function` raised it, or a process died.
     """
-    count = workers_for(len(items)) if workers is None else workers
-    if count < 2:
+    helpers = (workers_for(len(items)) if workers is None else workers) - 1
+    if helpers < 1:
         yield from map(function, items)
         return
     chunks = [items[i : i + chunk] for i in range(0, len(items), chunk)]
     # spawn, not fork: the caller may hold threads of torch, and a forked copy of those can deadlock
-    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    pool = ProcessPoolExecutor(helpers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    work: deque[Future[list[Result]]] = deque()  # chunks in their order: handed out, or done here
+    busy: set[Future[list[Result]]] = set()
     try:
-        for results in pool.map(partial(_apply, function), chunks):
-            yield from results
+        for part in chunks:
+            busy = {future for future in busy if not future.done()}
+            if len(busy) < 2 * helpers:
+                work.append(pool.submit(_apply, function, part))
+                busy.add(work[-1])
+            else:
+                work.append(Future())
+                work[-1].set_result(_apply(function, part))
+            while work and work[0].done():
+                yield from work.popleft().result()
+        while work:
+            yield from work.popleft().result()
     except BrokenProcessPool:
         raise InputError(
             "a worker process died (out of memory, or a script that calls lossbench without an "
