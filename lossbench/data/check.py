@@ -75,7 +75,7 @@ def check_tree(root: Path, *, on_progress: Callable[[int, int], None] = lambda d
         on_progress(len(looks), len(images))
     good = [look for look in looks if not look.error]
     return [
-        _manifest(root, good),
+        _manifest(root, looks),
         _unreadable(looks),
         _sizes(good),
         *_duplicates(good),
@@ -143,7 +143,8 @@ def _manifest(root: Path, looks: Sequence[Look]) -> Finding:
             )
         names = [look.file.relative_to(root).as_posix() for look in looks]
         split_file.verify_layout(names)
-        split_file.verify_content(names, [look.sha256 for look in looks])
+        digests = {name: look.sha256 for name, look in zip(names, looks, strict=True) if look.sha256}
+        split_file.verify_content(list(digests), list(digests.values()))
     except InputError as error:
         return Finding("split.json", "flaw", 1, str(error))
     return Finding("split.json", "ok", len(names), "every file is what and where it was when the split was made")

@@ -6,12 +6,12 @@ Readers: a tree of one folder per person (here), LFW (here) and CelebA (`lossben
 import csv
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lossbench.data.decode import check_name, shown
-from lossbench.data.folders import PARTS, SUFFIXES
+from lossbench.data.decode import shown
+from lossbench.data.folders import PARTS, SUFFIXES, entries
 from lossbench.errors import InputError
 
 Landmarks = tuple[float, ...]  # x1 y1 ... x5 y5: left eye, right eye, nose, left and right corner of the mouth
@@ -69,10 +69,10 @@ def read_folder(root: Path, landmarks: Path | None = None, *, kind: str = "folde
         raise InputError(f"--root: {shown(root)} is split already; use it as it is: lossbench run --data {shown(root)}")
     known = read_landmark_csv(landmarks) if landmarks else None
     photos, unknown = [], 0
-    for person in _sorted(root):
+    for person in entries(root):
         if not person.is_dir():
             continue
-        for file in _sorted(person):
+        for file in entries(person):
             if file.suffix.lower() not in SUFFIXES or not file.is_file():
                 continue
             points = known.pop(f"{person.name}/{file.name}", None) if known is not None else None
@@ -85,18 +85,6 @@ def read_folder(root: Path, landmarks: Path | None = None, *, kind: str = "folde
     notes = [f"{unknown:,} images have no landmarks in {landmarks} and are left out"] if unknown else []
     box = LFW_BOX if kind == "lfw" else (0.5, 0.5, 1.0)
     return Collection(kind, root, tuple(photos), box, tuple(known or ()), tuple(notes))
-
-
-def _sorted(folder: Path) -> Iterator[Path]:
-    """Yield the entries of a folder by name, hidden ones left out, each with a name that a text file can hold."""
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{shown(folder)} cannot be read ({error.strerror}); mend or remove it") from error
-    for entry in entries:
-        if not entry.name.startswith("."):
-            check_name(entry)
-            yield entry
 
 
 def read_landmark_csv(path: Path) -> dict[str, Landmarks]:

@@ -93,6 +93,7 @@ def test_strange_files_do_not_stop_the_check(tree):
     (tree / "train" / "loop").symlink_to(tree / "train" / "loop")
     found = findings(tree)["unreadable images"]
     assert found.count == 3
+    assert "was added after the split was made" in findings(tree)["split.json"].text
     write_findings(tree / "check.json", tree, check_tree(tree))
     assert json.loads((tree / "check.json").read_text(encoding="utf-8"))["findings"][1]["count"] == 3
 

@@ -226,3 +226,18 @@ def test_a_tree_that_is_split_already_is_not_a_collection(face_tree, tmp_path):
     prepare(read_folder(face_tree(PEOPLE)), tmp_path / "out", SPLIT, CROP)
     with pytest.raises(InputError, match="split already"):
         read_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", ["train", "train/p00"])
+@pytest.mark.parametrize("kind", ["link", "name"])
+def test_a_run_refuses_what_prepare_refuses(face_tree, tmp_path, place, kind):
+    prepare(read_folder(face_tree(PEOPLE)), tmp_path / "out", SPLIT, CROP)
+    person = next((tmp_path / "out" / "train").iterdir()).name
+    folder = tmp_path / "out" / place.replace("p00", person)
+    if kind == "link":
+        (folder / "loop.jpg").symlink_to("loop.jpg")
+    else:
+        (folder / "a\nb.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match="in a circle" if kind == "link" else "line break") as raised:
+        read_tree(tmp_path / "out")
+    assert "\n" not in str(raised.value)
