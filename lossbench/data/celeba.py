@@ -1,10 +1,11 @@
 """The official CelebA layout (Liu et al. 2015, "Deep learning face attributes in the wild"): images and three lists."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from lossbench.data.collection import Collection, Landmarks, Photo, refuse_traversal, ten_numbers
-from lossbench.data.decode import shown
+from lossbench.data.names import shown
 from lossbench.errors import InputError
 
 IMAGES = "img_align_celeba"
@@ -70,6 +71,9 @@ def download_celeba(root: Path) -> Path:
         root.mkdir(parents=True, exist_ok=True)
         CelebA(str(root), split="all", target_type=["identity", "landmarks"], download=True)
     except (OSError, RuntimeError, ImportError) as error:  # no network, a quota, a missing gdown, a cut archive
+        for made in (root / "celeba", root):  # leave no empty folders behind
+            with suppress(OSError):
+                made.rmdir()
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"--download: CelebA cannot be fetched ({reason}); fetch it by hand from its home page and unpack it to "

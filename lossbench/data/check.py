@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from lossbench.data.atomic import write_bytes
-from lossbench.data.decode import check_name, decode, read_bytes, shown
+from lossbench.data.decode import decode, read_bytes
 from lossbench.data.duplicates import Thumbnails, near_duplicates, thumbnail
 from lossbench.data.folders import AT_LEAST, PARTS, SUFFIXES
 from lossbench.data.manifest import SplitFile
+from lossbench.data.names import check_name, shown
 from lossbench.data.parallel import in_parallel
 from lossbench.data.splitting import CLOSED
 from lossbench.errors import InputError

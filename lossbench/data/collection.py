@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lossbench.data.decode import shown
 from lossbench.data.folders import PARTS, SUFFIXES, entries
+from lossbench.data.names import shown
 from lossbench.errors import InputError
 
 Landmarks = tuple[float, ...]  # x1 y1 ... x5 y5: left eye, right eye, nose, left and right corner of the mouth

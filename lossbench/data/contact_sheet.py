@@ -8,8 +8,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from lossbench.data.atomic import write_bytes
-from lossbench.data.decode import decode, read_bytes, shown
+from lossbench.data.decode import decode, read_bytes
 from lossbench.data.folders import PARTS, SUFFIXES
+from lossbench.data.names import shown
 from lossbench.errors import InputError
 
 _TEXT = 16  # pixels kept for a line of text

@@ -12,8 +12,9 @@ import numpy as np
 from lossbench.data.align import CROPS, Points, box_matrix, landmark_matrix, template, transform, warp
 from lossbench.data.atomic import write_bytes
 from lossbench.data.collection import Collection, Photo
-from lossbench.data.decode import decode, read_bytes, shown
+from lossbench.data.decode import decode, read_bytes
 from lossbench.data.duplicates import Thumbnails, thumbnail
+from lossbench.data.names import shown
 from lossbench.data.parallel import in_parallel
 from lossbench.errors import InputError
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from lossbench.data.decode import check_name, shown
 from lossbench.data.faces import FaceSet, Part, Split
+from lossbench.data.names import check_name, shown
 from lossbench.errors import InputError, did_you_mean
 
 PARTS = ("train", "val", "test", "query", "distractors")

@@ -20,7 +20,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from lossbench.data.atomic import write_bytes
-from lossbench.data.decode import MAX_PIXELS, decode, read_bytes, shown
+from lossbench.data.decode import MAX_PIXELS, decode, read_bytes
+from lossbench.data.names import shown
 from lossbench.data.parallel import in_parallel, workers_for
 from lossbench.errors import InputError
 

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lossbench.data.atomic import write_bytes
-from lossbench.data.decode import decode, shown
+from lossbench.data.decode import decode
+from lossbench.data.names import shown
 from lossbench.errors import InputError
 
 _PNG = b"\x89PNG"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lossbench.data.atomic import write_bytes
-from lossbench.data.decode import shown
+from lossbench.data.names import shown
 from lossbench.errors import InputError
 
 NAME = "split.json"

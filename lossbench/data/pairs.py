@@ -9,8 +9,8 @@ from itertools import combinations
 from pathlib import Path
 
 from lossbench.data.collection import refuse_traversal
-from lossbench.data.decode import shown
 from lossbench.data.folders import SUFFIXES
+from lossbench.data.names import shown
 from lossbench.data.splitting import CLOSED, OPEN
 from lossbench.errors import InputError
 

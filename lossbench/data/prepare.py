@@ -20,10 +20,10 @@ from lossbench import __version__
 from lossbench.data.atomic import write_bytes
 from lossbench.data.collection import Collection, Photo
 from lossbench.data.crops import CropOptions, make_crops
-from lossbench.data.decode import shown
 from lossbench.data.duplicates import groups_of, near_duplicates
 from lossbench.data.folders import PARTS
 from lossbench.data.manifest import NAME, Entry, SplitFile, write_manifest
+from lossbench.data.names import shown
 from lossbench.data.pairs import draw_pairs
 from lossbench.data.splitting import SplitOptions, choose_people, split_images
 from lossbench.errors import InputError

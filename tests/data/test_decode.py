@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.data.decode import MAX_PIXELS, decode, shown
+from lossbench.data.decode import MAX_PIXELS, decode
+from lossbench.data.names import shown
 from lossbench.errors import InputError
 
 
