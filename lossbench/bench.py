@@ -6,6 +6,7 @@ import os
 import platform
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 from lossbench import __version__
 from lossbench.config import Config, to_toml
 from lossbench.data import FaceSet, open_data
-from lossbench.data.images import open_store
+from lossbench.data.images import ImageStore, open_store
+from lossbench.data.manifest import SplitFile
+from lossbench.data.pairs import PairSet, read_pairs
 from lossbench.errors import InputError
 from lossbench.head import Head
-from lossbench.measure import measure
+from lossbench.measure import PairImages, measure, verify_pairs
 from lossbench.registry import (
     UNTRAINED,
     Spec,
@@ -36,7 +39,7 @@ from lossbench.results import SCHEMA, Record, read_record, run_folder, write_rec
 from lossbench.train import Epoch, initial_backbone, train
 
 # What does not change what a run finds: which entrants, how many repeats, where things lie.
-_NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device")
+_NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device", "pairs")
 _PACKAGES = ("torch", "pytorch-metric-learning")
 
 
@@ -72,13 +75,16 @@ class Run:
     record: Record | None
 
 
-def run_benchmark(config: Config, listener: Listener, *, force: bool = False) -> tuple[Path, list[Record]]:
+def run_benchmark(
+    config: Config, listener: Listener, *, force: bool = False, verify: bool = True
+) -> tuple[Path, list[Record]]:
     """Train every entrant in every repeat, in turn, and return the benchmark's folder and all records asked for.
 
     Args:
         config: settings as the user gave them.
         listener: hears of progress.
         force: train again what is finished.
+        verify: refuse data whose files are not what and where its split.json says.
 
     Raises:
         InputError: something the user gave is wrong; nothing was trained, and nothing half-written is left.
@@ -86,7 +92,17 @@ def run_benchmark(config: Config, listener: Listener, *, force: bool = False) ->
     specs = parse_losses(config.losses, find_plugins(config.plugins))
     config = config.resolved()
     device = _device(config.device)
-    faces = open_data(config.data, identities=config.identities)
+    faces = open_data(
+        config.data,
+        identities=config.identities,
+        min_images=config.min_images,
+        images_per_identity=config.images_per_identity,
+    )
+    tree = None if config.data == "orl" else Path(config.data)
+    split_file = SplitFile.of(tree) if verify and tree else None
+    if split_file:
+        split_file.verify_layout(faces.names)
+    pairs = read_pairs(Path(config.pairs), tree) if config.pairs else None
     _check_batches(config, faces)
     initial_backbone(config, 0)  # a backbone that cannot be built says so before anything is decoded or written
     for spec in specs:
@@ -94,10 +110,14 @@ def run_benchmark(config: Config, listener: Listener, *, force: bool = False) ->
     folder = Path(config.out) / config.benchmark
     _refuse_unwritable(folder)
     assert config.image_size is not None
-    store = open_store(
-        faces.files, config.image_size, on_progress=lambda done: listener.decoding(done, len(faces.files))
-    )
-    runs = _plan(config, specs, faces, store.fingerprint, device, folder, force)
+    store = _open_store(faces.files, config.image_size, listener)
+    if split_file:
+        split_file.verify_content(faces.names, store.digests)
+    pair_store = _open_store(pairs.files, config.image_size, listener) if pairs else None
+    fingerprints = {"data": store.fingerprint}
+    if pairs and pair_store:
+        fingerprints["pairs"] = _sha([pairs.fingerprint, pair_store.fingerprint])
+    runs = _plan(config, specs, faces, fingerprints, device, folder, force)
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         write_text(folder / "benchmark.toml", _benchmark_file(config, runs))
@@ -107,19 +127,29 @@ def run_benchmark(config: Config, listener: Listener, *, force: bool = False) ->
     assert config.epochs is not None
     listener.start(sum(run.spec is not None for run in todo), len(runs) - len(todo), config.epochs)
     pixels = torch.from_numpy(store.pixels).to(device)
+    pair_images = _pair_images(pairs, pair_store, device)
+    notes = {"split_file": split_file.sha256 if split_file else None}
     records = []
     for run in runs:
-        record = run.record or _execute(config, run, faces, pixels, listener)
+        record = run.record or _execute(config, run, faces, pixels, pair_images, notes, listener)
         listener.finished(run, record)
         records.append({**record, "folder": str(run.folder)})
     return folder, records
+
+
+def _open_store(files: Sequence[Path], side: int, listener: Listener) -> ImageStore:
+    return open_store(files, side, on_progress=lambda done: listener.decoding(done, len(files)))
+
+
+def _pair_images(pairs: PairSet | None, store: ImageStore | None, device: torch.device) -> PairImages | None:
+    return PairImages(pairs, torch.from_numpy(store.pixels).to(device)) if pairs and store else None
 
 
 def _plan(
     config: Config,
     specs: list[Spec],
     faces: FaceSet,
-    data_fingerprint: str,
+    fingerprints: Mapping[str, str],
     device: torch.device,
     folder: Path,
     force: bool,
@@ -128,7 +158,7 @@ def _plan(
     protocol = {
         "config": {name: value for name, value in asdict(config).items() if name not in _NOT_HASHED},
         "device": device.type,
-        "data": data_fingerprint,
+        **fingerprints,
         "code": _code_fingerprint(),
         "versions": {name: version(name) for name in _PACKAGES},
     }
@@ -153,7 +183,15 @@ def _plan(
     return runs
 
 
-def _execute(config: Config, run: Run, faces: FaceSet, pixels: Tensor, listener: Listener) -> Record:
+def _execute(
+    config: Config,
+    run: Run,
+    faces: FaceSet,
+    pixels: Tensor,
+    pairs: PairImages | None,
+    notes: Mapping[str, Any],
+    listener: Listener,
+) -> Record:
     """Train and measure one run and write its record; a failure is a record too."""
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "run.json").unlink(missing_ok=True)
@@ -166,7 +204,7 @@ def _execute(config: Config, run: Run, faces: FaceSet, pixels: Tensor, listener:
     started = time.time()
     outcome: dict[str, Any]
     try:
-        outcome = _train_and_measure(config, run, faces, pixels, on_epoch, listener)
+        outcome = _train_and_measure(config, run, faces, pixels, pairs, on_epoch, listener)
     except Exception as error:  # whatever a loss does wrong is its own result and must not stop the others
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
         (run.folder / "traceback.txt").write_text(traceback.format_exc())
@@ -175,6 +213,7 @@ def _execute(config: Config, run: Run, faces: FaceSet, pixels: Tensor, listener:
         "schema": SCHEMA,
         **outcome,
         **run.identity,
+        **notes,
         "hash": run.hash,
         "protocol_hash": _sha(run.identity["protocol"]),
         "seed": config.seed,
@@ -196,7 +235,13 @@ def _execute(config: Config, run: Run, faces: FaceSet, pixels: Tensor, listener:
 
 
 def _train_and_measure(
-    config: Config, run: Run, faces: FaceSet, pixels: Tensor, on_epoch: Any, listener: Listener
+    config: Config,
+    run: Run,
+    faces: FaceSet,
+    pixels: Tensor,
+    pairs: PairImages | None,
+    on_epoch: Any,
+    listener: Listener,
 ) -> dict[str, Any]:
     split = faces.split(run.repeat)
     head: Head | None = None
@@ -210,6 +255,8 @@ def _train_and_measure(
         )
         backbone, head, epoch = trained.backbone, trained.head, trained.selected_epoch
     measured = measure(backbone, head, pixels, split)
+    if pairs:
+        measured.figures["verification"] = verify_pairs(backbone, pairs, flip=config.flip)
     _save_weights(run.folder / "weights.safetensors", backbone, head)
     _save_arrays(run.folder / "embeddings.npz", _embedding_arrays(measured.embeddings, faces, run.repeat))
     _save_arrays(run.folder / "resamples.npz", measured.resamples)

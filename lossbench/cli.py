@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lossbench import __version__
+from lossbench import __version__, data_cli
 from lossbench.errors import InputError
 from lossbench.plugin_cli import mount
 
@@ -26,6 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich's help costs more time than everything else at start-up
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(data_cli.app, name="data")
 
 
 def main() -> None:
@@ -78,6 +81,19 @@ def run(
     identities: Annotated[
         int | None, typer.Option(help="Only the N people with the most training images.", show_default="all")
     ] = None,
+    min_images: Annotated[
+        int | None, typer.Option(help="Only people with at least M training images.", show_default="all")
+    ] = None,
+    images_per_identity: Annotated[
+        int | None, typer.Option(help="At most K training images of a person.", show_default="all")
+    ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(help="Also verify these pairs: a pairs.txt as LFW's, or a folder from data prepare bin."),
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip", help="Verify with the mirrored embedding added.", show_default=False)
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(help="tiny, small, a torchvision name, timm:NAME.", show_default="tiny on orl, else small"),
@@ -121,18 +137,23 @@ def run(
     plugins: Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings from a TOML file; options given here win.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Train again what is finished.")] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not compare the data's files with its split.json.")
+    ] = False,
 ) -> None:
     """Train every loss on the same backbone, split and images; print the comparison."""
-    given = {name: value for name, value in locals().items() if name not in ("config", "force") and value is not None}
+    given = {name: value for name, value in locals().items() if value is not None}
+    for name in ("config", "force", "no_verify"):
+        given.pop(name, None)
     given["plugins"] = tuple(given["plugins"]) if given.get("plugins") else None
     from lossbench.config import Config, read_config
 
     settings: dict[str, Any] = read_config(config) if config else {}
     settings |= {name: value for name, value in given.items() if value is not None}
-    _run(Config(**settings), force)
+    _run(Config(**settings), force, verify=not no_verify)
 
 
-def _run(config: "Config", force: bool) -> None:
+def _run(config: "Config", force: bool, *, verify: bool) -> None:
     from lossbench import console
     from lossbench.registry import find_plugins, parse_losses
 
@@ -144,7 +165,7 @@ def _run(config: "Config", force: bool) -> None:
     from lossbench.report.tables import HEADLINE, SPEED, failures, text_table
 
     with console.BenchProgress(config.repeats) as progress:
-        folder, records = run_benchmark(config, progress, force=force)
+        folder, records = run_benchmark(config, progress, force=force, verify=verify)
     headers, rows = text_table(Study.of(records), (*HEADLINE, *SPEED))
     title = f"{config.benchmark}: mean ± 95 % interval over {config.repeats} repeats and their people"
     console.table(headers, rows, title=title)

@@ -19,6 +19,10 @@ class Config:
     losses: str = DEFAULT_LOSSES
     data: str = "orl"
     identities: int | None = None
+    min_images: int | None = None
+    images_per_identity: int | None = None
+    pairs: str | None = None
+    flip: bool = False
     backbone: str | None = None
     pretrained: str | None = None
     embedding_dim: int | None = None
@@ -70,6 +74,8 @@ class Config:
             "embedding_dim": (2, 65_536),
             "image_size": (32, 1024),
             "identities": (2, 10_000_000),
+            "min_images": (2, 10_000_000),
+            "images_per_identity": (2, 10_000_000),
             "seed": (0, 2**63 - 1),
             "lr": (1e-8, 10),
             "weight_decay": (0, 10),
@@ -84,6 +90,8 @@ class Config:
             raise InputError(
                 f"--select '{self.select}' is not known; use 'last' (the last epoch) or 'val' (best on val)"
             )
+        if self.flip and self.pairs is None:
+            raise InputError("--flip is about verification pairs; give --pairs, too, or leave it out")
         if self.pretrained is not None and self.pretrained not in PRETRAINED:
             raise InputError(f"--pretrained '{self.pretrained}' is not known; use {' or '.join(PRETRAINED)}")
 

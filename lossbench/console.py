@@ -5,8 +5,8 @@ rich is imported where a table or a progress bar is drawn, and nowhere else: it 
 
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -57,17 +57,40 @@ def finding(status: str, name: str, figure: str) -> None:
     print(f"{shown:4}  {name:34} {figure}")
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print a table; all columns but the first are right-aligned."""
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", numbers: bool = True) -> None:
+    """Print a table; all columns but the first are right-aligned where they are numbers."""
     from rich.markup import escape
     from rich.table import Table
 
     shown = Table(title=title or None, title_justify="left", header_style="bold")
     for i, header in enumerate(headers):
-        shown.add_column(escape(header), justify="right" if i else "left", overflow="fold")
+        shown.add_column(escape(header), justify="right" if i and numbers else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))
     _console().print(shown)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far a count is: a bar on a terminal, else a line per quarter. Yields what is called with done, total."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = _console()
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal and done * 4 // total > (done - 1) * 4 // total:
+                console.print(f"{what}: {done:,} of {total:,}", soft_wrap=True, markup=False)
+
+        yield advance
 
 
 class BenchProgress(AbstractContextManager["BenchProgress"]):

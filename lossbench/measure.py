@@ -11,9 +11,43 @@ from torch import Tensor, nn
 
 from lossbench.data import Part, Split
 from lossbench.data.batches import batch_images
+from lossbench.data.pairs import PairSet
 from lossbench.head import Head
-from lossbench.metrics import DEFAULT_FPRS, angle_statistics, identification_rate, logit_hits, nearest_mean_hits
+from lossbench.metrics import (
+    DEFAULT_FPRS,
+    angle_statistics,
+    identification_rate,
+    logit_hits,
+    nearest_mean_hits,
+    pair_scores,
+    verification,
+)
 from lossbench.metrics.bootstrap import bootstrap_identification, bootstrap_share, multiplicities, replicates_for
+
+
+@dataclass(frozen=True)
+class PairImages:
+    """Verification pairs with the pixels [M, H, W, 3] uint8, on the device, of the images they are about."""
+
+    pairs: PairSet
+    pixels: Tensor
+
+
+def verify_pairs(backbone: nn.Module, images: PairImages, *, flip: bool) -> dict[str, Any]:
+    """Return the figures of the verification protocol as in the record of a run.
+
+    Args:
+        backbone: images [B, 3, H, W] in 0..1 -> [B, D].
+        images: the pairs.
+        flip: add the embedding of the mirrored image before normalising, as InsightFace does.
+    """
+    everything = Part(tuple(range(len(images.pixels))), (0,) * len(images.pixels), ("",))
+    embeddings = embed(backbone, images.pixels, everything)
+    if flip:
+        embeddings = embeddings + embed(backbone, images.pixels.flip(2), everything)
+    pairs = images.pairs
+    scores = pair_scores(embeddings[list(pairs.a)], embeddings[list(pairs.b)])
+    return {**asdict(verification(scores, torch.tensor(pairs.same), torch.tensor(pairs.folds))), "flip": flip}
 
 
 def embed(backbone: nn.Module, pixels: Tensor, part: Part, *, batch_size: int = 256) -> Tensor:

@@ -126,10 +126,16 @@ def flat_metrics(record: Record) -> dict[str, float]:
     for point in metrics.get("identification", ()):
         flat[f"tpr@{point['fpr']:g}"] = point["tpr"]
         flat[f"achieved_fpr@{point['fpr']:g}"] = point["achieved_fpr"]
+    flat.update({f"verification_{name}": value for name, value in _verification(metrics).items()})
     for people in ("train", "query"):
         flat.update({f"{people}_{name}": value for name, value in (metrics.get(f"{people}_angles") or {}).items()})
     flat.update(record.get("timings") or {})
     return {k: math.nan if v is None else v for k, v in flat.items()}
+
+
+def _verification(metrics: Mapping[str, Any]) -> dict[str, float]:
+    found = metrics.get("verification") or {}
+    return {name: found[name] for name in ("accuracy", "standard_error", "threshold", "tar", "eer") if name in found}
 
 
 def runs_frame(records: Iterable[Record]) -> "pd.DataFrame":

@@ -60,26 +60,53 @@ class FaceSet:
                 digest.update(f"{part_name}\0{part.people[label]}\0{self.names[row]}\n".encode())
         return digest.hexdigest()
 
-    def largest(self, count: int) -> "FaceSet":
-        """Return the set with the `count` closed-set people who have the most training images; ties by name.
+    def select(
+        self, *, identities: int | None = None, min_images: int | None = None, images_per_identity: int | None = None
+    ) -> "FaceSet":
+        """Return the set with fewer people or training images; what is not asked for stays.
+
+        Args:
+            identities: the closed-set people with the most training images; ties by name.
+            min_images: closed-set people with at least as many training images.
+            images_per_identity: at most so many training images of a person, chosen by a hash of their names, so that
+                more of them always include fewer; val and test stay as they are.
 
         Raises:
-            InputError: there are not that many people.
+            InputError: there are not that many people, or too few are left.
         """
-        return replace(self, folds=tuple(_largest(split, count) for split in self.folds))
+        wanted = identities, min_images, images_per_identity
+        if wanted == (None, None, None):
+            return self
+        return replace(self, folds=tuple(self._select(split, *wanted) for split in self.folds))
 
-
-def _largest(split: Split, count: int) -> Split:
-    people = split.train.people
-    if not 2 <= count <= len(people):
-        raise InputError(f"--identities {count} is out of range; this data has 2 to {len(people)} training people")
-    images = Counter(split.train.labels)
-    ranked = sorted(range(len(people)), key=lambda label: (-images[label], people[label]))
-    kept = sorted(ranked[:count])
-
-    def narrow(part: Part) -> Part:
+    def _select(
+        self, split: Split, identities: int | None, min_images: int | None, images_per_identity: int | None
+    ) -> Split:
+        people, images = split.train.people, Counter(split.train.labels)
+        enough = [label for label in range(len(people)) if images[label] >= (min_images or 0)]
+        if len(enough) < 2:
+            most = images.most_common(2)[-1][1]
+            raise InputError(f"--min-images {min_images} leaves {len(enough)} training people; use at most {most}")
+        if identities is not None and not 2 <= identities <= len(enough):
+            raise InputError(
+                f"--identities {identities} is out of range; this data has 2 to {len(enough)} training people"
+                + (f" with {min_images} images" if min_images else "")
+            )
+        kept = sorted(sorted(enough, key=lambda label: (-images[label], people[label]))[:identities])
         new_label = {label: i for i, label in enumerate(kept)}
-        pairs = [(r, new_label[lb]) for r, lb in zip(part.rows, part.labels, strict=True) if lb in new_label]
-        return Part(tuple(r for r, _ in pairs), tuple(lb for _, lb in pairs), tuple(people[i] for i in kept))
 
-    return replace(split, train=narrow(split.train), val=narrow(split.val), test=narrow(split.test))
+        def narrow(part: Part, most: int | None = None) -> Part:
+            own: dict[int, list[int]] = {label: [] for label in kept}
+            for row, label in zip(part.rows, part.labels, strict=True):
+                if label in own:
+                    own[label].append(row)
+            if most is not None:
+                own = {label: sorted(sorted(rows, key=self._draw)[:most]) for label, rows in own.items()}
+            pairs = sorted((row, new_label[label]) for label, rows in own.items() for row in rows)
+            return Part(tuple(r for r, _ in pairs), tuple(lb for _, lb in pairs), tuple(people[i] for i in kept))
+
+        train = narrow(split.train, images_per_identity)
+        return replace(split, train=train, val=narrow(split.val), test=narrow(split.test))
+
+    def _draw(self, row: int) -> bytes:
+        return hashlib.sha256(self.names[row].encode()).digest()

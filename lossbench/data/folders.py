@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from lossbench.data.faces import FaceSet, Part, Split
+from lossbench.data.names import check_name, shown
 from lossbench.errors import InputError, did_you_mean
 
 PARTS = ("train", "val", "test", "query", "distractors")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}
-_AT_LEAST = {"train": 2, "val": 1, "test": 1, "query": 2, "distractors": 1}  # images of one person
+AT_LEAST = {"train": 2, "val": 1, "test": 1, "query": 2, "distractors": 1}  # images of one person
 
 
 def read_tree(root: str | Path) -> FaceSet:
@@ -37,6 +38,21 @@ def read_tree(root: str | Path) -> FaceSet:
     return FaceSet(root.resolve().name, files, tuple(f.relative_to(root).as_posix() for f in files), (Split(**parts),))
 
 
+def entries(folder: Path) -> list[Path]:
+    """Return what is in a folder by name, hidden entries left out.
+
+    Raises:
+        InputError: the folder cannot be read, or an entry's name fits no text file, or it is a link to nowhere.
+    """
+    try:
+        found = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{shown(folder)} cannot be read ({error.strerror}); mend or remove it") from error
+    for entry in found:
+        check_name(entry)
+    return found
+
+
 def _people(root: Path, part: str) -> dict[str, list[Path]]:
     folder = root / part
     if not folder.is_dir():
@@ -44,12 +60,14 @@ def _people(root: Path, part: str) -> dict[str, list[Path]]:
             f"no folder {folder}; a data tree holds {', '.join(f'{p}/' for p in PARTS)}, a folder a person"
         )
     people = {}
-    for person in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        images = sorted(file for file in person.iterdir() if _is_image(file))
-        if len(images) < _AT_LEAST[part]:
+    for person in entries(folder):
+        if not person.is_dir():
+            continue
+        images = [file for file in entries(person) if _is_image(file)]
+        if len(images) < AT_LEAST[part]:
             raise InputError(
                 f"{person} holds {len(images)} image{'s' * (len(images) != 1)}; a person in {part} needs at least "
-                f"{_AT_LEAST[part]}: add images or remove the folder"
+                f"{AT_LEAST[part]}: add images or remove the folder"
             )
         people[person.name] = images
     if not people:

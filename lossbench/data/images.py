@@ -1,34 +1,46 @@
 """The packed image store: every image decoded once into one memory-mapped uint8 array, shared by all runs.
 
-The store lies in a cache folder (``LOSSBENCH_CACHE``, else the platform's) and is taken for whole only when its
-description stands beside it, which is written last, by rename.
+A store lies in a cache folder (``LOSSBENCH_CACHE``, else the platform's) as ``<key>.npy``, keyed by what is in the
+files. Hashing all files takes seconds, so an index ``<key>.index.json``, keyed by their paths, sizes and times, says
+which store is theirs: that is how a store opens in a fraction of a second. The index is written last, by rename, and a
+store counts only when an index names it. A lock lets two processes at once build a store once.
 """
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from lossbench.data.atomic import write_bytes
+from lossbench.data.decode import MAX_PIXELS, decode, read_bytes
+from lossbench.data.names import shown
+from lossbench.data.parallel import in_parallel, workers_for
 from lossbench.errors import InputError
 
-RECIPE = "rgb, centre square, PIL bilinear"  # how a file becomes pixels; part of the fingerprint
-MAX_PIXELS = 50_000_000  # a face crop is 0.01 megapixels: beyond 50 it is a decompression bomb
+__all__ = ["MAX_PIXELS", "ImageStore", "cache_folder", "clear_cache", "open_store", "stores"]
+
+RECIPE = "upright rgb, centre square, PIL bilinear"  # how a file becomes pixels; part of the fingerprint
+_CHUNK = 64  # images that a process decodes and writes at a time
 
 
 @dataclass(frozen=True)
 class ImageStore:
-    """Pixels [N, side, side, 3] uint8, memory-mapped copy-on-write, and the SHA-256 over all files' bytes."""
+    """Pixels [N, side, side, 3] uint8, memory-mapped copy-on-write.
+
+    `digests` are the SHA-256 of the N files; `fingerprint` is that over all of them and over how they became pixels.
+    """
 
     pixels: npt.NDArray[np.uint8]
     fingerprint: str
+    digests: tuple[str, ...]
 
 
 def cache_folder() -> Path:
@@ -43,16 +55,19 @@ def open_store(
     side: int,
     *,
     cache: Path | None = None,
+    workers: int | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> ImageStore:
     """Open the store of `files` at `side` x `side` pixels, building it on first use.
 
-    A store belongs to the files' paths, sizes and modification times; when one of them changes, it is built anew.
+    A file counts as unchanged while its path, size and modification time are. When one changes, all are read again;
+    only where the content is new, too, is a store built.
 
     Args:
         files: N image files.
         side: pixels per side of the stored square, 8 to 1024.
         cache: where stores live; `cache_folder()` when None.
+        workers: processes that decode; one per core when None.
         on_progress: called with the number of images decoded so far, while building.
 
     Raises:
@@ -61,66 +76,169 @@ def open_store(
     if not 8 <= side <= 1024:
         raise InputError(f"--image-size {side} is out of range; use 8 to 1024 pixels")
     folder = cache or cache_folder()
-    key = _key(files, side)
-    target, note = folder / f"{key}.npy", folder / f"{key}.json"
-    if not note.is_file():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _build(files, side, target, note, on_progress)
-        except OSError as error:
-            raise InputError(f"the image cache {folder} cannot be written ({error}); set LOSSBENCH_CACHE") from error
+    index = folder / f"{_stat_key(files, side)}.index.json"
     try:
-        fingerprint = json.loads(note.read_text())["fingerprint"]
+        found = _read_index(index)
+        if found is None:
+            from filelock import FileLock
+
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(index.with_suffix(".lock")):
+                found = _read_index(index) or _build(files, side, index, workers, on_progress)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"the image cache {shown(folder)} cannot be written ({reason}); set LOSSBENCH_CACHE"
+        ) from error
+    target = folder / found["store"]
+    try:
         pixels = np.load(target, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"the image store {target} is damaged ({error}); delete it and run again") from error
-    if pixels.shape != (len(files), side, side, 3) or pixels.dtype != np.uint8:
-        raise InputError(f"the image store {target} does not fit its files; delete it and run again")
-    return ImageStore(pixels, fingerprint)
+    except (OSError, ValueError) as error:
+        raise InputError(f"the image store {target} is damaged ({error}); {_CURE}") from error
+    if pixels.shape != (len(files), side, side, 3) or pixels.dtype != np.uint8 or len(found["digests"]) != len(files):
+        raise InputError(f"the image store {target} does not fit its files; {_CURE}")
+    return ImageStore(pixels, found["fingerprint"], tuple(found["digests"]))
 
 
-def _key(files: Sequence[Path], side: int) -> str:
+_CURE = "build it again after: lossbench data cache --clear"
+
+
+def _stat_key(files: Sequence[Path], side: int) -> str:
     digest = hashlib.sha256(f"{RECIPE}\0{side}\n".encode())
+    here = Path.cwd()
     for file in files:
-        stat = file.stat()
-        digest.update(f"{file.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        try:
+            stat = file.stat()
+        except OSError as error:
+            raise InputError(f"{shown(file)} cannot be read ({error.strerror}); replace or remove it") from error
+        place = os.fsencode(here / file)
+        digest.update(place + f"\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}\n".encode())
     return digest.hexdigest()[:32]
 
 
-def _build(files: Sequence[Path], side: int, target: Path, note: Path, on_progress: Callable[[int], None]) -> None:
-    half = target.with_name(f".{target.stem}-{os.getpid()}.npy")
-    digest = hashlib.sha256(f"{RECIPE}\0{side}\n".encode())
+def _read_index(path: Path) -> dict[str, Any] | None:
+    """Return what an index says, or None where there is none or its store is gone."""
     try:
-        pixels = np.lib.format.open_memmap(half, mode="w+", dtype=np.uint8, shape=(len(files), side, side, 3))
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            for i, (image, sha) in enumerate(pool.map(lambda file: _decode(file, side), files)):
-                pixels[i] = image
-                digest.update(sha)
-                on_progress(i + 1)
-        pixels.flush()
-        del pixels
-        half.replace(target)
-        half_note = half.with_suffix(".json")
-        half_note.write_text(json.dumps({"fingerprint": digest.hexdigest(), "images": len(files), "side": side}))
-        half_note.replace(note)
+        found = json.loads(path.read_text(encoding="utf-8"))
+        whole = (path.parent / found["store"]).is_file() and isinstance(found["digests"], list)
+        return dict(found) if whole and isinstance(found["fingerprint"], str) else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{shown(path)} is damaged ({error!r}); {_CURE}") from error
+
+
+def _build(
+    files: Sequence[Path], side: int, index: Path, workers: int | None, on_progress: Callable[[int], None]
+) -> dict[str, Any]:
+    """Write the store and its index, or the index alone where a store of the same content is there."""
+    known = [p for p in index.parent.glob("*.npy") if p.name.endswith(f"-{len(files)}x{side}.npy")]
+    if known:  # a copied or touched tree: reading is much cheaper than decoding
+        digests = [hashlib.sha256(read_bytes(file)).hexdigest() for file in files]
+        if (index.parent / _store_name(digests, side)).is_file():
+            return _write_index(index, digests, side)
+    half = index.with_name(f".{index.stem}.half")  # the lock is ours: what a killed build left here is overwritten
+    header = _npy_header(len(files), side)
+    try:
+        with half.open("wb") as file:
+            file.write(header)
+            _reserve(file.fileno(), len(header) + len(files) * side * side * 3)
+        digests = []
+        work = partial(_decode_into, half, len(header), side)
+        jobs = [(start, files[start : start + _CHUNK]) for start in range(0, len(files), _CHUNK)]
+        for chunk in in_parallel(work, jobs, workers=workers or workers_for(len(files)), chunk=1):
+            digests += chunk
+            on_progress(len(digests))
+        half.replace(index.parent / _store_name(digests, side))
+        return _write_index(index, digests, side)
     finally:
         half.unlink(missing_ok=True)
 
 
-def _decode(file: Path, side: int) -> tuple[npt.NDArray[np.uint8], bytes]:
-    data = file.read_bytes()
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(
-                    f"{file} is {image.width}x{image.height}; images beyond {MAX_PIXELS} pixels are refused"
-                )
-            rgb = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{file} cannot be read as an image ({error}); replace or remove it") from error
-    edge = min(rgb.size)
-    left, top = (rgb.width - edge) // 2, (rgb.height - edge) // 2
-    square = rgb.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + edge, top + edge))
-    return np.asarray(square, dtype=np.uint8), hashlib.sha256(data).digest()
+def _write_index(index: Path, digests: list[str], side: int) -> dict[str, Any]:
+    found = {"store": _store_name(digests, side), "fingerprint": _fingerprint(digests, side), "digests": digests}
+    write_bytes(index, json.dumps(found).encode())
+    return found
+
+
+def _fingerprint(digests: Sequence[str], side: int) -> str:
+    return hashlib.sha256("\n".join([RECIPE, str(side), *digests]).encode()).hexdigest()
+
+
+def _store_name(digests: Sequence[str], side: int) -> str:
+    return f"{_fingerprint(digests, side)[:32]}-{len(digests)}x{side}.npy"
+
+
+def _npy_header(count: int, side: int) -> bytes:
+    import io
+
+    header = io.BytesIO()
+    fields = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side, 3)}
+    np.lib.format.write_array_header_1_0(header, fields)
+    return header.getvalue()
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Claim the whole file at once: a full disk is an error now, not a signal in the middle."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
+
+
+def _decode_into(half: Path, offset: int, side: int, job: tuple[int, Sequence[Path]]) -> list[str]:
+    """Decode some files into their places in the store and return their SHA-256; runs in a worker process."""
+    start, files = job
+    pixels, digests = [], []
+    for file in files:
+        data = read_bytes(file)
+        pixels.append(_square(decode(data, file), side).tobytes())
+        digests.append(hashlib.sha256(data).hexdigest())
+    with half.open("r+b") as store:
+        store.seek(offset + start * side * side * 3)
+        store.write(b"".join(pixels))
+    return digests
+
+
+def _square(image: Image.Image, side: int) -> Image.Image:
+    edge = min(image.size)
+    left, top = (image.width - edge) // 2, (image.height - edge) // 2
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + edge, top + edge))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A store in the cache: its file, how many images, pixels per side, bytes on disk."""
+
+    file: Path
+    images: int
+    side: int
+    size: int
+
+
+def stores(cache: Path | None = None) -> list[Stored]:
+    """Return the stores in the cache, the most recently built first."""
+    found = []
+    for file in (cache or cache_folder()).glob("*-*x*.npy"):
+        count, side = file.stem.rsplit("-", 1)[1].split("x")
+        stat = file.stat()
+        found.append((stat.st_mtime, Stored(file, int(count), int(side), stat.st_size)))
+    return [stored for _, stored in sorted(found, key=lambda pair: (-pair[0], pair[1].file))]
+
+
+def clear_cache(cache: Path | None = None) -> int:
+    """Delete all stores, indices and what killed builds left; return the number of bytes freed.
+
+    Raises:
+        InputError: a file cannot be deleted.
+    """
+    freed = 0
+    folder = cache or cache_folder()
+    for pattern in ("*.index.json", "*-*x*.npy", ".*.half", "*.index.lock", ".*.index.json.*"):
+        for file in folder.glob(pattern):
+            try:
+                freed += file.stat().st_size
+                file.unlink()
+            except OSError as error:
+                raise InputError(f"{shown(file)} cannot be deleted: {error.strerror}") from error
+    return freed

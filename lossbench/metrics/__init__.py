@@ -10,12 +10,14 @@ from lossbench.metrics.accuracy import (
 from lossbench.metrics.geometry import AngleStatistics, angle_statistics
 from lossbench.metrics.identification import DEFAULT_FPRS, IdentificationRate, identification_rate
 from lossbench.metrics.uncertainty import Estimate, estimate, holm
+from lossbench.metrics.verification import Verification, pair_scores, verification
 
 __all__ = [
     "DEFAULT_FPRS",
     "AngleStatistics",
     "Estimate",
     "IdentificationRate",
+    "Verification",
     "angle_statistics",
     "class_means",
     "estimate",
@@ -25,4 +27,6 @@ __all__ = [
     "logit_hits",
     "nearest_mean_accuracy",
     "nearest_mean_hits",
+    "pair_scores",
+    "verification",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from lossbench.registry import UNTRAINED
 from lossbench.report.study import Study
-from lossbench.report.tables import ANGLES, HEADLINE, SPEED, failures, text, text_table
+from lossbench.report.tables import ANGLES, HEADLINE, SPEED, VERIFICATION, Figure, failures, text, text_table
 from lossbench.report.verdicts import LEVEL, Verdict
 
 
@@ -65,6 +65,7 @@ def markdown(
         "",
         *_figure(captions, "similarities"),
         *_figure(captions, "query_map"),
+        *_verification_lines(study),
         "## Geometry",
         "",
         "Degrees, as in table 3 of the ArcFace paper (arXiv:1801.07698). W-EC: class center to class mean. W-Inter: "
@@ -97,6 +98,29 @@ def markdown(
         "",
     ]
     return "\n".join(lines)
+
+
+def verified(study: Study) -> tuple[Figure, ...]:
+    """Return the figures of the verification protocol where a run has them."""
+    return VERIFICATION if any(r["metrics"].get("verification") for r in study.records) else ()
+
+
+def _verification_lines(study: Study) -> list[str]:
+    found = [r["metrics"]["verification"] for r in study.records if r["metrics"].get("verification")]
+    if not found:
+        return []
+    first = found[0]
+    return [
+        "## Verification",
+        "",
+        f"{first['same']:,} pairs of one person and {first['different']:,} of two, {len(first['fold_accuracies'])} "
+        "folds: threshold chosen on all others, accuracy on the one. Mean over repeats ± half-width of the 95 % "
+        "interval; the standard error is that over folds within a repeat. TAR and EER take all pairs together."
+        + (" Each embedding has that of the mirrored image added." if first["flip"] else ""),
+        "",
+        *_table(*text_table(study, VERIFICATION)),
+        "",
+    ]
 
 
 def _selection(select: str) -> str:

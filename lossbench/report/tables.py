@@ -31,6 +31,12 @@ HEADLINE = (
     Figure("tpr@0.001", "@ 0.001"),
 )
 SPEED = (Figure("images_per_second", "images/s", 0), Figure("seconds", "seconds", 1))
+VERIFICATION = (
+    Figure("verification_accuracy", "accuracy, 10 folds", 4),
+    Figure("verification_standard_error", "its standard error", 4),
+    Figure("verification_tar", "TAR @ FAR 0.001"),
+    Figure("verification_eer", "EER"),
+)
 ANGLES = (
     Figure("train_w_ec", "W-EC", 2),
     Figure("train_w_inter", "W-Inter", 2),

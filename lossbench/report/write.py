@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lossbench.errors import InputError
-from lossbench.report.markdown import markdown
+from lossbench.report.markdown import markdown, verified
 from lossbench.report.study import Study
 from lossbench.report.tables import ANGLES, HEADLINE, SPEED, number_table
 from lossbench.report.verdicts import verdict_table, verdicts
@@ -53,7 +53,8 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
     try:
         tables.mkdir(exist_ok=True)
         figures.mkdir(exist_ok=True)
-        number_table(study, (*HEADLINE, *ANGLES, *SPEED)).to_csv(tables / "summary.csv", index=False)
+        figures_shown = (*HEADLINE, *verified(study), *ANGLES, *SPEED)
+        number_table(study, figures_shown).to_csv(tables / "summary.csv", index=False)
         runs_frame(records).to_csv(tables / "runs.csv", index=False)
         verdict_table(found).to_csv(tables / "verdicts.csv", index=False)
         on_progress("drawing the figures")

@@ -1,0 +1,140 @@
+"""The official CelebA layout (Liu et al. 2015, "Deep learning face attributes in the wild"): images and three lists."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from lossbench.data.collection import Collection, Landmarks, Photo, refuse_traversal, ten_numbers
+from lossbench.data.names import shown
+from lossbench.errors import InputError
+
+IMAGES = "img_align_celeba"
+IDENTITIES = "identity_CelebA.txt"
+LANDMARKS = "list_landmarks_align_celeba.txt"
+PARTITIONS = "list_eval_partition.txt"
+
+
+def read_celeba(root: Path) -> Collection:
+    """Read CelebA. Images that are listed but absent, or without landmarks, are left out and counted.
+
+    Raises:
+        InputError: a list or the image folder is missing, a malformed row, a landmark file whose count line lies, or no
+            image at all.
+    """
+    for name in (IMAGES, IDENTITIES, LANDMARKS, PARTITIONS):
+        if not (root / name).exists():
+            raise InputError(
+                f"--root: {shown(root / name)} is missing; CelebA's layout needs it (--download fetches all)"
+            )
+    people = _read_pairs(root / IDENTITIES, "FILE IDENTITY", lambda value: value.isdigit())
+    partitions = _read_pairs(root / PARTITIONS, "FILE PARTITION (0, 1 or 2)", lambda value: value in ("0", "1", "2"))
+    landmarks = _read_landmarks(root / LANDMARKS)
+    try:
+        present = {entry.name for entry in (root / IMAGES).iterdir()}
+    except OSError as error:
+        raise InputError(f"--root: {shown(root / IMAGES)} cannot be read: {error.strerror}") from error
+    absent = tuple(name for name in people if name not in present)
+    unmarked = sorted(name for name in people if name in present and name not in landmarks)
+    photos = [
+        Photo(root / IMAGES / name, f"{int(person):05d}", landmarks[name], {"partition": partitions.get(name, "-")})
+        for name, person in people.items()
+        if name in present and name in landmarks
+    ]
+    if not photos:
+        raise InputError(
+            f"--root: none of the {len(people):,} listed images is in {shown(root / IMAGES)}; unpack them there"
+        )
+    notes = []
+    if absent:
+        notes.append(f"{len(absent):,} of {len(people):,} listed images are absent: {_some(absent)}")
+    if unmarked:
+        notes.append(f"{len(unmarked):,} images have no landmarks and are left out: {_some(unmarked)}")
+    if unlisted := sorted(present - set(people)):
+        notes.append(f"{len(unlisted):,} files in {IMAGES} are in no list and are left out: {_some(unlisted)}")
+    photos.sort(key=lambda photo: (photo.person, photo.path.name))
+    return Collection("celeba", root, tuple(photos), absent=absent, notes=tuple(notes))
+
+
+def download_celeba(root: Path) -> Path:
+    """Fetch CelebA with torchvision into `root`/celeba and return that folder.
+
+    Raises:
+        InputError: torchvision cannot be imported, or the files cannot be fetched.
+    """
+    try:
+        from torchvision.datasets import CelebA
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            f"--download needs torchvision, which cannot be imported: {str(error).splitlines()[0]}"
+        ) from error
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        CelebA(str(root), split="all", target_type=["identity", "landmarks"], download=True)
+    except (OSError, RuntimeError, ImportError) as error:  # no network, a quota, a missing gdown, a cut archive
+        for made in (root / "celeba", root):  # leave no empty folders behind
+            with suppress(OSError):
+                made.rmdir()
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"--download: CelebA cannot be fetched ({reason}); fetch it by hand from its home page and unpack it to "
+            f"{root}"
+        ) from error
+    return root / "celeba"
+
+
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(shown(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and words of every line that is not blank."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if words := line.split():
+                    yield number, words
+    except OSError as error:
+        raise InputError(f"{shown(path)} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown(path)} is not text: {error.reason} at byte {error.start}") from error
+
+
+def _read_pairs(path: Path, form: str, valid: Callable[[str], bool]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, words in _lines(path):
+        where = f"{path.name} line {number}"
+        if len(words) != 2 or not valid(words[1]):
+            raise InputError(f"{where}: '{shown(' '.join(words))[:80]}' should be {form}; mend the row")
+        name = _file_name(words[0], where)
+        if name in found:
+            raise InputError(f"{where}: '{name}' comes a second time; keep one row")
+        found[name] = words[1]
+    return found
+
+
+def _read_landmarks(path: Path) -> dict[str, Landmarks]:
+    rows = _lines(path)
+    _, count = next(rows, (0, [""]))
+    if len(count) != 1 or not count[0].isdigit():
+        raise InputError(f"{path.name} line 1: '{shown(' '.join(count))[:80]}' should be the number of rows")
+    _, header = next(rows, (0, []))
+    if len(header) != 10:
+        raise InputError(f"{path.name} line 2 should name ten columns, lefteye_x to rightmouth_y; it has {len(header)}")
+    found: dict[str, Landmarks] = {}
+    for number, words in rows:
+        where = f"{path.name} line {number}"
+        name = _file_name(words[0], where)
+        if name in found:
+            raise InputError(f"{where}: '{name}' comes a second time; keep one row")
+        found[name] = ten_numbers(words[1:], where)
+    if len(found) != int(count[0]):
+        raise InputError(
+            f"{path.name} line 1 promises {count[0]} rows and {len(found)} follow; the file is cut or mixed up"
+        )
+    return found
+
+
+def _file_name(name: str, where: str) -> str:
+    if "/" in name or "\\" in name:
+        raise InputError(f"{where}: '{shown(name)}' should be a file name without folders")
+    return refuse_traversal(name, where)

@@ -1,0 +1,258 @@
+"""What is wrong with a tree, and what its query people can support. Looks at everything, changes nothing."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lossbench.data.atomic import write_bytes
+from lossbench.data.decode import decode, read_bytes
+from lossbench.data.duplicates import Thumbnails, near_duplicates, thumbnail
+from lossbench.data.folders import AT_LEAST, PARTS, SUFFIXES
+from lossbench.data.manifest import SplitFile
+from lossbench.data.names import check_name, shown
+from lossbench.data.parallel import in_parallel
+from lossbench.data.splitting import CLOSED
+from lossbench.errors import InputError
+
+FPRS = (0.1, 0.05, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the check. `verdict` is ok, note, flaw, or leak; `details` has everything that was found."""
+
+    check: str
+    verdict: str
+    count: int
+    text: str
+    details: Sequence[Any] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One image: where it is, and what is in it, or why it cannot be read."""
+
+    part: str
+    person: str
+    file: Path
+    sha256: str = ""
+    size: tuple[int, int] = (0, 0)
+    thumbnail: Thumbnails | None = None
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its path in the tree."""
+        return f"{self.part}/{self.person}/{shown(self.file.name)}"
+
+
+def check_tree(root: Path, *, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[Finding]:
+    """Check a tree of {train,val,test,query,distractors}/PERSON/IMAGE.
+
+    Args:
+        root: the tree.
+        on_progress: called with images looked at and images in all.
+
+    Returns:
+        Findings in a fixed order.
+
+    Raises:
+        InputError: no such folder, or no images in it.
+    """
+    images = list(_walk(root))
+    if not images:
+        raise InputError(
+            f"{shown(root)} holds no images in {', '.join(f'{p}/PERSON/' for p in PARTS)}; see data prepare"
+        )
+    looks = []
+    for look in in_parallel(_look, images):
+        looks.append(look)
+        on_progress(len(looks), len(images))
+    good = [look for look in looks if not look.error]
+    return [
+        _manifest(root, looks),
+        _unreadable(looks),
+        _sizes(good),
+        *_duplicates(good),
+        _overlap(looks),
+        _too_few(root, looks),
+        _imbalance(looks),
+        *_operating_points(looks),
+    ]
+
+
+def write_findings(path: Path, root: Path, findings: Iterable[Finding]) -> None:
+    """Write findings as JSON.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    found = {"folder": shown(root), "findings": [asdict(finding) for finding in findings]}
+    try:
+        write_bytes(path, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise InputError(f"--json {shown(path)} cannot be written ({error.strerror}); choose another place") from error
+
+
+def _walk(root: Path) -> Iterable[Look]:
+    if not root.is_dir():
+        raise InputError(f"no folder {shown(root)}; lossbench data check takes a prepared tree")
+    for part in PARTS:
+        for person in _entries(root / part) if (root / part).is_dir() else ():
+            if person.name.startswith(".") or not (person.is_dir() or person.is_symlink()):
+                continue
+            if not person.is_dir():  # a link that leads nowhere or in a circle
+                yield Look(part, shown(person.name), person)
+                continue
+            for file in _entries(person):
+                if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
+                    yield Look(part, shown(person.name), file)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{shown(folder)} cannot be read ({error.strerror}); mend or remove it") from error
+
+
+def _look(look: Look) -> Look:
+    """Open one image; runs in a worker process."""
+    try:
+        check_name(look.file.parent)
+        check_name(look.file)
+        data = read_bytes(look.file)
+        image = decode(data, look.file)
+    except InputError as error:
+        return Look(look.part, look.person, look.file, error=str(error))
+    sha = hashlib.sha256(data).hexdigest()
+    return Look(look.part, look.person, look.file, sha, image.size, thumbnail(image))
+
+
+def _manifest(root: Path, looks: Sequence[Look]) -> Finding:
+    try:
+        split_file = SplitFile.of(root)
+        if split_file is None:
+            return Finding(
+                "split.json", "note", 0, "none: nobody can tell whether files moved since the split was made"
+            )
+        names = [look.file.relative_to(root).as_posix() for look in looks]
+        split_file.verify_layout(names)
+        digests = {name: look.sha256 for name, look in zip(names, looks, strict=True) if look.sha256}
+        split_file.verify_content(list(digests), list(digests.values()))
+    except InputError as error:
+        return Finding("split.json", "flaw", 1, str(error))
+    return Finding("split.json", "ok", len(names), "every file is what and where it was when the split was made")
+
+
+def _unreadable(looks: Sequence[Look]) -> Finding:
+    bad = [look.error for look in looks if look.error]
+    return Finding("unreadable images", "flaw" if bad else "ok", len(bad), _some(bad), bad)
+
+
+def _sizes(looks: Sequence[Look]) -> Finding:
+    sizes = Counter(look.size for look in looks).most_common()
+    usual = sizes[0][0] if sizes else (0, 0)
+    odd = [f"{look.name} {look.size[0]}x{look.size[1]}" for look in looks if look.size != usual]
+    if not odd and usual[0] != usual[1]:
+        text = f"all are {usual[0]}x{usual[1]}, not square: a run takes the centre square"
+        return Finding("wrong sizes", "note", len(looks), text)
+    return Finding("wrong sizes", "flaw" if odd else "ok", len(odd), _some(odd) or f"all {usual[0]}x{usual[1]}", odd)
+
+
+def _duplicates(looks: Sequence[Look]) -> list[Finding]:
+    thumbnails = [look.thumbnail for look in looks if look.thumbnail is not None]
+    found_pairs = near_duplicates(np.stack(thumbnails)) if thumbnails else []
+    within: list[dict[str, Any]] = []
+    closed: list[dict[str, Any]] = []
+    beyond: list[dict[str, Any]] = []
+    for pair in found_pairs:
+        a, b = looks[pair.a], looks[pair.b]
+        found = {
+            "a": a.name,
+            "b": b.name,
+            "correlation": round(pair.correlation, 4),
+            "identical": a.sha256 == b.sha256,
+            "same_person": a.person == b.person,
+        }
+        if a.part == b.part:
+            within.append(found)
+        else:
+            (closed if {a.part, b.part} <= set(CLOSED) else beyond).append(found)
+    return [
+        Finding(f"near-duplicates {where}", verdict if pairs else "ok", len(pairs), _pairs_text(pairs), pairs)
+        for where, verdict, pairs in (
+            ("in one split", "note", within),
+            ("across train, val, test", "leak", closed),
+            ("across closed set, query, distractors", "leak", beyond),
+        )
+    ]
+
+
+def _pairs_text(pairs: Sequence[dict[str, Any]]) -> str:
+    if not pairs:
+        return ""
+    scores = sorted(pair["correlation"] for pair in pairs)
+    strangers = sum(not pair["same_person"] for pair in pairs)
+    identical = sum(pair["identical"] for pair in pairs)
+    best = max(pairs, key=lambda pair: pair["correlation"])
+    return (
+        f"correlation {scores[0]:.2f} to {scores[-1]:.2f}, half above {scores[len(scores) // 2]:.2f}; {identical} "
+        "identical "
+        f"files; {strangers} under two names: wrong labels? e.g. {best['a']} = {best['b']}"
+    )
+
+
+def _overlap(looks: Sequence[Look]) -> Finding:
+    people = {part: {look.person for look in looks if look.part == part} for part in PARTS}
+    closed = set().union(*(people[part] for part in CLOSED))
+    both = [
+        *(f"{person} is in the closed set and in query" for person in sorted(closed & people["query"])),
+        *(f"{person} is in the closed set and in distractors" for person in sorted(closed & people["distractors"])),
+        *(f"{person} is in query and in distractors" for person in sorted(people["query"] & people["distractors"])),
+    ]
+    return Finding("people in two sets", "leak" if both else "ok", len(both), _some(both), both)
+
+
+def _too_few(root: Path, looks: Sequence[Look]) -> Finding:
+    counts = Counter((look.part, look.person) for look in looks)
+    train = {person for part, person in counts if part == "train"}
+    wrong = [f"no folder {part}/" for part in PARTS if not (root / part).is_dir()]
+    for (part, person), count in sorted(counts.items()):
+        if count < AT_LEAST[part]:
+            wrong.append(f"{part}/{person} holds {count} image, needs {AT_LEAST[part]}")
+        if part in CLOSED and person not in train:
+            wrong.append(f"{part}/{person} is not in train")
+    return Finding("too few images or people", "flaw" if wrong else "ok", len(wrong), _some(wrong), wrong)
+
+
+def _imbalance(looks: Sequence[Look]) -> Finding:
+    counts = sorted(Counter(look.person for look in looks if look.part == "train").values())
+    if not counts:
+        return Finding("images per training person", "flaw", 0, "nobody is in train")
+    ratio = counts[-1] / counts[0]
+    text = f"{counts[0]} to {counts[-1]}, median {counts[len(counts) // 2]}: the most are {ratio:.1f} times the fewest"
+    return Finding("images per training person", "note" if ratio > 5 else "ok", len(counts), text, counts)
+
+
+def _operating_points(looks: Sequence[Look]) -> list[Finding]:
+    per_person = Counter(look.person for look in looks if look.part == "query")
+    query, distractors = sum(per_person.values()), sum(look.part == "distractors" for look in looks)
+    positives = sum(count * (count - 1) // 2 for count in per_person.values())
+    negatives = query * (query - 1) // 2 - positives + query * distractors
+    rows = [{"fpr": fpr, "supported": fpr * negatives + 1e-9 >= 1} for fpr in FPRS]
+    supported = ", ".join(f"{row['fpr']:g}" for row in rows if row["supported"]) or "none"
+    missing = ", ".join(f"{row['fpr']:g}" for row in rows if not row["supported"])
+    verdict = "ok" if positives and rows[3]["supported"] else "note"
+    text = f"{positives:,} pairs of one person, {negatives:,} of two; supported FPRs: {supported}"
+    return [Finding("identification rate", verdict, positives, text + (f"; not {missing}" if missing else ""), rows)]
+
+
+def _some(lines: Sequence[str]) -> str:
+    return "; ".join(lines[:3]) + (f"; and {len(lines) - 3:,} more" if len(lines) > 3 else "")

@@ -1,0 +1,144 @@
+"""A collection of photos before it has a split: which file is whom, and where on it the face is.
+
+Readers: a tree of one folder per person (here), LFW (here) and CelebA (`lossbench.data.celeba`).
+"""
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lossbench.data.folders import PARTS, SUFFIXES, entries
+from lossbench.data.names import shown
+from lossbench.errors import InputError
+
+Landmarks = tuple[float, ...]  # x1 y1 ... x5 y5: left eye, right eye, nose, left and right corner of the mouth
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One file. `landmarks` are in pixels of the upright image; None takes the collection's face box instead."""
+
+    path: Path
+    person: str
+    landmarks: Landmarks | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Photos, sorted by person and file, and what a reader should know of them.
+
+    `face_box` is where a face is on a photo without landmarks, as shares of the shorter side about the image's centre:
+    x and y of the box's centre (0.5: the middle) and its side. `absent` names files that are listed but not there.
+    """
+
+    kind: str
+    root: Path
+    photos: tuple[Photo, ...]
+    face_box: tuple[float, float, float] = (0.5, 0.5, 1.0)
+    absent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def per_person(self) -> dict[str, int]:
+        """Return the number of photos of every person."""
+        return dict(Counter(photo.person for photo in self.photos))
+
+
+# LFW's images are 250x250 with the face in the middle; scikit-learn's fetch_lfw_people takes rows 70 to 195 and columns
+# 78 to 172 as the part without background. The square of that height about the same centre:
+LFW_BOX = (125 / 250, 132.5 / 250, 125 / 250)
+
+
+def read_folder(root: Path, landmarks: Path | None = None, *, kind: str = "folder") -> Collection:
+    """Read a tree of one folder per person; images may lie in it only directly.
+
+    Args:
+        root: the tree.
+        landmarks: a CSV of path (relative to `root`) and ten numbers per row; photos without a row are left out.
+        kind: folder or lfw.
+
+    Raises:
+        InputError: no such folder, no images in it, a tree that is split already, or a malformed CSV.
+    """
+    if not root.is_dir():
+        raise InputError(f"--root: no folder {shown(root)}; give a folder that holds one folder per person")
+    if all((root / part).is_dir() for part in PARTS):
+        raise InputError(f"--root: {shown(root)} is split already; use it as it is: lossbench run --data {shown(root)}")
+    known = read_landmark_csv(landmarks) if landmarks else None
+    photos, unknown = [], 0
+    for person in entries(root):
+        if not person.is_dir():
+            continue
+        for file in entries(person):
+            if file.suffix.lower() not in SUFFIXES or not file.is_file():
+                continue
+            points = known.pop(f"{person.name}/{file.name}", None) if known is not None else None
+            if known is not None and points is None:
+                unknown += 1
+            else:
+                photos.append(Photo(file, person.name, points))
+    if not photos:
+        raise InputError(f"--root: {shown(root)} holds no images in folders of people; expected {root}/PERSON/FILE.jpg")
+    notes = [f"{unknown:,} images have no landmarks in {landmarks} and are left out"] if unknown else []
+    box = LFW_BOX if kind == "lfw" else (0.5, 0.5, 1.0)
+    return Collection(kind, root, tuple(photos), box, tuple(known or ()), tuple(notes))
+
+
+def read_landmark_csv(path: Path) -> dict[str, Landmarks]:
+    """Read landmarks by path from a CSV of eleven columns; a first row without numbers is taken for a header.
+
+    Raises:
+        InputError: the file cannot be read; a row that is not a path and ten numbers, or a path that comes twice or
+            leaves the folder.
+    """
+    found: dict[str, Landmarks] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for number, row in enumerate(csv.reader(file), 1):
+                if not row or (number == 1 and not any(_is_number(cell) for cell in row[1:])):
+                    continue
+                name = refuse_traversal(row[0], f"{path} line {number}")
+                if name in found:
+                    raise InputError(f"{path} line {number}: '{shown(name)}' comes a second time; keep one row")
+                found[name] = ten_numbers(row[1:], f"{path} line {number}")
+    except OSError as error:
+        raise InputError(f"--landmarks {path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--landmarks {path} is no CSV in UTF-8: {error}") from error
+    return found
+
+
+def refuse_traversal(name: str, where: str) -> str:
+    """Return a relative path as given.
+
+    Raises:
+        InputError: it is absolute, climbs with '..', or holds control characters.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if not name or ".." in parts or parts[0] == "" or ":" in parts[0] or any(c < " " for c in name):
+        raise InputError(f"{where}: '{shown(name)}' is not a path inside the data folder; use PERSON/FILE")
+    return name
+
+
+def ten_numbers(cells: list[str], where: str) -> Landmarks:
+    """Return ten finite numbers.
+
+    Raises:
+        InputError: there are not ten, or one is no finite number.
+    """
+    if len(cells) != 10 or not all(_is_number(cell) for cell in cells):
+        given = shown(" ".join(cells))[:80]
+        raise InputError(
+            f"{where}: '{given}' should be ten numbers, x and y of two eyes, nose, two corners of the mouth"
+        )
+    return tuple(float(cell) for cell in cells)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False

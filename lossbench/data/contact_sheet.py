@@ -1,0 +1,77 @@
+"""A contact sheet: some people of every part of a tree, a row each, so that a glance shows what a network will see."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from lossbench.data.atomic import write_bytes
+from lossbench.data.decode import decode, read_bytes
+from lossbench.data.folders import PARTS, SUFFIXES
+from lossbench.data.names import shown
+from lossbench.errors import InputError
+
+_TEXT = 16  # pixels kept for a line of text
+
+
+def contact_sheet(root: Path, *, people: int = 4, images: int = 10, side: int = 112) -> Image.Image:
+    """Return a sheet of `people` rows of up to `images` faces for every part, chosen by a hash of their names.
+
+    Args:
+        root: a prepared tree.
+        people: rows per part.
+        images: faces per row.
+        side: pixels per side of a face.
+
+    Raises:
+        InputError: no part of a tree is there, or an image cannot be read.
+    """
+    rows = [(part, person, files) for part in PARTS for person, files in _some_people(root / part, people, images)]
+    if not rows:
+        raise InputError(f"{shown(root)} holds none of {', '.join(f'{part}/' for part in PARTS)} with images of people")
+    sheet = Image.new("RGB", (images * side, len(rows) * (side + _TEXT)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, (part, person, files) in enumerate(rows):
+        top = i * (side + _TEXT)
+        pen.text((2, top + 2), f"{part}/{_ascii(person)}", fill="black")
+        for j, file in enumerate(files):
+            face = decode(read_bytes(file), file)
+            face.thumbnail((side, side))
+            sheet.paste(face, (j * side + (side - face.width) // 2, top + _TEXT + (side - face.height) // 2))
+    return sheet
+
+
+def _some_people(part: Path, people: int, images: int) -> list[tuple[str, list[Path]]]:
+    folders = [p for p in part.iterdir() if p.is_dir() and not p.name.startswith(".")] if part.is_dir() else []
+    chosen = []
+    for folder in sorted(_first(folders, people)):
+        files = [f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
+        chosen.append((folder.name, sorted(_first(files, images))))
+    return chosen
+
+
+def _first(paths: Sequence[Path], count: int) -> list[Path]:
+    return sorted(paths, key=lambda path: hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).digest())[:count]
+
+
+def _ascii(text: str) -> str:
+    """Return text in letters that Pillow's built-in font has."""
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def write_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write a sheet as PNG or JPEG, whole or not at all.
+
+    Raises:
+        InputError: another suffix, or a folder that cannot be written.
+    """
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"--out '{shown(path)}' should end in .png or .jpg")
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG" if path.suffix.lower() == ".png" else "JPEG")
+    try:
+        write_bytes(path, buffer.getvalue())
+    except OSError as error:
+        raise InputError(f"--out: {shown(path)} cannot be written ({error.strerror}); choose another place") from error

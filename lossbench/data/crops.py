@@ -1,0 +1,118 @@
+"""Aligned crops of photos, made in parallel, each written whole or not at all."""
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from lossbench.data.align import CROPS, Points, box_matrix, landmark_matrix, template, transform, warp
+from lossbench.data.atomic import write_bytes
+from lossbench.data.collection import Collection, Photo
+from lossbench.data.decode import decode, read_bytes
+from lossbench.data.duplicates import Thumbnails, thumbnail
+from lossbench.data.names import shown
+from lossbench.data.parallel import in_parallel
+from lossbench.errors import InputError
+
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class CropOptions:
+    """How a photo becomes a crop: pixels per side, and which of `align.CROPS`."""
+
+    size: int = 112
+    crop: str = "arcface"
+
+    def check(self) -> None:
+        """Refuse values out of range.
+
+        Raises:
+            InputError: such a value.
+        """
+        if not 32 <= self.size <= 1024:
+            raise InputError(f"--size {self.size} is out of range; use 32 to 1024 pixels")
+        if self.crop not in CROPS:
+            raise InputError(f"--crop '{self.crop}' is not known; use {', '.join(CROPS)}")
+
+
+@dataclass(frozen=True)
+class MadeCrop:
+    """A crop on disk: SHA-256 of its bytes, thumbnail, and how far the eyes lie from the template, in pixels."""
+
+    sha256: str
+    thumbnail: Thumbnails
+    eye_error: float | None
+
+
+def make_crops(
+    collection: Collection,
+    photos: Sequence[Photo],
+    names: Sequence[str],
+    folder: Path,
+    options: CropOptions,
+    on_progress: Callable[[int, int], None],
+) -> list[MadeCrop]:
+    """Write the crop of every photo into `folder`/NAME, keeping those that are there.
+
+    Args:
+        collection: where the photos come from.
+        photos: N photos.
+        names: N paths, ``person/file.jpg``.
+        folder: must exist.
+        options: size and kind.
+        on_progress: called with crops finished and crops in all.
+
+    Raises:
+        InputError: an unreadable photo, or landmarks that all coincide.
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    for person in sorted({photo.person for photo in photos}):
+        (folder / person).mkdir(exist_ok=True)
+    work = partial(_make_crop, folder, options, collection.face_box)
+    crops = []
+    for crop in in_parallel(work, list(zip(photos, names, strict=True))):
+        crops.append(crop)
+        on_progress(len(crops), len(photos))
+    return crops
+
+
+def _make_crop(
+    folder: Path, options: CropOptions, face_box: tuple[float, float, float], job: tuple[Photo, str]
+) -> MadeCrop:
+    """Align one photo and write its crop, unless an earlier try did; runs in a worker process."""
+    photo, name = job
+    target, error = folder / name, None
+    if photo.landmarks is not None:
+        try:
+            error = eye_error(landmark_matrix(photo.landmarks, options.size, options.crop), photo.landmarks, options)
+        except ValueError as wrong:
+            raise InputError(f"{shown(photo.path)}: {wrong}; mend its row in the landmark file") from wrong
+    if target.is_file():
+        data = target.read_bytes()
+    else:
+        image = decode(read_bytes(photo.path), photo.path)
+        crop = warp(image, _matrix(photo, image.size, options, face_box), options.size)
+        buffer = io.BytesIO()
+        crop.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        data = buffer.getvalue()
+        write_bytes(target, data)
+    return MadeCrop(hashlib.sha256(data).hexdigest(), thumbnail(decode(data, target)), error)
+
+
+def _matrix(photo: Photo, size: tuple[int, int], options: CropOptions, box: tuple[float, float, float]) -> Points:
+    if photo.landmarks is not None:
+        return landmark_matrix(photo.landmarks, options.size, options.crop)
+    edge, (x, y, side) = min(size), box
+    centre = size[0] / 2 + (x - 0.5) * edge, size[1] / 2 + (y - 0.5) * edge
+    return box_matrix((*centre, side * edge), options.size, options.crop)
+
+
+def eye_error(matrix: Points, landmarks: Sequence[float], options: CropOptions) -> float:
+    """Return how far the transformed eyes lie from the template's, on average of the two, in pixels of the crop."""
+    moved = transform(matrix, np.reshape(landmarks, (5, 2)) + 0.5)
+    return float(np.linalg.norm((moved - template(options.size, options.crop))[:2], axis=1).mean())

@@ -1,0 +1,62 @@
+"""From the bytes of a file to pixels, refusing what is damaged or a decompression bomb, in one line."""
+
+import io
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lossbench.data.names import shown
+from lossbench.errors import InputError
+
+MAX_PIXELS = 50_000_000  # a face crop is 0.01 megapixels: beyond 50 it is a decompression bomb
+
+
+def read_bytes(file: Path) -> bytes:
+    """Return what is in an image file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{shown(file)} cannot be read ({error.strerror}); replace or remove it") from error
+
+
+def decode(data: bytes, name: Path | str) -> Image.Image:
+    """Return an image, RGB and upright (EXIF orientation applied), from the bytes of its file.
+
+    Args:
+        data: the file's content.
+        name: what to call it in an error.
+
+    Raises:
+        InputError: no image, a damaged one, or more than `MAX_PIXELS` pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
+            image: Image.Image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise InputError(f"{shown(name)} is not an image in a known format; replace or remove it") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"{shown(name)} is a decompression bomb: {_LIMIT}") from None
+    except Exception as error:  # what a damaged header makes Pillow raise is not bounded
+        raise _damaged(name, error) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise InputError(f"{shown(name)} is {image.width}x{image.height} pixels: {_LIMIT}")
+    try:
+        if "exif" in image.info:
+            image = ImageOps.exif_transpose(image)
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except Exception as error:  # the same for damaged pixels
+        raise _damaged(name, error) from error
+
+
+_LIMIT = f"images beyond {MAX_PIXELS:,} pixels are refused; shrink or remove it"
+
+
+def _damaged(name: Path | str, error: Exception) -> InputError:
+    return InputError(f"{shown(name)} cannot be read as an image ({shown(str(error))}); replace or remove it")

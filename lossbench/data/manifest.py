@@ -1,0 +1,109 @@
+"""split.json: what a prepared tree is, file by file, so that a later run can tell whether it still is that."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lossbench.data.atomic import write_bytes
+from lossbench.data.names import shown
+from lossbench.errors import InputError
+
+NAME = "split.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file: its path in the tree, the SHA-256 of its bytes, who is on it, its split, where it came from."""
+
+    path: str
+    sha256: str
+    identity: str
+    split: str
+    source: str
+    landmarks: tuple[float, ...] | None
+    facts: Mapping[str, str]
+
+
+def write_manifest(root: Path, header: Mapping[str, Any], entries: Sequence[Entry]) -> None:
+    """Write split.json, whole or not at all, a line per file."""
+    lines = ",\n".join("  " + json.dumps(asdict(entry), ensure_ascii=False) for entry in entries)
+    head = json.dumps({"schema": SCHEMA, **header}, indent=1, ensure_ascii=False)
+    write_bytes(root / NAME, f'{head[:-2]},\n "files": [\n{lines}\n ]\n}}\n'.encode())
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """A tree's split.json as read: the tree, its content, and the SHA-256 of its bytes."""
+
+    root: Path
+    content: Mapping[str, Any]
+    sha256: str
+
+    @staticmethod
+    def of(root: Path) -> "SplitFile | None":
+        """Return a tree's split.json, or None where there is none.
+
+        Raises:
+            InputError: the file is damaged, or of a newer lossbench.
+        """
+        path = root / NAME
+        try:
+            data = path.read_bytes()
+            found = json.loads(data)
+            for entry in found["files"]:
+                entry["path"], entry["sha256"], entry["identity"], entry["split"]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            what = f"is damaged ({type(error).__name__}: {shown(str(error))})"
+            raise InputError(f"{shown(path)} {what}; prepare the data again, or use --no-verify") from error
+        if found.get("schema") != SCHEMA:
+            what = f"has schema {found.get('schema')}, this lossbench reads {SCHEMA}"
+            raise InputError(f"{shown(path)} {what}; upgrade lossbench")
+        return SplitFile(root, found, hashlib.sha256(data).hexdigest())
+
+    def verify_layout(self, names: Sequence[str]) -> None:
+        """Compare which files are where with split.json; fast, no file is opened.
+
+        Args:
+            names: the paths, relative to the tree, of all images in it.
+
+        Raises:
+            InputError: a file was moved, added or removed after the split was made.
+        """
+        listed, there = {entry["path"] for entry in self.content["files"]}, set(names)
+        gone = {path.split("/", 1)[1]: path for path in sorted(listed - there)}
+        for name in sorted(there - listed):
+            if was := gone.get(name.split("/", 1)[1]):
+                what = f"was made as {was}: its split changed after the fact; move it back"
+            else:
+                what = f"is not in {NAME}: it was added after the split was made; remove it"
+            raise InputError(f"{shown(self.root / name)} {what}, {_ELSE}")
+        if gone:
+            first, count = shown(self.root / min(gone.values())), len(gone)
+            raise InputError(f"{first} is in {NAME} but gone ({count} files are); put it back, {_ELSE}")
+
+    def verify_content(self, names: Sequence[str], digests: Sequence[str]) -> None:
+        """Compare what is in the files with split.json; their layout is verified already.
+
+        Args:
+            names: N paths relative to the tree.
+            digests: their SHA-256.
+
+        Raises:
+            InputError: a file's content changed.
+        """
+        listed = {entry["path"]: entry["sha256"] for entry in self.content["files"]}
+        origin = {sha256: path for path, sha256 in listed.items()}
+        for name, digest in zip(names, digests, strict=True):
+            if listed[name] != digest:
+                was = f"it now holds what was {origin[digest]}" if digest in origin else "its content changed"
+                file = shown(self.root / name)
+                raise InputError(f"{file} is not the file that {NAME} describes: {was}; restore it, {_ELSE}")
+
+
+_ELSE = "prepare the data again, or skip this test with --no-verify"

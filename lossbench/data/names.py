@@ -1,0 +1,23 @@
+"""Names of files in messages, and names that no text file can hold."""
+
+from pathlib import Path
+
+from lossbench.errors import InputError
+
+
+def shown(path: Path | str) -> str:
+    """Return a path for one line of a message: line breaks, control characters and stray bytes escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
+
+
+def check_name(path: Path) -> None:
+    """Refuse a file or folder whose name no text file can hold, and a link that leads nowhere.
+
+    Raises:
+        InputError: control characters or bytes that are not UTF-8 in its name; a broken or looping link.
+    """
+    name = path.name
+    if any(c < " " or "\ud800" <= c <= "\udfff" or c == "\x7f" for c in name):
+        raise InputError(f"'{shown(path)}' has a line break or bytes that are not UTF-8 in its name; rename it")
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{shown(path)} is a link that leads nowhere or in a circle; remove it")

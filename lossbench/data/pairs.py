@@ -1,0 +1,196 @@
+"""Verification pairs: two images each, of one person or of two, in folds. Read from LFW's format or CSV; and drawn."""
+
+import csv
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from lossbench.data.collection import refuse_traversal
+from lossbench.data.folders import SUFFIXES
+from lossbench.data.names import shown
+from lossbench.data.splitting import CLOSED, OPEN
+from lossbench.errors import InputError
+
+FOLDS = 10
+PER_FOLD = 300  # LFW's: 300 pairs of one person and 300 of two in each fold
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """P pairs over the images `files`: positions of the two, whether they show one person, and the fold."""
+
+    files: tuple[Path, ...]
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+    same: tuple[bool, ...]
+    folds: tuple[int, ...]
+    fingerprint: str
+
+
+def read_pairs(path: Path, tree: Path | None) -> PairSet:
+    """Read verification pairs: LFW's pairs.txt, or a folder or CSV that `lossbench data prepare bin` made.
+
+    LFW's format: a first line with the number of folds and of pairs of each kind per fold (or with the latter alone);
+    then `NAME N M` for one person and `NAME N OTHER M` for two, where N is a number (NAME/NAME_000N.jpg, LFW's naming)
+    or the name of the file in NAME's folder without its suffix. Fields are separated by tabs, or by blanks.
+
+    Folders of people are looked for in the data's query/ and distractors/, else beside the pairs file.
+
+    Raises:
+        InputError: no such file, a malformed row, an image that is not there, or a person the data trains on.
+    """
+    path = path / "pairs.csv" if path.is_dir() and (path / "pairs.csv").is_file() else path
+    if path.suffix == ".bin":
+        raise InputError(f"--pairs {path} is not prepared; first: lossbench data prepare bin --file {path} --out DIR")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--pairs {shown(path)} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--pairs {shown(path)} is not text in UTF-8 ({error.reason}); give a pairs.txt") from error
+    rows = _csv_rows(path, text) if path.suffix == ".csv" else _lfw_rows(path, text, _Finder(path.parent, tree))
+    if not any(same for _, _, same, _ in rows) or all(same for _, _, same, _ in rows):
+        raise InputError(f"--pairs {shown(path)} needs pairs of one person and pairs of two; it has only one kind")
+    position: dict[Path, int] = {}
+    a = tuple(position.setdefault(first, len(position)) for first, _, _, _ in rows)
+    b = tuple(position.setdefault(second, len(position)) for _, second, _, _ in rows)
+    digest = hashlib.sha256(repr([(x.name, y.name, same, fold) for x, y, same, fold in rows]).encode()).hexdigest()
+    same, folds = tuple(row[2] for row in rows), tuple(row[3] for row in rows)
+    return PairSet(tuple(position), a, b, same, folds, digest)
+
+
+_Row = tuple[Path, Path, bool, int]
+
+
+def _csv_rows(path: Path, text: str) -> list[_Row]:
+    rows = list(csv.reader(text.splitlines()))
+    if not rows or rows[0] != ["a", "b", "same"]:
+        raise InputError(f"--pairs {shown(path)} line 1 should be a,b,same; prepare the .bin again")
+    count = len(rows) - 1
+    found = []
+    for i, cells in enumerate(rows[1:]):
+        where = f"{path.name} line {i + 2}"
+        if len(cells) != 3 or cells[2] not in ("0", "1"):
+            raise InputError(f"{where}: '{shown(','.join(cells))[:80]}' should be PATH,PATH,0 or 1")
+        a, b = (path.parent / refuse_traversal(cell, where) for cell in cells[:2])
+        for file in (a, b):
+            if not file.is_file():
+                raise InputError(f"{where}: {shown(file)} is not there; prepare the .bin again")
+        found.append((a, b, cells[2] == "1", i * FOLDS // count))
+    return found
+
+
+def _lfw_rows(path: Path, text: str, finder: "_Finder") -> list[_Row]:
+    lines = [(n, line.split("\t") if "\t" in line else line.split()) for n, line in enumerate(text.splitlines(), 1)]
+    lines = [(n, [word.strip() for word in words]) for n, words in lines if any(words)]
+    head = lines[0][1] if lines else []
+    if len(head) not in (1, 2) or not all(word.isdigit() and int(word) > 0 for word in head):
+        raise InputError(
+            f"{path.name} line 1: '{shown(' '.join(head))[:80]}' should be the number of folds and of pairs of each "
+            "kind per fold, as in '10 300'"
+        )
+    expected = 2 * int(head[-1]) * (int(head[0]) if len(head) == 2 else 1)
+    if len(lines) - 1 != expected:
+        raise InputError(
+            f"{path.name} line 1 promises {expected} pairs and {len(lines) - 1} follow; the file is cut or mixed up"
+        )
+    folds = int(head[0]) if len(head) == 2 and int(head[0]) > 1 else FOLDS
+    found = []
+    for i, (number, words) in enumerate(lines[1:]):
+        where = f"{path.name} line {number}"
+        if len(words) == 3:
+            a, b = finder.find(words[0], words[1], where), finder.find(words[0], words[2], where)
+        elif len(words) == 4:
+            a, b = finder.find(words[0], words[1], where), finder.find(words[2], words[3], where)
+        else:
+            raise InputError(f"{where}: '{shown(' '.join(words))[:80]}' should be NAME N M or NAME N OTHER M")
+        found.append((a, b, len(words) == 3, i * folds // expected))
+    return found
+
+
+class _Finder:
+    """Finds the image that a pairs file means, listing every person's folder once."""
+
+    def __init__(self, beside: Path, tree: Path | None):
+        self.roots = [*([tree / part for part in OPEN] if tree else []), beside]
+        self.trained = [tree / part for part in CLOSED] if tree else []
+        self.people: dict[str, dict[str, Path]] = {}
+
+    def find(self, person: str, image: str, where: str) -> Path:
+        if person not in self.people:
+            self.people[person] = self._images(person, where)
+        images = self.people[person]
+        found = images.get(image)
+        if found is None and image.isdigit():
+            found = images.get(f"{person}_{int(image):04d}")
+        if found is None:
+            raise InputError(
+                f"{where}: no image '{shown(image)}' of '{shown(person)}' among the {len(images)} there; mend the row"
+            )
+        return found
+
+    def _images(self, person: str, where: str) -> dict[str, Path]:
+        if not person or "/" in person or "\\" in person:
+            raise InputError(f"{where}: '{shown(person)}' should be a person's folder name, without any path")
+        refuse_traversal(person, where)
+        for root in self.roots:
+            if (root / person).is_dir():
+                files = sorted(f for f in (root / person).iterdir() if f.suffix.lower() in SUFFIXES)
+                return {file.stem: file for file in files}
+        if any((root / person).is_dir() for root in self.trained):
+            raise InputError(
+                f"{where}: '{person}' is somebody the data trains on; pairs must be of people no model has seen"
+            )
+        places = ", ".join(shown(root) for root in self.roots)
+        raise InputError(f"{where}: nobody called '{shown(person)}' in {places}; put the folder there or mend the row")
+
+
+def draw_pairs(people: Mapping[str, Sequence[str]], seed: int) -> str | None:
+    """Return a pairs.txt in LFW's format drawn from images of people: 10 folds, up to 300 pairs of each kind in each.
+
+    From 20 people on, no person is in two folds, so that a threshold is always tried on strangers.
+
+    Args:
+        people: file names by person.
+        seed: decides the draw.
+
+    Returns:
+        The text, or None where there are too few images for one pair of each kind per fold.
+    """
+    rng = random.Random(f"{seed} pairs")
+    names = sorted(people)
+    rng.shuffle(names)
+    groups = [names[i::FOLDS] for i in range(FOLDS)] if len(names) >= 2 * FOLDS else [names]
+    folds_each = FOLDS // len(groups)
+    same = [[(p, *pair) for p in group for pair in combinations(sorted(people[p]), 2)] for group in groups]
+    images = [[(p, file) for p in group for file in sorted(people[p])] for group in groups]
+    other = [len(i) * (len(i) - 1) // 2 - len(s) for i, s in zip(images, same, strict=True)]
+    count = min(PER_FOLD, *(min(len(s), o) // folds_each for s, o in zip(same, other, strict=True)))
+    if count == 0:
+        return None
+    lines = [f"{FOLDS}\t{count}"]
+    for own, pool in zip(same, images, strict=True):
+        alike = rng.sample(own, count * folds_each)
+        unlike = _unlike(pool, count * folds_each, rng)
+        for fold in range(folds_each):
+            part = slice(fold * count, (fold + 1) * count)
+            lines += [f"{p}\t{Path(a).stem}\t{Path(b).stem}" for p, a, b in alike[part]]
+            lines += [f"{p}\t{Path(a).stem}\t{q}\t{Path(b).stem}" for (p, a), (q, b) in unlike[part]]
+    return "\n".join(lines) + "\n"
+
+
+def _unlike(
+    images: Sequence[tuple[str, str]], count: int, rng: random.Random
+) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+    """Draw `count` different pairs of images of two people."""
+    if len(images) < 200:
+        return rng.sample([(a, b) for a, b in combinations(images, 2) if a[0] != b[0]], count)
+    found: dict[tuple[tuple[str, str], tuple[str, str]], None] = {}
+    while len(found) < count:
+        a, b = sorted(rng.sample(images, 2))
+        if a[0] != b[0]:
+            found[a, b] = None
+    return list(found)

@@ -1,0 +1,145 @@
+"""Who is trained on, who is not, and which image of a person is for what; every draw is a hash of (seed, name)."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lossbench.errors import InputError
+
+CLOSED = ("train", "val", "test")
+OPEN = ("query", "distractors")
+DEFAULT_IDENTITIES = 200  # as many as the reference write-up took
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """What a user can say about a split; None means a default that suits the collection."""
+
+    identities: int | None = None
+    min_images: int = 5
+    query_identities: int | None = None
+    distractor_identities: int | None = None
+    val: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+
+
+def draw(seed: int, name: str) -> bytes:
+    """Return the place of `name` in a shuffle: it depends on the seed and the name alone."""
+    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+
+
+def choose_people(images: Mapping[str, int], options: SplitOptions) -> dict[str, list[str]]:
+    """Choose the people of the closed set (those with the most images, ties by name), then of query and distractors.
+
+    Query and distractor people are drawn by the seed from those who are left and have enough images.
+
+    Args:
+        images: number of images per person.
+        options: how many; by default 200 people (seven in ten where there are fewer), and up to a quarter as many
+            query and distractor people.
+
+    Returns:
+        The sorted names for ``closed``, ``query`` and ``distractors``.
+
+    Raises:
+        InputError: a value out of range, or not enough people.
+    """
+    if options.min_images < 4:
+        raise InputError(
+            f"--min-images {options.min_images} is too few; a person needs 4: 2 for train, 1 for val and test"
+        )
+    if not (0 < options.val < 1 and 0 < options.test < 1 and options.val + options.test < 1):
+        raise InputError(
+            f"--val {options.val} and --test {options.test} must be positive shares that leave some for train"
+        )
+    enough = sorted((p for p, count in images.items() if count >= options.min_images), key=lambda p: (-images[p], p))
+    closed = options.identities or min(DEFAULT_IDENTITIES, len(enough) * 7 // 10)
+    share = max(1, min(closed // 4, (len(enough) - closed) // 2))
+    query = share if options.query_identities is None else options.query_identities
+    distractors = share if options.distractor_identities is None else options.distractor_identities
+    for name, value, least in (
+        ("identities", closed, 2),
+        ("query-identities", query, 2),
+        ("distractor-identities", distractors, 1),
+    ):
+        if value < least:
+            raise InputError(f"--{name} {value} is too few; use {least} or more ({_have(enough, images, options)})")
+    if closed + query + distractors > len(enough):
+        raise InputError(
+            f"{closed} + {query} + {distractors} people (closed set, query, distractors) are asked for; "
+            f"{_have(enough, images, options)}: lower --identities or --min-images"
+        )
+    left = sorted(enough[closed:], key=lambda person: draw(options.seed, person))
+    return {
+        "closed": sorted(enough[:closed]),
+        "query": sorted(left[:query]),
+        "distractors": sorted(left[query : query + distractors]),
+    }
+
+
+def _have(enough: Sequence[str], images: Mapping[str, int], options: SplitOptions) -> str:
+    return f"{len(enough)} of {len(images)} people have {options.min_images} images or more"
+
+
+def split_images(
+    people: Mapping[str, Sequence[str]],
+    chosen: Mapping[str, Sequence[str]],
+    options: SplitOptions,
+    groups: Mapping[str, int] | None = None,
+) -> tuple[dict[str, str], list[str]]:
+    """Assign every image of the chosen people to a part.
+
+    A person's images are shuffled by the seed; the first `test` share (rounded, at least one) is test, the next `val`
+    share val, the rest train.
+
+    Args:
+        people: image names, ``person/file``, by person.
+        chosen: from `choose_people`.
+        options: shares and seed.
+        groups: the group of every image that has near-duplicates. Images of a group stay together in one part; those
+            of an open-set person whose group already lies elsewhere are left out.
+
+    Returns:
+        The part of every image, and the images left out.
+
+    Raises:
+        InputError: near-duplicates leave a person with too few images.
+    """
+    groups = groups or {}
+    part_of: dict[str, str] = {}
+    taken: dict[int, tuple[str, str]] = {}  # group -> part and, in the open set, whose
+    left_out = []
+    for person in chosen["closed"]:
+        units = _units(people[person], groups, options.seed)
+        count = len(people[person])
+        want = {"test": max(1, round(count * options.test)), "val": max(1, round(count * options.val))}
+        have = dict.fromkeys(CLOSED, 0)
+        for unit in units:
+            group = groups.get(unit[0], -1)
+            short = next((part for part in ("test", "val") if have[part] + len(unit) <= want[part]), "train")
+            part = taken.setdefault(group, (short, ""))[0] if group >= 0 else short
+            have[part] += len(unit)
+            part_of.update(dict.fromkeys(unit, part))
+        if have["train"] < 2 or not have["val"] or not have["test"]:
+            raise InputError(
+                f"person '{person}' has too few images that differ: {have['train']} in train, {have['val']} in val, "
+                f"{have['test']} in test; raise --min-images or leave --dedupe out"
+            )
+    for part in OPEN:
+        for person in chosen[part]:
+            for unit in _units(people[person], groups, options.seed):
+                group = groups.get(unit[0], -1)
+                if group >= 0 and taken.setdefault(group, (part, person)) != (part, person):
+                    left_out += unit
+                else:
+                    part_of.update(dict.fromkeys(unit, part))
+    return part_of, sorted(left_out)
+
+
+def _units(images: Sequence[str], groups: Mapping[str, int], seed: int) -> list[list[str]]:
+    """Return the images that stay together, in the order of the shuffle."""
+    units: dict[object, list[str]] = {}
+    for image in sorted(images):
+        units.setdefault(groups.get(image, image), []).append(image)
+    return sorted(units.values(), key=lambda unit: draw(seed, unit[0]))

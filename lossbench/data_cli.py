@@ -1,0 +1,219 @@
+"""`lossbench data`: prepare faces, check them, look at them, and clear the cache. Thin: parse, call, exit code."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Prepare your own faces, check them, look at them.", no_args_is_help=True)
+prepare_app = typer.Typer(help="Turn a face collection into folders on disk with a split.", no_args_is_help=True)
+app.add_typer(prepare_app, name="prepare")
+
+
+class CropKind(StrEnum):
+    """How much of a face a crop shows."""
+
+    arcface = "arcface"
+    tight = "tight"
+    loose = "loose"
+
+
+Root = Annotated[Path, typer.Option(help="The collection's folder.")]
+Out = Annotated[Path, typer.Option(help="The tree to make; split.json goes beside its folders.")]
+Identities = Annotated[
+    int | None,
+    typer.Option(help="The N people with the most images are the closed set.", show_default="200, or 7 in 10 people"),
+]
+MinImages = Annotated[int, typer.Option(help="Only people with this many images.")]
+Query = Annotated[
+    int | None, typer.Option("--query-identities", help="People for query/.", show_default="a quarter of --identities")
+]
+Distractors = Annotated[
+    int | None,
+    typer.Option("--distractor-identities", help="People for distractors/.", show_default="a quarter of --identities"),
+]
+Val = Annotated[float, typer.Option(help="Share of a person's images for val/.")]
+Test = Annotated[float, typer.Option(help="Share of a person's images for test/.")]
+Size = Annotated[int, typer.Option(help="Pixels per side of a crop.")]
+CropOption = Annotated[CropKind, typer.Option(help="ArcFace's crop, the face alone, or the whole head.")]
+Seed = Annotated[int, typer.Option(help="Decides every draw.")]
+Dedupe = Annotated[bool, typer.Option("--dedupe", help="Keep near-duplicates together in one split.")]
+Marks = Annotated[
+    Path | None, typer.Option(help="CSV of PERSON/FILE and ten numbers: x, y of two eyes, nose, two mouth corners.")
+]
+
+
+@prepare_app.command()
+def celeba(
+    root: Root,
+    out: Out,
+    identities: Identities = None,
+    min_images: MinImages = 5,
+    query_identities: Query = None,
+    distractor_identities: Distractors = None,
+    val: Val = 0.15,
+    test: Test = 0.15,
+    size: Size = 112,
+    crop: CropOption = CropKind.arcface,
+    seed: Seed = 0,
+    dedupe: Dedupe = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch CelebA with torchvision into --root first.")
+    ] = False,
+) -> None:
+    """Align and split CelebA from its official layout."""
+    options = dict(locals())
+    from lossbench.data.celeba import download_celeba, read_celeba
+
+    _prepare(read_celeba(download_celeba(root) if download else root), options)
+
+
+@prepare_app.command()
+def folder(
+    root: Root,
+    out: Out,
+    landmarks: Marks = None,
+    identities: Identities = None,
+    min_images: MinImages = 5,
+    query_identities: Query = None,
+    distractor_identities: Distractors = None,
+    val: Val = 0.15,
+    test: Test = 0.15,
+    size: Size = 112,
+    crop: CropOption = CropKind.arcface,
+    seed: Seed = 0,
+    dedupe: Dedupe = False,
+) -> None:
+    """Split any tree of one folder per person; align it where there are landmarks, else take the centre square."""
+    options = dict(locals())
+    from lossbench.data.collection import read_folder
+
+    _prepare(read_folder(root, landmarks), options)
+
+
+@prepare_app.command()
+def lfw(
+    root: Root,
+    out: Out,
+    landmarks: Marks = None,
+    identities: Identities = None,
+    min_images: MinImages = 5,
+    query_identities: Query = None,
+    distractor_identities: Distractors = None,
+    val: Val = 0.15,
+    test: Test = 0.15,
+    size: Size = 112,
+    crop: CropOption = CropKind.arcface,
+    seed: Seed = 0,
+    dedupe: Dedupe = False,
+) -> None:
+    """Split an LFW tree (Labeled Faces in the Wild, 250x250); without landmarks take the face's place in LFW."""
+    options = dict(locals())
+    from lossbench.data.collection import read_folder
+
+    _prepare(read_folder(root, landmarks, kind="lfw"), options)
+
+
+@prepare_app.command("bin")
+def bin_(
+    file: Annotated[Path, typer.Option(help="An InsightFace verification file, such as lfw.bin.")],
+    out: Out,
+) -> None:
+    """Unpack an InsightFace verification file into images and pairs, for `lossbench run --pairs DIR`."""
+    from lossbench import console
+    from lossbench.data.insightface_bin import prepare_bin
+
+    pairs, images = prepare_bin(file, out)
+    console.say(f"{out}: {pairs:,} pairs, {images:,} images; verify with: lossbench run --pairs {out}")
+
+
+def _prepare(collection: Any, options: dict[str, Any]) -> None:
+    from lossbench import console
+    from lossbench.data.crops import CropOptions
+    from lossbench.data.prepare import prepare
+    from lossbench.data.splitting import SplitOptions
+
+    for note in collection.notes:
+        console.say(f"note: {note}")
+    split = SplitOptions(**{name: options[name] for name in SplitOptions.__dataclass_fields__})
+    with console.counting("aligning faces") as progress:
+        made = prepare(
+            collection,
+            options["out"],
+            split,
+            CropOptions(options["size"], options["crop"].value),
+            dedupe=options["dedupe"],
+            on_progress=progress,
+        )
+    rows = [[part, str(made.people[part]), str(made.images[part])] for part in made.images]
+    console.table(["part", "people", "images"], rows, title=str(made.folder))
+    if made.eye_error is not None:
+        console.say(f"eyes lie {made.eye_error:.2f} px from the template on average")
+    if made.left_out:
+        console.say(f"{len(made.left_out)} near-duplicates of other sets' images are left out; split.json names them")
+    if not made.new:
+        console.say("it was prepared by this very command before; nothing to do")
+    console.say(f"check it with: lossbench data check {made.folder}")
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="A prepared tree.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The image to write; .png or .jpg.", show_default="NAME-faces.png, here")
+    ] = None,
+    people: Annotated[int, typer.Option(min=1, help="Rows per part.")] = 4,
+    images: Annotated[int, typer.Option(min=1, help="Faces per row.")] = 10,
+) -> None:
+    """Write a contact sheet: some people of every part, a row each."""
+    from lossbench import console
+    from lossbench.data.contact_sheet import contact_sheet, write_sheet
+
+    target = out or Path(f"{folder.resolve().name}-faces.png")
+    write_sheet(contact_sheet(folder, people=people, images=images), target)
+    console.say(f"wrote {target}")
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="A tree with train/ val/ test/ query/ distractors/.")],
+    json: Annotated[Path | None, typer.Option(help="Also write all findings to this file.")] = None,
+) -> None:
+    """Find what is wrong with a tree: leaks between splits, bad images, what its query people can support.
+
+    Exit code 1 where images or people leak from one split into another.
+    """
+    from lossbench import console
+    from lossbench.data.check import check_tree, write_findings
+
+    with console.counting("looking at images") as progress:
+        findings = check_tree(folder, on_progress=progress)
+    rows = [[f.check, f.verdict, f"{f.count:,}", f.text] for f in findings]
+    console.table(["check", "verdict", "found", "what"], rows, title=str(folder), right_from=9)
+    if json:
+        write_findings(json, folder, findings)
+        console.say(f"wrote {json}")
+    if any(finding.verdict == "leak" for finding in findings):
+        console.say("images or people leak between splits; prepare the data again with --dedupe, or move them")
+        raise typer.Exit(1)
+
+
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all stores; a run builds its own anew.")] = False,
+) -> None:
+    """List the packed image stores, or clear them."""
+    from lossbench import console
+    from lossbench.data.images import cache_folder, clear_cache, stores
+
+    place = cache_folder()
+    if clear:
+        console.say(f"{place}: {clear_cache() / 2**20:,.1f} MiB freed")
+        return
+    found = stores()
+    rows = [[s.file.name, f"{s.images:,}", str(s.side), f"{s.size / 2**20:,.1f}"] for s in found]
+    if rows:
+        console.table(["store", "images", "pixels", "MiB"], rows, title=str(place))
+    total = sum(stored.size for stored in found) / 2**20
+    console.say(f"{place}: {len(found)} stores, {total:,.1f} MiB; delete them with: lossbench data cache --clear")

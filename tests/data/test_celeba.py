@@ -1,0 +1,65 @@
+import pytest
+
+from lossbench.data.celeba import IDENTITIES, LANDMARKS, PARTITIONS, read_celeba
+from lossbench.errors import InputError
+
+
+def edit(path, change):
+    path.write_text(change(path.read_text()))
+
+
+def test_reads_photos_and_counts_what_is_absent(celeba_root):
+    found = read_celeba(celeba_root)
+    assert len(found.photos) == 72
+    assert found.absent == ("000073.jpg", "000074.jpg")
+    assert "2 of 74 listed images are absent: 000073.jpg, 000074.jpg" in found.notes
+    photo = next(p for p in found.photos if p.path.name == "000005.jpg")
+    assert photo.person == "00006"
+    assert photo.facts == {"partition": "2"}
+    assert len(photo.landmarks) == 10
+    assert sum(found.per_person().values()) == 72
+
+
+def test_an_image_without_landmarks_is_left_out_and_counted(celeba_root):
+    edit(celeba_root / LANDMARKS, lambda t: "71\n" + "\n".join(t.splitlines()[1:-1]) + "\n")
+    found = read_celeba(celeba_root)
+    assert len(found.photos) == 71
+    assert "1 images have no landmarks and are left out: 000072.jpg" in found.notes
+
+
+@pytest.mark.parametrize("name", ["img_align_celeba", IDENTITIES, LANDMARKS, PARTITIONS])
+def test_a_missing_part_of_the_layout_is_fatal(celeba_root, name):
+    (celeba_root / name).rename(celeba_root / "elsewhere")
+    with pytest.raises(InputError, match=f"{name} is missing"):
+        read_celeba(celeba_root)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            IDENTITIES,
+            lambda t: t.replace("000003.jpg 4", "000003.jpg four"),
+            "'000003.jpg four' should be",
+        ),
+        (IDENTITIES, lambda t: t.replace("000003.jpg 4", "000003.jpg"), "line 3"),
+        (IDENTITIES, lambda t: t.replace("000003.jpg 4", "000002.jpg 4"), "line 3: '000002.jpg' comes a second time"),
+        (IDENTITIES, lambda t: t.replace("000003.jpg 4", "../../3.jpg 4"), "without folders"),
+        (PARTITIONS, lambda t: t.replace("000004.jpg 1", "000004.jpg 7"), "line 4: '000004.jpg 7'"),
+        (LANDMARKS, lambda t: t.replace("72\n", "75\n", 1), "promises 75 rows and 72 follow"),
+        (LANDMARKS, lambda t: t.replace("72\n", "many\n", 1), "line 1: 'many'"),
+        (LANDMARKS, lambda t: t.replace("lefteye_x ", "", 1), "line 2 should name ten columns"),
+        (LANDMARKS, lambda t: t.replace("000001.jpg ", "000001.jpg nan ", 1), "line 3: .* ten numbers"),
+    ],
+)
+def test_a_malformed_list_is_one_clear_line(celeba_root, name, change, message):
+    edit(celeba_root / name, change)
+    with pytest.raises(InputError, match=message) as raised:
+        read_celeba(celeba_root)
+    assert "\n" not in str(raised.value)
+
+
+def test_bytes_that_are_no_text_are_one_line(celeba_root):
+    (celeba_root / IDENTITIES).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="is not text"):
+        read_celeba(celeba_root)

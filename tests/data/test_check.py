@@ -1,0 +1,134 @@
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lossbench.data.check import check_tree, write_findings
+from lossbench.data.collection import read_folder
+from lossbench.data.contact_sheet import contact_sheet, write_sheet
+from lossbench.data.crops import CropOptions
+from lossbench.data.prepare import prepare
+from lossbench.data.splitting import SplitOptions
+from lossbench.errors import InputError
+
+
+@pytest.fixture
+def tree(face_tree, tmp_path):
+    root = face_tree({f"p{i:02d}": 6 for i in range(12)})
+    return prepare(read_folder(root), tmp_path / "tree", SplitOptions(6, 4, 3, 3), CropOptions(64)).folder
+
+
+def findings(tree):
+    return {finding.check: finding for finding in check_tree(tree)}
+
+
+def leaks(tree):
+    return {finding.check for finding in check_tree(tree) if finding.verdict == "leak"}
+
+
+def first(tree, part, index=0):
+    return sorted((tree / part).rglob("*.jpg"))[index]
+
+
+def test_a_clean_tree_has_no_flaw(tree):
+    assert {f.verdict for f in check_tree(tree)} <= {"ok", "note"}
+    assert findings(tree)["split.json"].verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "check"),
+    [
+        ("train", "test", "near-duplicates across train, val, test"),
+        ("train", "query", "near-duplicates across closed set, query, distractors"),
+        ("query", "distractors", "near-duplicates across closed set, query, distractors"),
+    ],
+)
+def test_a_copy_in_another_split_is_a_leak(tree, source, target, check):
+    with Image.open(first(tree, source)) as image:
+        image.resize((50, 50)).resize((64, 64)).save(first(tree, target), quality=70)
+    assert leaks(tree) == {check}
+    found = findings(tree)[check]
+    assert found.count == 1
+    assert {found.details[0]["a"], found.details[0]["b"]} == {
+        first(tree, part).relative_to(tree).as_posix() for part in (source, target)
+    }
+    assert found.details[0]["identical"] is False
+
+
+def test_a_copy_in_the_same_split_is_a_note(tree):
+    shutil.copy(first(tree, "train"), first(tree, "train", 1))
+    found = findings(tree)["near-duplicates in one split"]
+    assert (found.verdict, found.count, found.details[0]["identical"]) == ("note", 1, True)
+    assert leaks(tree) == set()
+
+
+def test_people_in_two_sets_are_a_leak(tree):
+    person = first(tree, "train").parent.name
+    other = next((tree / "query").iterdir())
+    other.rename(tree / "query" / person)
+    found = findings(tree)["people in two sets"]
+    assert (found.verdict, list(found.details)) == ("leak", [f"{person} is in the closed set and in query"])
+
+
+def test_unreadable_images_sizes_and_missing_images_are_flaws(tree):
+    first(tree, "val").write_bytes(b"broken")
+    Image.new("RGB", (20, 64)).save(first(tree, "test"))
+    for extra in sorted(next((tree / "query").iterdir()).iterdir())[1:]:
+        extra.unlink()
+    found = findings(tree)
+    assert found["unreadable images"].count == 1
+    assert "known format" in found["unreadable images"].text
+    assert "20x64" in found["wrong sizes"].text
+    assert "holds 1 image, needs 2" in found["too few images or people"].text
+    assert found["split.json"].verdict == "flaw"
+
+
+def test_strange_files_do_not_stop_the_check(tree):
+    folder = os.fsencode(first(tree, "train").parent)
+    Path(os.fsdecode(folder + b"/a\nb.jpg")).write_bytes(b"")
+    Path(os.fsdecode(folder + b"/\xff.jpg")).write_bytes(b"")
+    (tree / "train" / "loop").symlink_to(tree / "train" / "loop")
+    found = findings(tree)["unreadable images"]
+    assert found.count == 3
+    assert "was added after the split was made" in findings(tree)["split.json"].text
+    write_findings(tree / "check.json", tree, check_tree(tree))
+    assert json.loads((tree / "check.json").read_text(encoding="utf-8"))["findings"][1]["count"] == 3
+
+
+def test_operating_points_are_those_that_the_pairs_support(tree):
+    found = findings(tree)["identification rate"]
+    # 3 query people x 6 images, 3 x 6 distractors: 18 x 17 / 2 pairs, 3 x 15 of one person, 18 x 18 with distractors
+    negatives = 153 - 45 + 324
+    assert found.count == 45
+    assert f"{negatives} of two" in found.text
+    assert [row["fpr"] for row in found.details if row["supported"]] == [
+        f for f in (0.1, 0.05, 0.01) if f * negatives >= 1
+    ]
+
+
+def test_imbalance(tree):
+    for file in sorted(first(tree, "train").parent.iterdir())[1:]:
+        file.unlink()
+    assert "1 to 4" in findings(tree)["images per training person"].text
+
+
+def test_nothing_to_check_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="no folder"):
+        check_tree(tmp_path / "none")
+    with pytest.raises(InputError, match="holds no images"):
+        check_tree(tmp_path)
+
+
+def test_the_contact_sheet_shows_every_part(tree, tmp_path):
+    sheet = contact_sheet(tree, people=2, images=3, side=32)
+    assert sheet.size == (96, 10 * 48)
+    write_sheet(sheet, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.size == sheet.size
+    with pytest.raises(InputError, match=r"should end in \.png"):
+        write_sheet(sheet, tmp_path / "sheet.gif")
+    with pytest.raises(InputError, match="holds none of"):
+        contact_sheet(tmp_path / "none")

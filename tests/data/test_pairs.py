@@ -1,0 +1,112 @@
+from itertools import combinations
+
+import pytest
+
+from lossbench.data.pairs import draw_pairs, read_pairs
+from lossbench.errors import InputError
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for part, people in {"train": ["t1"], "query": ["Ann", "Bob Lee"], "distractors": ["Cy"]}.items():
+        for person in people:
+            (tmp_path / part / person).mkdir(parents=True)
+            for i in (1, 2):
+                (tmp_path / part / person / f"{person}_{i:04d}.jpg").write_bytes(b"")
+    (tmp_path / "query" / "Ann" / "000023.jpg").write_bytes(b"")
+    for part in ("val", "test"):
+        (tmp_path / part).mkdir()
+    return tmp_path
+
+
+def write(tree, text):
+    (tree / "pairs.txt").write_text(text)
+    return tree / "pairs.txt"
+
+
+def test_lfw_format_with_numbers_and_names(tree):
+    text = "2\t1\nAnn\t1\t2\nAnn\t1\tBob Lee\t2\nBob Lee\t1\t2\nCy\t2\tAnn\t000023\n"
+    pairs = read_pairs(write(tree, text), tree)
+    names = [(pairs.files[a].name, pairs.files[b].name) for a, b in zip(pairs.a, pairs.b, strict=True)]
+    assert names == [
+        ("Ann_0001.jpg", "Ann_0002.jpg"),
+        ("Ann_0001.jpg", "Bob Lee_0002.jpg"),
+        ("Bob Lee_0001.jpg", "Bob Lee_0002.jpg"),
+        ("Cy_0002.jpg", "000023.jpg"),
+    ]
+    assert pairs.same == (True, False, True, False)
+    assert pairs.folds == (0, 0, 1, 1)
+    assert len(pairs.files) == len(set(pairs.files)) == 6
+
+
+def test_folders_may_lie_beside_the_pairs_file(tree):
+    path = write(tree / "query", "1\nAnn 1 2\nAnn 1 Ann 000023\n")
+    assert len(read_pairs(path, None).files) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1\nAnn\t1\t7\nAnn\t1\tCy\t1\n", "line 2: no image '7' of 'Ann' among the 3"),
+        ("1\nDan\t1\t2\nAnn\t1\tCy\t1\n", "line 2: nobody called 'Dan'"),
+        ("1\nt1\t1\t2\nAnn\t1\tCy\t1\n", "'t1' is somebody the data trains on"),
+        ("1\n..\t1\t2\nAnn\t1\tCy\t1\n", "'..' is not a path inside"),
+        ("1\n../query/Ann\t1\t2\nAnn\t1\tCy\t1\n", "without any path"),
+        ("1\nAnn\t../Ann/000023\t2\nAnn\t1\tCy\t1\n", "no image"),
+        ("1\nAnn\t1\nAnn\t1\tCy\t1\n", "line 2: 'Ann 1' should be"),
+        ("2\nAnn\t1\t2\nAnn\t1\tCy\t1\n", "promises 4 pairs and 2 follow"),
+        ("pairs\nAnn\t1\t2\n", "line 1: 'pairs' should be"),
+        ("", "line 1"),
+        ("1\nAnn\t1\t2\nAnn\t1\t2\n", "only one kind"),
+    ],
+)
+def test_a_bad_pairs_file_is_one_line(tree, text, message):
+    with pytest.raises(InputError, match=message) as raised:
+        read_pairs(write(tree, text), tree)
+    assert "\n" not in str(raised.value)
+
+
+def test_files_that_are_no_pairs_file(tree):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read_pairs(tree / "none.txt", tree)
+    with pytest.raises(InputError, match="is not prepared; first: lossbench data prepare bin"):
+        read_pairs(tree / "lfw.bin", tree)
+    (tree / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not text in UTF-8"):
+        read_pairs(tree / "bytes.txt", tree)
+
+
+@pytest.mark.parametrize("row", ["../secret.jpg,images/0.jpg,1", "/etc/passwd,images/0.jpg,1", "images/0.jpg,x.jpg,0"])
+def test_a_csv_cannot_leave_its_folder(tree, row):
+    (tree / "pairs.csv").write_text(f"a,b,same\n{row}\n")
+    (tree / "images").mkdir()
+    (tree / "images" / "0.jpg").write_bytes(b"")
+    (tree.parent / "secret.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"not a path inside|is not there"):
+        read_pairs(tree, None)
+
+
+def test_drawn_pairs_are_pairs_of_each_kind_in_disjoint_folds():
+    people = {f"p{i}": [f"{j}.jpg" for j in range(5)] for i in range(25)}
+    lines = [line.split("\t") for line in draw_pairs(people, 0).splitlines()]
+    assert lines[0] == ["10", "20"]  # five folds have two people: 2 x 10 pairs of one person, 25 of two
+    rows, seen = lines[1:], {}
+    assert len(rows) == 400
+    assert len({tuple(row) for row in rows}) == 400
+    for i, row in enumerate(rows):
+        same = i % 40 < 20
+        assert len(row) == (3 if same else 4)
+        assert row[0] != row[2] or same
+        for person in (row[0], *([] if same else [row[2]])):
+            assert seen.setdefault(person, i // 40) == i // 40
+    assert draw_pairs(people, 0) == draw_pairs(people, 0) != draw_pairs(people, 1)
+
+
+def test_few_people_share_the_folds_and_too_few_give_none():
+    people = {"a": [f"{j}.jpg" for j in range(6)], "b": [f"{j}.jpg" for j in range(6)]}
+    lines = draw_pairs(people, 0).splitlines()
+    assert lines[0] == "10\t3"
+    same = {tuple(line.split("\t")) for line in lines[1:] if line.count("\t") == 2}
+    assert len(same) == 30
+    assert same <= {(p, str(x), str(y)) for p in "ab" for x, y in combinations(range(6), 2)}
+    assert draw_pairs({"a": ["1.jpg", "2.jpg"], "b": ["1.jpg"]}, 0) is None

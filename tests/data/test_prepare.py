@@ -1,0 +1,243 @@
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lossbench.data.align import landmark_matrix, template, transform
+from lossbench.data.celeba import read_celeba
+from lossbench.data.collection import LFW_BOX, read_folder
+from lossbench.data.crops import CropOptions
+from lossbench.data.folders import PARTS, read_tree
+from lossbench.data.pairs import read_pairs
+from lossbench.data.prepare import prepare
+from lossbench.data.splitting import SplitOptions
+from lossbench.errors import InputError
+
+SPLIT = SplitOptions(identities=6, min_images=4, query_identities=3, distractor_identities=3)
+CROP = CropOptions(size=48)
+PEOPLE = {f"p{i:02d}": 6 for i in range(12)}
+
+
+def bytes_of(root: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(root)): f.read_bytes() for f in sorted(root.rglob("*")) if f.is_file()}
+
+
+def test_celeba_becomes_a_tree_that_a_run_can_read(celeba_root, tmp_path):
+    made = prepare(read_celeba(celeba_root), tmp_path / "out", SPLIT, CROP)
+    faces = read_tree(tmp_path / "out")
+    assert made.people == {"train": 6, "val": 6, "test": 6, "query": 3, "distractors": 3}
+    assert sum(made.images.values()) == len(faces.files) == 72
+    closed, query, distractors = (
+        {p.name for p in (tmp_path / "out" / part).iterdir()} for part in ("train", "query", "distractors")
+    )
+    assert not closed & query
+    assert not closed & distractors
+    assert not query & distractors
+    assert (tmp_path / "out" / "absent.txt").read_text() == "000073.jpg\n000074.jpg\n"
+    for file in faces.files:
+        with Image.open(file) as image:
+            assert image.size == (48, 48)
+
+
+def test_split_json_says_what_is_there(celeba_root, tmp_path):
+    prepare(read_celeba(celeba_root), tmp_path / "out", SPLIT, CROP)
+    found = json.loads((tmp_path / "out" / "split.json").read_text())
+    assert {e["path"] for e in found["files"]} == {
+        str(f.relative_to(tmp_path / "out")) for f in (tmp_path / "out").rglob("*.jpg")
+    }
+    people = dict(line.split() for line in (celeba_root / "identity_CelebA.txt").read_text().splitlines())
+    for entry in found["files"]:
+        assert entry["sha256"] == hashlib.sha256((tmp_path / "out" / entry["path"]).read_bytes()).hexdigest()
+        assert entry["path"].split("/")[:2] == [entry["split"], entry["identity"]]
+        assert int(people[Path(entry["source"]).name]) == int(entry["identity"])
+        assert len(entry["landmarks"]) == 10
+    assert found["parameters"]["identities"] == 6
+    assert found["parameters"]["seed"] == 0
+
+
+def test_eyes_lie_on_the_template(celeba_root, tmp_path):
+    collection = read_celeba(celeba_root)
+    made = prepare(collection, tmp_path / "out", SPLIT, CropOptions(112))
+    distances = []
+    for photo in collection.photos:
+        moved = transform(landmark_matrix(photo.landmarks, 112, "arcface"), np.reshape(photo.landmarks, (5, 2)) + 0.5)
+        distances += list(np.hypot(*(moved - template(112))[:2].T))
+    assert made.eye_error == pytest.approx(np.mean(distances), abs=1e-3)
+    assert made.eye_error < 3
+
+
+def test_the_same_command_gives_the_same_bytes_and_another_seed_others(celeba_root, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        options = SplitOptions(6, 4, 3, 3, seed=seed)
+        prepare(read_celeba(celeba_root), tmp_path / name, options, CROP)
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
+    assert set(bytes_of(tmp_path / "a")) != set(bytes_of(tmp_path / "c"))
+
+
+def test_a_second_time_does_nothing_and_other_options_are_refused(celeba_root, tmp_path):
+    collection = read_celeba(celeba_root)
+    first = prepare(collection, tmp_path / "out", SPLIT, CROP)
+    before = bytes_of(tmp_path / "out")
+    again = prepare(collection, tmp_path / "out", SPLIT, CROP)
+    assert (first.new, again.new) == (True, False)
+    assert (again.images, again.people) == (first.images, first.people)
+    with pytest.raises(InputError, match="other data or options"):
+        prepare(collection, tmp_path / "out", SPLIT, CropOptions(64))
+    assert bytes_of(tmp_path / "out") == before
+
+
+def test_an_interruption_leaves_no_tree_and_is_resumed(face_tree, tmp_path):
+    root = face_tree(PEOPLE)
+    damaged = root / "p11" / "005.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:100] + bytes(len(whole) - 100))
+    with pytest.raises(InputError, match=r"005\.png cannot be read as an image"):
+        prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+    assert not (tmp_path / "out").exists()
+    waiting = {f.name: f.stat().st_mtime_ns for f in (tmp_path / ".out.preparing" / "crops" / "p00").iterdir()}
+    assert len(waiting) == 6
+    damaged.write_bytes(whole)
+    made = prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+    assert not (tmp_path / ".out.preparing").exists()
+    part = next(p for p in PARTS if (tmp_path / "out" / p / "p00").is_dir())
+    assert {
+        f.name: f.stat().st_mtime_ns for f in (tmp_path / "out" / part / "p00").iterdir()
+    }.items() <= waiting.items()
+    prepare(read_folder(root), tmp_path / "fresh", SPLIT, CROP)
+    assert bytes_of(made.folder) == bytes_of(tmp_path / "fresh")
+
+
+def test_stopped_between_renames_is_resumed(face_tree, tmp_path, monkeypatch):
+    root = face_tree(PEOPLE)
+    monkeypatch.setattr("lossbench.data.prepare.write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+    monkeypatch.undo()
+    assert list((tmp_path / ".out.preparing" / "tree").rglob("*.jpg"))
+    assert not (tmp_path / "out").exists()
+    prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+    prepare(read_folder(root), tmp_path / "fresh", SPLIT, CROP)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "fresh")
+
+
+def test_a_target_in_use_is_refused(face_tree, tmp_path):
+    root = face_tree(PEOPLE)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("x")
+    with pytest.raises(InputError, match="not made by this command"):
+        prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+    assert (tmp_path / "out" / "mine.txt").read_text() == "x"
+
+
+def test_dedupe_keeps_copies_together(face_tree, tmp_path):
+    root = face_tree({f"p{i:02d}": 8 for i in range(12)})
+    for person in root.iterdir():  # every image twice, the second brighter and smaller
+        for file in sorted(person.iterdir())[:3]:
+            with Image.open(file) as image:
+                image.point(lambda v: min(255, v + 20)).resize((150, 184)).save(person / f"copy-{file.name}")
+    options = SplitOptions(6, 4, 3, 3)
+    prepare(read_folder(root), tmp_path / "apart", options, CROP)
+    prepare(read_folder(root), tmp_path / "together", options, CROP, dedupe=True)
+
+    def separated(tree):
+        parts = {(f.parent.name, f.name): f.parts[-3] for f in tree.rglob("*.jpg")}
+        return sum(parts[p, n] != parts[p, n.replace("copy-", "")] for p, n in parts if n.startswith("copy-"))
+
+    assert separated(tmp_path / "apart") > 0
+    assert separated(tmp_path / "together") == 0
+
+
+def test_dedupe_leaves_out_a_query_image_that_is_in_the_closed_set(face_tree, tmp_path):
+    counts = {f"p{i:02d}": 9 for i in range(6)} | {f"q{i:02d}": 5 for i in range(6)}
+    root = face_tree(counts)
+    (root / "q00" / "stolen.png").write_bytes((root / "p00" / "000.png").read_bytes())
+    made = prepare(read_folder(root), tmp_path / "out", SPLIT, CROP, dedupe=True)
+    assert made.left_out == ("q00/stolen.jpg",)
+    assert not list((tmp_path / "out").rglob("stolen.jpg"))
+
+
+def test_landmark_csv_aligns_and_lfw_takes_the_middle(face_tree, tmp_path):
+    root = face_tree(PEOPLE)
+    aligned = prepare(read_folder(root, tmp_path / "faces.csv"), tmp_path / "aligned", SPLIT, CROP)
+    assert aligned.eye_error < 1
+    assert read_folder(root, kind="lfw").face_box == LFW_BOX
+    assert prepare(read_folder(root, kind="lfw"), tmp_path / "lfw", SPLIT, CROP).eye_error is None
+
+
+def test_pairs_of_query_people_come_with_the_tree(face_tree, tmp_path):
+    prepare(read_folder(face_tree(PEOPLE)), tmp_path / "out", SPLIT, CROP)
+    pairs = read_pairs(tmp_path / "out" / "pairs.txt", tmp_path / "out")
+    assert {file.parts[-3] for file in pairs.files} == {"query"}
+    assert set(pairs.folds) == set(range(10))
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_tree(face_tree, tmp_path, monkeypatch):
+    root, calls = face_tree(PEOPLE), []
+
+    def full(path, data):
+        calls.append(path)
+        if len(calls) > 20:
+            raise OSError(28, "No space left on device")
+        path.write_bytes(data)
+
+    monkeypatch.setattr("lossbench.data.crops.write_bytes", full)
+    with pytest.raises(InputError, match=r"No space left on device.*make room"):
+        prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("../p00/000.png,1,2,3,4,5,6,7,8,9,10", "not a path inside"),
+        ("/etc/passwd,1,2,3,4,5,6,7,8,9,10", "not a path inside"),
+        ("p00/000.png,1,2,3", "ten numbers"),
+        ("p00/000.png,1,2,3,4,5,6,7,8,9,inf", "ten numbers"),
+    ],
+)
+def test_a_bad_landmark_row_is_one_line(face_tree, tmp_path, row, message):
+    root = face_tree({"p00": 1})
+    (tmp_path / "bad.csv").write_text(row + "\n")
+    with pytest.raises(InputError, match=message):
+        read_folder(root, tmp_path / "bad.csv")
+
+
+@pytest.mark.parametrize("name", [b"line\nbreak.png", b"\xff\xfe.png"])
+def test_a_name_that_no_text_file_can_hold_is_refused(face_tree, name):
+    root = face_tree({"p00": 1})
+    Path(os.fsdecode(os.fsencode(root) + b"/p00/" + name)).write_bytes(b"")
+    with pytest.raises(InputError, match="line break or bytes that are not UTF-8") as raised:
+        read_folder(root)
+    str(raised.value).encode("utf-8")  # can be printed
+
+
+def test_a_link_in_a_circle_is_refused(face_tree):
+    root = face_tree({"p00": 1})
+    (root / "loop").symlink_to(root / "loop")
+    with pytest.raises(InputError, match="in a circle"):
+        read_folder(root)
+
+
+def test_a_tree_that_is_split_already_is_not_a_collection(face_tree, tmp_path):
+    prepare(read_folder(face_tree(PEOPLE)), tmp_path / "out", SPLIT, CROP)
+    with pytest.raises(InputError, match="split already"):
+        read_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", ["train", "train/p00"])
+@pytest.mark.parametrize("kind", ["link", "name"])
+def test_a_run_refuses_what_prepare_refuses(face_tree, tmp_path, place, kind):
+    prepare(read_folder(face_tree(PEOPLE)), tmp_path / "out", SPLIT, CROP)
+    person = next((tmp_path / "out" / "train").iterdir()).name
+    folder = tmp_path / "out" / place.replace("p00", person)
+    if kind == "link":
+        (folder / "loop.jpg").symlink_to("loop.jpg")
+    else:
+        (folder / "a\nb.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match="in a circle" if kind == "link" else "line break") as raised:
+        read_tree(tmp_path / "out")
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,124 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.interpolate import interp1d
+from scipy.optimize import brentq
+from sklearn.metrics import accuracy_score, roc_curve
+from sklearn.model_selection import KFold
+
+from lossbench.metrics.verification import best_threshold, equal_error_rate, pair_scores, verification
+
+
+def made(seed, count=600, ties=False):
+    rng = np.random.default_rng(seed)
+    same = rng.random(count) < 0.5
+    scores = rng.normal(np.where(same, 0.5, 0.1), 0.25)
+    scores = np.round(scores, 1 if ties else 6).astype(np.float32)
+    return scores, same, np.arange(count) * 10 // count
+
+
+def tensors(*arrays):
+    return tuple(torch.from_numpy(np.asarray(a)) for a in arrays)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_folds_as_in_a_plain_loop_with_scikit_learn(seed, ties):
+    scores, same, folds = made(seed, 160, ties=ties)
+    accuracies = []
+    for train, test in KFold(10, shuffle=False).split(scores):
+        candidates = [*np.unique(scores[train]), scores[train].min() - 1]
+        right = [accuracy_score(same[train], scores[train] > t) for t in candidates]
+        best = max(t for t, r in zip(candidates, right, strict=True) if r == max(right))
+        above = scores[train][scores[train] > best]
+        threshold = (best + above.min()) / 2 if len(above) and best >= scores[train].min() else best
+        accuracies.append(accuracy_score(same[test], scores[test] > threshold))
+    found = verification(*tensors(scores, same, folds))
+    assert found.fold_accuracies == pytest.approx(accuracies, abs=1e-12)
+    assert found.accuracy == pytest.approx(np.mean(accuracies), abs=1e-12)
+    assert found.standard_error == pytest.approx(np.std(accuracies, ddof=1) / math.sqrt(10), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_error_rate_as_scikit_learn_and_scipy(seed):
+    scores, same, _ = made(seed)
+    far, tar, _ = roc_curve(same, scores, drop_intermediate=False)
+    expected = brentq(lambda x: 1 - x - interp1d(far, tar)(x), 0, 1)
+    assert equal_error_rate(*tensors(scores.astype(float), same)) == pytest.approx(expected, abs=2 / len(scores))
+    best = np.argmin(np.abs(far - (1 - tar)))
+    assert equal_error_rate(*tensors(scores.astype(float), same)) == pytest.approx(far[best], abs=4 / len(scores))
+
+
+def test_equal_error_rate_of_known_cases():
+    def eer(scores, same):
+        return equal_error_rate(torch.tensor(scores, dtype=torch.float64), torch.tensor(same))
+
+    assert eer([0.9, 0.8, 0.1, 0.0], [True, True, False, False]) == 0
+    assert eer([0.9, 0.8, 0.1, 0.0], [False, False, True, True]) == 1
+    assert eer([0.5, 0.5, 0.5, 0.5], [True, True, False, False]) == 0.5
+    assert eer([4.0, 3, 2, 1], [True, False, True, False]) == 0.5
+
+
+def test_tar_takes_the_rule_of_the_identification_rate():
+    scores, same, folds = made(5, 8000)
+    found = verification(*tensors(scores, same, folds), far=0.001)
+    negatives = np.sort(scores[~same])[::-1]
+    threshold = negatives[math.floor(0.001 * len(negatives) + 1e-9)]
+    assert found.tar == np.mean(scores[same] > threshold)
+    assert np.mean(scores[~same] > threshold) <= 0.001
+    assert math.isnan(verification(*tensors(*made(5, 600)), far=0.001).tar)
+
+
+def test_the_held_out_fold_does_not_choose_its_threshold():
+    scores = torch.tensor([0.9, 0.1, 0.8, 0.2, 0.4, 0.6])
+    same = torch.tensor([True, False, True, False, True, False])
+    folds = torch.tensor([0, 0, 1, 1, 2, 2])
+    found = verification(scores, same, folds)
+    assert found.fold_accuracies[2] == 0.0  # 0.5 by the others' threshold 0.5: both are wrong
+    assert (found.same, found.different) == (3, 3)
+
+
+def test_a_threshold_is_strict_and_the_strictest():
+    assert best_threshold(torch.tensor([0.9, 0.5, 0.1]), torch.tensor([True, False, False])) == pytest.approx(0.7)
+    assert best_threshold(torch.tensor([0.9, 0.5]), torch.tensor([False, False])) == pytest.approx(0.9)
+    assert best_threshold(torch.tensor([0.9, 0.5]), torch.tensor([True, True])) < 0.5
+
+
+def test_order_and_scale_do_not_matter():
+    scores, same, folds = made(1)
+    order = np.random.default_rng(0).permutation(len(scores))
+    one = verification(*tensors(scores, same, folds))
+    other = verification(*tensors(scores[order] * 2 - 3, same[order], folds[order]))
+    assert one.fold_accuracies == other.fold_accuracies
+    assert (one.tar, one.eer) == pytest.approx((other.tar, other.eer), nan_ok=True)
+
+
+def test_pair_scores_are_cosines():
+    a, b = torch.randn(50, 16), torch.randn(50, 16)
+    expected = [
+        float(np.dot(x, y) / np.linalg.norm(x) / np.linalg.norm(y)) for x, y in zip(a.numpy(), b.numpy(), strict=True)
+    ]
+    np.testing.assert_allclose(pair_scores(a, b).numpy(), expected, atol=1e-6)
+    assert torch.equal(pair_scores(a, b), pair_scores(4 * a, b / 8))
+    with pytest.raises(ValueError, match="zero or not finite"):
+        pair_scores(torch.zeros(1, 4), torch.ones(1, 4))
+    with pytest.raises(ValueError, match="must both be"):
+        pair_scores(torch.ones(2, 4), torch.ones(1, 4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scores": torch.tensor([0.1, math.nan])}, "not finite"),
+        ({"same": torch.tensor([True, True])}, "pairs of one person and pairs of two"),
+        ({"folds": torch.tensor([0, 0])}, "two folds"),
+        ({"folds": torch.tensor([0, 1, 2])}, "must all be"),
+        ({"far": 1.0}, "between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(change, message):
+    good = {"scores": torch.tensor([0.1, 0.2]), "same": torch.tensor([True, False]), "folds": torch.tensor([0, 1])}
+    with pytest.raises(ValueError, match=message):
+        verification(**(good | change))

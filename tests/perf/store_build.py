@@ -1,0 +1,63 @@
+"""Building the packed store against a bare loop on one core, side by side; opening a built one.
+
+    python tests/perf/store_build.py DIR [--images 6000] [--pairs 5] [--side 64]
+
+The bare loop is what anyone would write: PIL open, convert, resize, over the same files, keeping nothing. Both run in
+turn, each against a warm file cache; the ratio of every pair is printed, so that what else the machine does shows as
+spread.
+"""
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from lossbench.data.folders import SUFFIXES
+from lossbench.data.images import open_store
+from lossbench.data.parallel import cores
+
+
+def bare_loop(files: list[Path], side: int) -> None:
+    for file in files:
+        with Image.open(file) as image:
+            image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+
+
+def seconds_of(function, *arguments, **options) -> float:
+    start = time.perf_counter()
+    function(*arguments, **options)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=6000)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--side", type=int, default=64)
+    options = parser.parse_args()
+    files = sorted(f for f in options.folder.rglob("*") if f.suffix.lower() in SUFFIXES)[: options.images]
+    cache = Path(tempfile.mkdtemp())
+    try:
+        bare_loop(files, options.side)  # the files are in memory from here on
+        ratios = []
+        for pair in range(options.pairs):
+            loop = seconds_of(bare_loop, files, options.side)
+            shutil.rmtree(cache)
+            build = seconds_of(open_store, files, options.side, cache=cache)
+            ratios.append(loop / build)
+            print(f"pair {pair + 1}: the build is {ratios[-1]:.2f} times as fast as the loop")
+        opening = [seconds_of(open_store, files, options.side, cache=cache) for _ in range(5)]
+        spread = f"median ratio {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
+        share = statistics.median(opening) / build
+        print(f"{len(files)} images, {options.side} px, {cores()} cores: {spread}; opening takes {share:.1%} of that")
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

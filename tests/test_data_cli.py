@@ -1,0 +1,203 @@
+"""The commands as a user types them, and a run on a prepared tree with pairs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lossbench.bench import run_benchmark
+from lossbench.cli import main
+from lossbench.config import Config
+from lossbench.console import BenchProgress
+from lossbench.data import open_data
+from lossbench.errors import InputError
+from lossbench.report.write import write_report
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """Eight people in colours of their own, eight images each."""
+    root = tmp_path_factory.mktemp("faces") / "faces"
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        (root / f"p{i:02d}").mkdir(parents=True)
+        own = rng.integers(0, 256, (4, 4, 3))
+        for j in range(8):
+            noisy = np.kron(own, np.ones((6, 6, 1), int)) + rng.integers(-60, 60, (24, 24, 3))
+            image = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).resize((96, 96), Image.Resampling.BICUBIC)
+            image.save(root / f"p{i:02d}" / f"{j}.png")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOSSBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def lossbench(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["lossbench", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return exit_.value.code, *capsys.readouterr()
+
+
+PREPARE = ("--identities", 6, "--query-identities", 3, "--distractor-identities", 3, "--size", 32)
+
+
+@pytest.fixture
+def tree(faces, monkeypatch, capsys):
+    code, _, _ = lossbench(monkeypatch, capsys, "data", "prepare", "folder", "--root", faces, "--out", "tree", *PREPARE)
+    assert code == 0
+
+
+@pytest.mark.usefixtures("tree")
+def test_prepare_check_show_and_cache(monkeypatch, capsys):
+    code, out, _ = lossbench(monkeypatch, capsys, "data", "check", "tree", "--json", "check.json")
+    assert code == 0, out
+    assert "split.json" in out
+    assert len(json.loads(Path("check.json").read_text(encoding="utf-8"))["findings"]) == 10
+    code, out, _ = lossbench(monkeypatch, capsys, "data", "show", "tree", "--people", 1)
+    assert (code, "tree-faces.png" in out) == (0, True)
+    open_data_store()
+    assert "1 stores" in lossbench(monkeypatch, capsys, "data", "cache")[1]
+    assert lossbench(monkeypatch, capsys, "data", "cache", "--clear")[0] == 0
+    assert "0 stores" in lossbench(monkeypatch, capsys, "data", "cache")[1]
+
+
+def open_data_store():
+    from lossbench.data.images import open_store
+
+    return open_store(open_data("tree").files, 32)
+
+
+@pytest.mark.usefixtures("tree")
+def test_check_ends_with_1_where_something_leaks(monkeypatch, capsys):
+    first("test").write_bytes(first("train").read_bytes())
+    code, out, _ = lossbench(monkeypatch, capsys, "data", "check", "tree")
+    assert code == 1
+    assert "leak" in out
+
+
+def first(part):
+    return min(Path("tree", part).glob("*/*.jpg"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("data", "prepare", "celeba", "--root", "nowhere", "--out", "out"),
+        ("data", "prepare", "folder", "--root", "nowhere", "--out", "out"),
+        ("data", "prepare", "lfw", "--root", ".", "--out", "out"),
+        ("data", "prepare", "bin", "--file", "nowhere.bin", "--out", "out"),
+        ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--size", "5"),
+        ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--crop", "huge"),
+        ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--identities", "99"),
+        ("data", "check", "nowhere"),
+        ("data", "show", "nowhere"),
+        ("run", "--data", "tree", "--flip"),
+        ("run", "--data", "tree", "--pairs", "nowhere.txt"),
+        ("run", "--data", "tree", "--min-images", "99"),
+        ("run", "--data", "tree", "--images-per-identity", "1"),
+    ],
+)
+@pytest.mark.usefixtures("tree")
+def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, faces, arguments):
+    before = sorted(Path().iterdir())
+    code, _, err = lossbench(monkeypatch, capsys, *(a.format(faces=faces) for a in arguments))
+    assert code == 2, err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert sorted(Path().iterdir()) == before
+
+
+def test_start_up_imports_nothing_heavy():
+    code = "import sys, lossbench.cli; print([m for m in ('torch', 'numpy', 'PIL', 'pandas') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def config(**changes):
+    settings = {"losses": "ce", "data": "tree", "backbone": "tiny", "image_size": 32, "embedding_dim": 8, "epochs": 1}
+    return Config(**(settings | {"batch_size": 16, "repeats": 1, "device": "cpu", "out": "results"} | changes))
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_run_with_pairs_records_them_and_the_report_shows_them(monkeypatch):
+    with BenchProgress(1) as listener:
+        folder, plain = run_benchmark(config(), listener)
+        _, records = run_benchmark(config(pairs="tree/pairs.txt"), listener)
+        _, flipped = run_benchmark(config(pairs="tree/pairs.txt", flip=True), listener)
+    assert {r["status"] for r in records} == {"finished"}
+    found = records[1]["metrics"]["verification"]
+    header = Path("tree/pairs.txt").read_text(encoding="utf-8").split()
+    assert found["same"] == found["different"] == int(header[0]) * int(header[1])
+    assert 0 <= found["accuracy"] <= 1
+    assert (found["flip"], flipped[1]["metrics"]["verification"]["flip"]) == (False, True)
+    assert found["accuracy"] == pytest.approx(np.mean(found["fold_accuracies"]))
+    assert len({plain[1]["hash"], records[1]["hash"], flipped[1]["hash"]}) == 3
+    assert len({plain[1]["metrics"]["test_accuracy"], records[1]["metrics"]["test_accuracy"]}) == 1
+    assert len(records[1]["split_file"]) == 64
+    monkeypatch.setattr("lossbench.report.figures.write_figures", lambda *_: [])  # they take long and are not ours
+    write_report(folder)
+    assert "## Verification" in (folder / "report.md").read_text(encoding="utf-8")
+    assert "verification_accuracy" in (folder / "tables" / "runs.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_moved_file_stops_a_run_unless_told_otherwise():
+    moved = first("train")
+    moved.rename(Path("tree", "test", *moved.parts[2:]))
+    with BenchProgress(1) as listener:
+        with pytest.raises(InputError, match="its split changed after the fact"):
+            run_benchmark(config(), listener)
+        assert not Path("results").exists()
+        _, records = run_benchmark(config(), listener, verify=False)
+    assert records[1]["status"] == "finished"
+    assert records[1]["split_file"] is None
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_changed_file_stops_a_run():
+    first("train").write_bytes(first("query").read_bytes())
+    with BenchProgress(1) as listener, pytest.raises(InputError, match="it now holds what was query/"):
+        run_benchmark(config(), listener)
+
+
+@pytest.mark.usefixtures("tree")
+def test_selection_is_deterministic_and_nested():
+    def train(**options):
+        faces = open_data("tree", **options)
+        part = faces.folds[0].train
+        return {(part.people[label], faces.names[row]) for row, label in zip(part.rows, part.labels, strict=True)}
+
+    everything, four, two = train(), train(images_per_identity=4), train(images_per_identity=2)
+    assert two < four < everything
+    assert train(images_per_identity=2) == two
+    for most, found in ((4, four), (2, two)):
+        counts = [sum(person == p for p, _ in found) for person in {p for p, _ in everything}]
+        assert set(counts) == {most}
+    assert len({person for person, _ in train(identities=3)}) == 3
+    with BenchProgress(1) as listener:
+        _, records = run_benchmark(config(images_per_identity=3), listener)
+    assert records[1]["protocol"]["config"]["images_per_identity"] == 3
+    assert records[1]["images"]["train"] == 18
+    assert open_data("tree", images_per_identity=3).folds[0].val == open_data("tree").folds[0].val
+
+
+def test_min_images_keeps_who_has_enough(monkeypatch, capsys, faces, tmp_path):
+    assert lossbench(monkeypatch, capsys, "data", "prepare", "folder", "--root", faces, "--out", "t", *PREPARE)[0] == 0
+    people = sorted(p.name for p in Path("t/train").iterdir())
+    for person in people[:4]:
+        folder = tmp_path / "t" / "train" / person
+        for file in sorted(folder.iterdir())[3:]:
+            file.unlink()
+    assert open_data("t", min_images=4).folds[0].train.people == tuple(people[4:])
+    assert open_data("t", min_images=3, identities=3).folds[0].train.people == (people[0], *people[4:])
+    with pytest.raises(InputError, match="--min-images 9 leaves 0 training people; use at most"):
+        open_data("t", min_images=9)
+    with pytest.raises(InputError, match="this data has 2 to 2 training people with 4 images"):
+        open_data("t", min_images=4, identities=3)
