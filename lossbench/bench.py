@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,11 +36,11 @@ from lossbench.registry import (
     plugin_fingerprint,
 )
 from lossbench.results import SCHEMA, Record, read_record, run_folder, write_record, write_text
-from lossbench.train import Epoch, initial_backbone, train
+from lossbench.train import Epoch, be_deterministic, initial_backbone, train
 
 # What does not change what a run finds: which entrants, how many repeats, where things lie.
 _NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device", "pairs")
-_PACKAGES = ("torch", "pytorch-metric-learning")
+_PACKAGES = ("torch", "torchvision", "timm", "pytorch-metric-learning", "pillow")
 
 
 class Listener(Protocol):
@@ -92,6 +92,7 @@ def run_benchmark(
     specs = parse_losses(config.losses, find_plugins(config.plugins))
     config = config.resolved()
     device = _device(config.device)
+    be_deterministic(device)
     faces = open_data(
         config.data,
         identities=config.identities,
@@ -160,7 +161,8 @@ def _plan(
         "device": device.type,
         **fingerprints,
         "code": _code_fingerprint(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "threads": torch.get_num_threads() if device.type == "cpu" else None,  # sums are split among them
+        "versions": {name: _version(name) for name in _PACKAGES},
     }
     runs = []
     for repeat in range(config.repeats):
@@ -205,10 +207,15 @@ def _execute(
     outcome: dict[str, Any]
     try:
         outcome = _train_and_measure(config, run, faces, pixels, pairs, on_epoch, listener)
-    except Exception as error:  # whatever a loss does wrong is its own result and must not stop the others
+    except (OSError, InputError) as error:  # a full disk is no result of the loss: the run stays unfinished
+        raise InputError(
+            f"{run.folder} cannot be completed ({error}); mend it, and the same command goes on"
+        ) from error
+    except (Exception, SystemExit) as error:  # whatever a loss does wrong is its own result and stops no other
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
         (run.folder / "traceback.txt").write_text(traceback.format_exc())
-        outcome = {"status": "failed", "reason": reason, "epoch": len(done) + 1, "metrics": {}}
+        epoch = min(len(done) + 1, config.epochs or 1)  # measuring fails after the last
+        outcome = {"status": "failed", "reason": reason, "epoch": epoch, "metrics": {}}
     record: Record = {
         "schema": SCHEMA,
         **outcome,
@@ -230,8 +237,9 @@ def _execute(
             "threads": torch.get_num_threads(),
         },
     }
+    written = write_record(run.folder, record)
     (run.folder / "checkpoint.pt").unlink(missing_ok=True)
-    return write_record(run.folder, record)
+    return written
 
 
 def _train_and_measure(
@@ -367,9 +375,17 @@ def _refuse_unwritable(folder: Path) -> None:
 def _code_fingerprint() -> str:
     """Return the SHA-256 over our own source that makes the numbers: another lossbench never reuses these runs."""
     package = Path(__file__).parent
-    single = [package / f"{name}.py" for name in ("head", "blocks", "networks", "backbones", "train", "measure")]
-    files = sorted([*single, *(package / "data").glob("*.py"), *(package / "metrics").glob("*.py")])
+    modules = ["head", "blocks", "networks", "backbones", "train", "measure"]
+    modules += [f"data/{name}" for name in ["batches", "decode", "faces", "folders", "images", "orl", "pairs"]]
+    files = [*(package / f"{name}.py" for name in modules), *sorted((package / "metrics").glob("*.py"))]
     return hashlib.sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _sha(value: Any) -> str:

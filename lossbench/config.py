@@ -122,7 +122,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
             table[name] = value = ",".join(map(str, value))
         if name == "plugins" and isinstance(value, list):
             table[name] = tuple(map(str, value))
-        elif not _fits(value, known[name]):
+        elif name == "plugins" or not _fits(value, known[name]):
             raise InputError(f"--config {path}: {name} = {value!r} should be of type {known[name][0].__name__}")
     return table
 

@@ -190,7 +190,7 @@ def check(
     with console.counting("looking at images") as progress:
         findings = check_tree(folder, on_progress=progress)
     rows = [[f.check, f.verdict, f"{f.count:,}", f.text] for f in findings]
-    console.table(["check", "verdict", "found", "what"], rows, title=str(folder), right_from=9)
+    console.table(["check", "verdict", "found", "what"], rows, title=str(folder), numbers=False)
     if json:
         write_findings(json, folder, findings)
         console.say(f"wrote {json}")

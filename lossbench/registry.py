@@ -174,6 +174,11 @@ def parse_losses(text: str, known: Mapping[str, Plugin]) -> list[Spec]:
     if not specs:
         raise InputError(f"--losses '{text}' names no loss. Losses: {', '.join(known)}")
     seen: set[str] = set()
+    paths: dict[str, Path] = {}
+    for term in (term for spec in specs for term in spec.terms):
+        name, path = term.plugin.name, term.plugin.path.resolve()
+        if paths.setdefault(name, path) != path:
+            raise InputError(f"two plugins are called '{name}': {paths[name]} and {path}; rename one")
     for spec in specs:
         if str(spec) in seen:
             raise InputError(f"--losses names '{spec}' twice; name every entrant once")
@@ -383,9 +388,12 @@ def hyperparameters(spec: Spec) -> dict[str, Any]:
 
 
 def plugin_fingerprint(head: "Head") -> str:
-    """Return the SHA-256 over the plugin files whose code this head runs, parts of a mix included."""
-    from lossbench.head import Head
+    """Return the SHA-256 over the files of this head's classes: parts of a mix, layers and base classes included.
 
-    files = {inspect.getfile(type(module)) for module in head.modules() if isinstance(module, Head)}
+    Packages of the environment are left out, being recorded by version.
+    """
+    classes = {cls for module in head.modules() for cls in type(module).__mro__}
+    files = {inspect.getfile(cls) for cls in classes if cls.__module__ in sys.modules and cls.__module__ != "builtins"}
+    files = {file for file in files if not {"torch", "pytorch_metric_learning"} & set(Path(file).parts)}
     digests = sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files)
     return hashlib.sha256("".join(digests).encode()).hexdigest()

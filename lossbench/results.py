@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+_REQUIRED = {  # of a record, whatever wrote it
+    "status": str,
+    "entrant": str,
+    "repeat": int,
+    "epoch": int,
+    "split": str,
+    "protocol_hash": str,
+    "metrics": dict,
+    "timings": dict,
+    "people": dict,
+    "images": dict,
+    "machine": dict,
+    "data": str,
+}
 Record = dict[str, Any]
 
 
@@ -68,12 +83,15 @@ def read_record(folder: Path) -> Record | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); delete its folder to train this run again") from error
     if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
         raise InputError(f"{path} is not a lossbench record; delete its folder to train this run again")
     if record["schema"] > SCHEMA:
         raise InputError(f"{path} has schema {record['schema']}, this lossbench reads {SCHEMA}; upgrade lossbench")
+    for key, kind in _REQUIRED.items():
+        if not isinstance(record.get(key), kind):
+            raise InputError(f"{path} has no proper '{key}'; delete its folder to train this run again")
     return record
 
 
@@ -104,7 +122,7 @@ def read_arrays(record: Record, name: str, keys: Sequence[str] | None = None) ->
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in (file.files if keys is None else keys)}
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}); train this run again with --force") from error
 
 
@@ -114,8 +132,9 @@ def read_history(record: Record) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [{key: line[key] for key in ("epoch", "train_loss", "val_accuracy")} for line in lines]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); delete its folder to train this run again") from error
 
 

@@ -118,7 +118,7 @@ def train(
     assert config.epochs is not None
     assert config.lr is not None
     device = pixels.device
-    _be_deterministic(device)
+    be_deterministic(device)
     backbone = initial_backbone(config, repeat).to(device).to(memory_format=torch.channels_last)
     head = initial_head(config, spec, repeat, len(split.train.people)).to(device)
     optimizer = _optimizer(backbone, head, config)
@@ -187,7 +187,8 @@ def _fault(loss: object) -> str:
     return "" if loss.requires_grad else "one without a gradient"
 
 
-def _be_deterministic(device: torch.device) -> None:
+def be_deterministic(device: torch.device) -> None:
+    """Make torch compute the same bits every time; to be called before anything is computed on the device."""
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
@@ -208,7 +209,8 @@ def _optimizer(backbone: nn.Module, head: Head, config: Config) -> torch.optim.O
 def _val_accuracy(backbone: nn.Module, head: Head, pixels: Tensor, split: Split) -> float:
     val, labels = embed(backbone, pixels, split.val), torch.tensor(split.val.labels, device=pixels.device)
     train_labels = torch.tensor(split.train.labels, device=pixels.device)
-    has_logits = head.logits(val[:1]) is not None
+    with torch.no_grad():
+        has_logits = head.eval().logits(val[:1]) is not None
     train = val[:0] if has_logits else embed(backbone, pixels, split.train)
     return share(hits(head, val, labels, train, train_labels))
 

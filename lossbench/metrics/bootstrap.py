@@ -10,25 +10,32 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from lossbench.metrics.identification import DEFAULT_FPRS, scored_pairs
 
-_BUDGET = 400_000_000  # weights of negatives that all replicates together may compute: seconds, not minutes
+_BUDGET = 200_000_000  # weights of negatives that all replicates together may compute: seconds, not minutes
+_PAIRS = 400_000  # negatives that are kept for it: beyond, an equal share of them at random, the same for all entrants
 _CHUNK = 4_000_000  # of them at a time
 _TAIL = 2.5  # of the largest rate: negatives beyond it can become a threshold in no plausible resample
 
 
 def multiplicities(people: Sequence[str], replicates: int) -> Tensor:
-    """Return how often each person is drawn in each replicate: [replicates, P] int64, rows summing to P.
+    """Return how often each person is drawn in each replicate: [replicates, P] int64, Poisson of mean 1.
 
-    The draw is decided by the names alone, so that all entrants and repeats that share people share the resamples, and
-    their differences can be taken replicate by replicate.
+    A person's draws are decided by the name alone: entrants, and repeats with people in common, share them, so that
+    differences and covariances can be taken replicate by replicate. Independent Poisson draws stand for the
+    multinomial of the plain bootstrap (Hanley & MacGibbon 2006, "Creating non-parametric bootstrap samples using
+    Poisson frequencies").
     """
-    seed = int.from_bytes(hashlib.sha256("\0".join(people).encode()).digest()[:8])
-    drawn = np.random.default_rng(seed).multinomial(len(people), [1 / len(people)] * len(people), size=replicates)
-    return torch.from_numpy(drawn)
+
+    def draws(name: str) -> npt.NDArray[np.int64]:
+        seed = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8])
+        return np.random.default_rng(seed).poisson(1.0, size=replicates)
+
+    return torch.from_numpy(np.stack([draws(name) for name in people], axis=1))
 
 
 def bootstrap_share(hits: Tensor, people: Tensor, weights: Tensor) -> Tensor:
@@ -47,8 +54,8 @@ def bootstrap_share(hits: Tensor, people: Tensor, weights: Tensor) -> Tensor:
 
 
 def replicates_for(query: int, distractors: int, fprs: Sequence[float] = DEFAULT_FPRS) -> int:
-    """Return how many replicates are affordable: 1000, and fewer, but at least 200, for many millions of negatives."""
-    tail = _TAIL * max(fprs) * (query**2 / 2 + query * distractors)
+    """Return how many replicates are affordable: 1000, and fewer, at least 500, for many negatives."""
+    tail = min(_PAIRS, _TAIL * max(fprs) * (query**2 / 2 + query * distractors))
     return int(min(1000, max(200, _BUDGET / max(tail, 1))))
 
 
@@ -63,8 +70,9 @@ def bootstrap_identification(
 ) -> Tensor:
     """Identification rate in each resample of query and distractor people: [B, F] float64, NaN if unsupported.
 
-    Exact for each resample: the weighted (k+1)-th largest negative, by a cumulative sum over the sorted upper tail of
-    the negatives. Two draws of one query person are two people of one face; pairs between them count neither way.
+    The weighted (k+1)-th largest negative of each resample, by a cumulative sum over the sorted upper tail of the
+    negatives: exact while that tail has no more than 400,000 pairs, else of so many of them drawn at random. Two draws
+    of one query person are two people of one face; pairs between them count neither way.
 
     Args:
         query: [Q, D], any norm.
@@ -76,13 +84,16 @@ def bootstrap_identification(
         fprs: target rates.
     """
     owners = torch.cat([query_labels, distractor_labels + query_weights.shape[1]])
-    positives, positive_people, tail, pairs = scored_pairs(query, distractors, owners, min(1.0, _TAIL * max(fprs)))
+    share = min(1.0, _TAIL * max(fprs))
+    expected = share * (len(query) ** 2 / 2 + len(query) * len(distractors))
+    kept = min(1.0, _PAIRS / max(expected, 1))
+    positives, positive_people, tail, pairs = scored_pairs(query, distractors, owners, share, kept)
     weights = torch.cat([query_weights, distractor_weights], dim=1)
     people = query_weights.shape[1]
     images = torch.bincount(owners, minlength=weights.shape[1])
     rows = max(1, _CHUNK // max(1, len(tail)))
     chunks = [
-        _weighted_rates(drawn, images, people, positives, positive_people, tail, pairs, fprs)
+        _weighted_rates(drawn, images, people, positives, positive_people, tail, pairs, kept, fprs)
         for drawn in torch.split(weights, rows)
     ]
     return torch.cat(chunks)
@@ -96,6 +107,7 @@ def _weighted_rates(
     positive_people: Tensor,
     tail: Tensor,
     pairs: Tensor,
+    kept: float,
     fprs: Sequence[float],
 ) -> Tensor:
     """Return the rates [B, F] of some replicates `drawn` [B, P + E]; `images` [P + E] counts everybody's images."""
@@ -105,8 +117,8 @@ def _weighted_rates(
     accepted = torch.nn.functional.pad(drawn[:, positive_people].cumsum(1), (1, 0))
     rates = torch.full((len(drawn), len(fprs)), math.nan, dtype=torch.float64)
     for i, fpr in enumerate(fprs):
-        rank = (fpr * total.to(torch.float64) + 1e-9).floor().to(torch.int64).unsqueeze(1)
-        at = torch.searchsorted(above, rank + 1).squeeze(1)
+        rank = (fpr * total.to(torch.float64) + 1e-9).floor().unsqueeze(1)
+        at = torch.searchsorted(above, (rank * kept).to(torch.int64) + 1).squeeze(1)
         supported = (rank.squeeze(1) >= 1) & (at < len(tail)) & (accepted[:, -1] > 0)
         threshold = tail[at[supported]]
         count = torch.searchsorted(-positives, -threshold)  # strictly above it: positives are in descending order

@@ -69,6 +69,9 @@ def identification_rate(
         raise ValueError(f"query_labels {tuple(query_labels.shape)} must be [{len(query)}], one per query image")
     if wrong := [rate for rate in fprs if not 0 < rate < 1]:
         raise ValueError(f"false-positive rate {wrong[0]} is not between 0 and 1")
+    if len(query) == 0:
+        nothing = torch.full((len(fprs),), math.nan, dtype=torch.float64)
+        return IdentificationRate(torch.tensor(list(fprs), dtype=torch.float64), nothing, nothing, nothing, 0, 0)
     scores = _Scores(_unit(query), query_labels, _unit(distractors), block)
     high = torch.zeros(_BINS, dtype=torch.int64, device=query.device)
     positives = []
@@ -91,7 +94,7 @@ def identification_rate(
 
 
 def scored_pairs(
-    query: Tensor, distractors: Tensor, owners: Tensor, share: float
+    query: Tensor, distractors: Tensor, owners: Tensor, share: float, kept: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return all positives, and the upper tail of the negatives, each with the people it is of; scores as above.
 
@@ -100,6 +103,7 @@ def scored_pairs(
         distractors: [M, D].
         owners: [Q + M] int64, who is on each image, query first.
         share: of the negatives, in (0, 1]: the tail is at least so many of them.
+        kept: of the tail, in (0, 1]: drawn at random, alike for all embeddings of the same images.
 
     Returns:
         Positive scores, descending, and their person; the tail's scores, descending, and its people [2, T]. Scores
@@ -109,13 +113,16 @@ def scored_pairs(
     rate = identification_rate(query, labels, distractors, [share]) if share < 1 else None
     floor = -_GRID - 1 if rate is None or rate.threshold.isnan() else round(rate.threshold.item() * _GRID)
     scores = _Scores(_unit(query), labels, _unit(distractors), _BLOCK)
+    chance = torch.Generator().manual_seed(0)
     positive, negative = [], []
     for block, rows, columns, kind in scores.pairs():
         first, second = owners[rows], owners[columns]
         same = (first.unsqueeze(1) == second) & kind
         positive.append(torch.stack([block[same], first.unsqueeze(1).expand_as(block)[same]]))
-        kept = (first.unsqueeze(1) != second) & kind & (block >= floor)
-        i, j = kept.nonzero(as_tuple=True)
+        wanted = (first.unsqueeze(1) != second) & kind & (block >= floor)
+        if kept < 1:
+            wanted &= (torch.rand(block.shape, generator=chance) < kept).to(block.device)
+        i, j = wanted.nonzero(as_tuple=True)
         negative.append(torch.stack([block[i, j], first[i], second[j]]))
     found, tail = torch.cat(positive, dim=1).cpu(), torch.cat(negative, dim=1).cpu()
     found, tail = found[:, found[0].argsort(descending=True)], tail[:, tail[0].argsort(descending=True)]

@@ -1,16 +1,15 @@
 """What the repeats and the people together can say about a figure: its interval, and whether two entrants differ.
 
-A mean over R repeats errs for two reasons. Each repeat draws its own seed (and, where there are folds, its own
-people): the spread between repeats shows it, divided by R. And where repeats are measured on the same people, they err
+A mean over R repeats errs for two reasons. Each repeat draws its own seed (and, where there are folds, other people):
+the spread between repeats shows it, divided by R. And where repeats are measured on some of the same people, they err
 together: no number of repeats shows that, but resampling the people does. So
 
-    variance = s^2 / R + rho * c
+    variance = s^2 / R + c
 
-with s^2 the variance between repeats, rho the share of pairs of repeats that were measured on the same people, and c
-the mean covariance, over resamples of people, of such pairs. With errors of variance sigma_s^2 that each repeat has of
-its own, and sigma_c^2 that repeats on the same people have in common, this sum's expectation is the variance of the
-mean. The interval is Student's t with Satterthwaite's degrees of freedom (1946). One repeat has no s^2 and says nothing
-of what another seed would give: it has no interval.
+with s^2 the variance between repeats and c the mean covariance of two repeats over resamples of people in which
+everybody is drawn alike wherever he takes part. The expectation of s^2 is the mean variance less the mean covariance of
+the repeats, so that of the sum is the variance of their mean. The interval is Student's t with Satterthwaite's degrees
+of freedom (1946). One repeat has no s^2 and says nothing of what another seed would give: it has no interval.
 """
 
 import math
@@ -28,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 class Estimate:
     """A figure of one entrant, or the difference of two: mean, standard error and degrees of freedom.
 
-    `between` and `shared` are the two parts of the variance, s^2 / R and rho·c. `count` is the number of repeats.
+    `between` and `shared` are the two parts of the variance, s^2 / R and c. `count` is the number of repeats.
     """
 
     mean: float
@@ -73,16 +72,13 @@ class Estimate:
         return None
 
 
-def estimate(
-    values: Mapping[int, float], resamples: Mapping[int, Floats], groups: Mapping[int, object], people: int
-) -> Estimate:
+def estimate(values: Mapping[int, float], resamples: Mapping[int, Floats], people: int) -> Estimate:
     """Estimate a figure from its repeats and from resamples of the people.
 
     Args:
         values: the figure by repeat; NaN where a repeat failed or does not support it.
-        resamples: by repeat, the figure in each resample of people [B], row by row the same draw of people wherever
-            `groups` agree. A repeat may be absent.
-        groups: by repeat, what identifies the people measured on.
+        resamples: by repeat, the figure in each resample of its people [B], from the same draws row by row (see
+            `bootstrap.multiplicities`). A repeat may be absent.
         people: how many people a repeat is measured on.
     """
     kept = [repeat for repeat, value in sorted(values.items()) if not math.isnan(value)]
@@ -93,9 +89,8 @@ def estimate(
         return Estimate(mean, math.nan, math.nan, math.nan, math.nan, 1)
     between = float(np.var([values[repeat] for repeat in kept], ddof=1)) / len(kept)
     pairs = list(combinations(kept, 2))
-    sharing = [pair for pair in pairs if groups[pair[0]] == groups[pair[1]] and all(r in resamples for r in pair)]
-    covariances = [_covariance(resamples[a], resamples[b]) for a, b in sharing]
-    shared = max(0.0, float(np.mean(covariances)) * len(sharing) / len(pairs)) if sharing else 0.0
+    covariances = [_covariance(resamples[a], resamples[b]) for a, b in pairs if a in resamples and b in resamples]
+    shared = max(0.0, float(np.mean(covariances))) if covariances else 0.0
     variance = between + shared
     parts = between**2 / (len(kept) - 1) + shared**2 / max(people - 1, 1)
     return Estimate(mean, math.sqrt(variance), variance**2 / parts if parts else 1.0, between, shared, len(kept))
@@ -106,7 +101,6 @@ def paired_difference(
     b: Mapping[int, float],
     resamples_a: Mapping[int, Floats],
     resamples_b: Mapping[int, Floats],
-    groups: Mapping[int, object],
     people: int,
 ) -> Estimate:
     """Estimate a - b over the repeats that both have; arguments as of `estimate`.
@@ -117,7 +111,7 @@ def paired_difference(
     both = sorted(set(a) & set(b))
     drawn = [r for r in both if r in resamples_a and r in resamples_b and resamples_a[r].shape == resamples_b[r].shape]
     values = {repeat: a[repeat] - b[repeat] for repeat in both}
-    found = estimate(values, {r: resamples_a[r] - resamples_b[r] for r in drawn}, groups, people)
+    found = estimate(values, {r: resamples_a[r] - resamples_b[r] for r in drawn}, people)
     return replace(found, freedom=found.count - 1 if found.count > 1 else math.nan)
 
 
@@ -138,5 +132,7 @@ def _quantile(level: float, freedom: float) -> float:
 
 
 def _covariance(a: Floats, b: Floats) -> float:
+    most = min(len(a), len(b))  # the draws of a name are the same from the first on
+    a, b = a[:most], b[:most]
     both = np.isfinite(a) & np.isfinite(b)
     return float(np.cov(a[both], b[both])[0, 1]) if both.sum() > 1 else 0.0

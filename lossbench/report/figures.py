@@ -43,7 +43,8 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, st
     """
     finished = [record for record in records if record["status"] == "finished"]
     style: dict[Any, Any] = {"axes.grid": True, "grid.alpha": 0.3, "font.size": 9}
-    style |= {"svg.hashsalt": "lossbench", "svg.fonttype": "none"}  # the same bytes every time, text as text
+    # the same bytes every time, text as text, and a dollar sign in a spec no formula
+    style |= {"svg.hashsalt": "lossbench", "svg.fonttype": "none", "text.parse_math": False}
     drawn = []
     with mpl.rc_context({**sns.axes_style("ticks"), **style}):
         for draw, caption in _FIGURES:

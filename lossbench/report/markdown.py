@@ -32,7 +32,7 @@ def markdown(
     first = next((r for r in study.records if r["status"] == "finished"), study.records[0])
     metrics = {"positives": 0, "negatives": 0, **first["metrics"]}
     repeats = len({record["repeat"] for record in study.records})
-    people, images = first["people"], first["images"]
+    people, images, machine = first["people"], first["images"], first["machine"]
     captions = dict(drawn)
     lines = [
         f"# Losses compared on {_plain(first['data'])}",
@@ -47,7 +47,11 @@ def markdown(
         f"({images['query']} images) and {people['distractors']} distractors ({images['distractors']} images) whom no "
         f"model has seen: {metrics['positives']:,} same-person pairs and {metrics['negatives']:,} others.",
         "",
-        *(["Faces: ORL, AT&T Laboratories Cambridge (Samaria & Harter 1994).", ""] if first["data"] == "orl" else []),
+        *(
+            ["Faces: ORL, AT&T Laboratories Cambridge (Samaria & Harter 1994).", ""]
+            if settings.get("data", "orl") == "orl"
+            else []
+        ),
         "## Results",
         "",
         f"Mean ± half-width of the 95 % interval, over {repeats} repeats and the people they were measured on.",
@@ -80,7 +84,7 @@ def markdown(
         *_table(*text_table(study, SPEED)),
         "",
         "images/s counts training alone, without its first epoch; seconds is a whole run, measuring included. Both "
-        f"depend on the machine: {first['machine']['device']}, {first['machine']['threads']} threads.",
+        f"depend on the machine: {_plain(str(machine.get('device')))}, {_plain(str(machine.get('threads')))} threads.",
         "",
         "## What the numbers mean",
         "",
@@ -93,7 +97,7 @@ def markdown(
         "degrees of freedom. With few repeats it is wide because little is known. Speeds and angles: repeats alone.",
         "",
         f"Tables as numbers: `tables/`. Made by lossbench {settings['record']['lossbench']}; run it again with "
-        "`lossbench run --config benchmark.toml`.",
+        "`lossbench run --config` and the `benchmark.toml` beside this file, from where it was run.",
         *([f"{left_out} runs with other settings in this folder are left out."] if left_out else []),
         "",
     ]
@@ -103,6 +107,11 @@ def markdown(
 def verified(study: Study) -> tuple[Figure, ...]:
     """Return the figures of the verification protocol where a run has them."""
     return VERIFICATION if any(r["metrics"].get("verification") for r in study.records) else ()
+
+
+def _credit(settings: dict[str, Any]) -> list[str]:
+    faces = "Faces: ORL, AT&T Laboratories Cambridge (Samaria & Harter 1994)."
+    return [faces, ""] if settings.get("data", "orl") == "orl" else []
 
 
 def _verification_lines(study: Study) -> list[str]:
@@ -148,6 +157,7 @@ def _figure(captions: dict[str, str], stem: str) -> list[str]:
 def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
     if not found:
         return [f"One loss beside `{UNTRAINED}`: there is nothing to compare it with."]
+    found = [v for v in found if v.figure.name in _SHOWN]
     separated = [v for v in found if v.ahead]
     lines = [
         "Pairs of losses are compared by their paired differences: the same repeats, the same people. *Ahead* means "
@@ -157,7 +167,7 @@ def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
         "",
     ]
     headers = ["figure", "pair", "difference", "p (Holm)", "verdict", "detectable", "repeats"]
-    return lines + _table(headers, [_verdict_row(v) for v in found if v.figure.name in _SHOWN])
+    return lines + _table(headers, [_verdict_row(v) for v in found])
 
 
 _SHOWN = {

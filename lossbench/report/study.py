@@ -52,22 +52,17 @@ class Study:
 
     def estimate(self, entrant: str, figure: str) -> Estimate:
         """Return a figure's mean over repeats and its uncertainty."""
-        return estimate(
-            self.values(entrant, figure), self._draws(entrant, figure), self._groups(), self._people(figure)
-        )
+        return estimate(self.values(entrant, figure), self._draws(entrant, figure), self._people(figure))
 
     def difference(self, a: str, b: str, figure: str) -> Estimate:
         """Return the paired difference a - b over the repeats that both finished, and its uncertainty."""
         values = self.values(a, figure), self.values(b, figure)
         draws = self._draws(a, figure), self._draws(b, figure)
-        return paired_difference(*values, *draws, self._groups(), self._people(figure))
+        return paired_difference(*values, *draws, self._people(figure))
 
     def _draws(self, entrant: str, figure: str) -> dict[int, Floats]:
         own = {repeat: arrays for (name, repeat), arrays in self.resamples.items() if name == entrant}
         return {repeat: arrays[figure] for repeat, arrays in own.items() if figure in arrays}
-
-    def _groups(self) -> dict[int, object]:
-        return {record["repeat"]: record["split"] for record in self.records}
 
     def _people(self, figure: str) -> int:
         return int(self.records[0]["people"]["query" if figure.startswith("tpr") else "test"])

@@ -90,8 +90,8 @@ def number_table(study: Study, figures: Sequence[Figure]) -> "pd.DataFrame":
             "loss": name,
             "runs": len(own),
             "failed": sum(record["status"] == "failed" for record in own),
-            "sampler": own[0].get("sampler"),
-            "accuracy_by": own[0].get("accuracy_by"),
+            "sampler": next((record["sampler"] for record in own if record.get("sampler")), None),
+            "accuracy_by": next((record["accuracy_by"] for record in own if record.get("accuracy_by")), None),
         }
         for figure in figures:
             found = study.estimate(name, figure.name)

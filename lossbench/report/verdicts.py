@@ -39,7 +39,11 @@ class Verdict:
         return f"{self.ahead} ahead" if self.ahead else "not separable"
 
 
-def verdicts(study: Study, figures: Sequence[Figure] = HEADLINE) -> list[Verdict]:
+#: What every loss can be compared at. Not the accuracy by scores: some losses have none.
+COMPARABLE = tuple(figure for figure in HEADLINE if figure.name != "test_accuracy")
+
+
+def verdicts(study: Study, figures: Sequence[Figure] = COMPARABLE) -> list[Verdict]:
     """Compare all pairs of trained entrants at every figure by paired differences.
 
     The p-values are adjusted for the number of pairs, figure by figure, by Holm's rule.

@@ -53,14 +53,14 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
     try:
         tables.mkdir(exist_ok=True)
         figures.mkdir(exist_ok=True)
+        on_progress("drawing the figures")
+        from lossbench.report.figures import write_figures  # seaborn takes a second to import
+
+        drawn = write_figures(records, figures)  # what may fail comes before the tables are replaced
         figures_shown = (*HEADLINE, *verified(study), *ANGLES, *SPEED)
         number_table(study, figures_shown).to_csv(tables / "summary.csv", index=False)
         runs_frame(records).to_csv(tables / "runs.csv", index=False)
         verdict_table(found).to_csv(tables / "verdicts.csv", index=False)
-        on_progress("drawing the figures")
-        from lossbench.report.figures import write_figures  # seaborn takes a second to import
-
-        drawn = write_figures(records, figures)
         text = markdown(settings, study, found, drawn, left_out=len(everything) - len(records))
         write_text(folder / "report.md", text)
     except OSError as error:
@@ -72,7 +72,9 @@ def _settings(folder: Path) -> dict[str, Any]:
     path = folder / "benchmark.toml"
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
-        settings["record"]["protocol"], settings["record"]["entrants"]
+        settings["record"]["protocol"], settings["record"]["entrants"], settings["record"]["lossbench"]
+        for name in ("backbone", "image_size", "embedding_dim", "epochs", "batch_size", "lr", "seed", "select"):
+            settings[name]
     except FileNotFoundError:
         raise InputError(f"no benchmark in '{folder}'; lossbench report takes a folder such as results/orl") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -132,21 +132,27 @@ open_store(files, 24, cache=Path({str(cache)!r}), on_progress=lambda done: os.ki
     assert not list(cache.glob(".*.half"))
 
 
-def test_a_killed_build_takes_its_workers_along(files, cache):
-    code = """
-import os
-from pathlib import Path
+def test_a_killed_build_takes_its_workers_along(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import multiprocessing, os, signal, time
 from lossbench.data.parallel import in_parallel
-import time
+
+def work(item):
+    if multiprocessing.parent_process() is not None:
+        time.sleep(60)
+    time.sleep(2)  # the helper has begun by now
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
 if __name__ == "__main__":
-    for _ in in_parallel(time.sleep, [0.01] * 20 + [30] * 4, workers=2, chunk=1):
-        print("\\n".join(p for p in os.listdir("/proc") if p.isdigit() and Path("/proc", p, "stat").exists()
-            and Path("/proc", p, "stat").read_text().rsplit(")")[1].split()[1] == str(os.getpid())), flush=True)
-        os.kill(os.getpid(), 9)
+    list(in_parallel(work, list(range(9)), workers=2, chunk=1))
 """
-    script = cache.parent / "script.py"
-    script.write_text(code)
-    children = subprocess.run([sys.executable, str(script)], check=False, capture_output=True, text=True).stdout.split()
+    )
+    killed = subprocess.run([sys.executable, str(script)], check=False, capture_output=True, text=True, env=os.environ)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    children = killed.stdout.split()
     assert children
     until = time.monotonic() + 10
     while any(alive(child) for child in children) and time.monotonic() < until:

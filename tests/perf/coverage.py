@@ -18,8 +18,9 @@ from lossbench.metrics import identification_rate
 from lossbench.metrics.bootstrap import bootstrap_identification, multiplicities
 from lossbench.metrics.uncertainty import estimate, holm, paired_difference
 
-#: people per repeat, repeats, and whether repeats share their people: as on ORL, and as with a tree of folders
-DESIGNS = {"folds": (8, 5, False), "one tree": (24, 3, True)}
+#: people per repeat, repeats, and how many of the people are others than in the repeat before: as the query people of
+#: ORL's folds (all), as their closed set (8 of 24, out of 40), and as in a tree of folders (none)
+DESIGNS = {"folds": (8, 5, 8), "overlapping folds": (24, 5, 8), "one tree": (24, 3, 0)}
 FPR, IMAGES, DIM, ENTRANTS, RESAMPLES = 0.05, 5, 16, 3, 200
 
 
@@ -32,35 +33,32 @@ class Simulated:
 
 
 def simulate(design: str, experiments: int, seed: int) -> Simulated:
-    people, repeats, shared = DESIGNS[design]
+    people, repeats, step = DESIGNS[design]
     rng = np.random.default_rng(seed)
-    outcomes = [_experiment(rng, people, repeats, shared, number) for number in range(experiments)]
+    outcomes = [_experiment(rng, people, repeats, step, number) for number in range(experiments)]
     truth = float(np.mean([value for means, _, _ in outcomes for value in means]))  # entrants are alike
     covered = [abs(m - truth) <= h for means, halves, _ in outcomes for m, h in zip(means, halves, strict=True)]
     return Simulated(float(np.mean(covered)), float(np.mean([wrong for _, _, wrong in outcomes])))
 
 
-def _experiment(rng, people, repeats, shared, number):
+def _experiment(rng, people, repeats, step, number):
     """Return each entrant's mean, its half-width, and whether any two entrants were called different."""
     values = [{} for _ in range(ENTRANTS)]
     draws = [{} for _ in range(ENTRANTS)]
-    groups = {}
-    population = _people(rng, people)
+    everybody = _people(rng, max(people, repeats * step))
     for repeat in range(repeats):
-        if not shared:
-            population = _people(rng, people)
-        groups[repeat] = 0 if shared else repeat
-        names = [f"{number}-{groups[repeat]}-{i}" for i in range(people)]
+        who = (np.arange(people) + repeat * step) % len(everybody[1])
+        population = everybody[0][:, who], everybody[1][who]
+        names = [f"{number}-{i}" for i in who]
         drawn = multiplicities(names, RESAMPLES), multiplicities([f"d{n}" for n in names], RESAMPLES)
         for entrant in range(ENTRANTS):
             query, labels, others, other_labels = _faces(rng, population, noise=0.9 * np.exp(rng.normal(0, 0.08)))
             values[entrant][repeat] = identification_rate(query, labels, others, [FPR]).tpr.item()
             rates = bootstrap_identification(query, labels, others, other_labels, *drawn, [FPR])
             draws[entrant][repeat] = rates[:, 0].numpy()
-    found = [estimate(v, d, groups, people) for v, d in zip(values, draws, strict=True)]
+    found = [estimate(v, d, people) for v, d in zip(values, draws, strict=True)]
     pairs = [
-        paired_difference(values[a], values[b], draws[a], draws[b], groups, people)
-        for a, b in combinations(range(ENTRANTS), 2)
+        paired_difference(values[a], values[b], draws[a], draws[b], people) for a, b in combinations(range(ENTRANTS), 2)
     ]
     wrong = any(p < 0.05 for p in holm([pair.p_value for pair in pairs]))
     return [f.mean for f in found], [f.half_width for f in found], wrong
@@ -84,9 +82,9 @@ def _faces(rng, population, noise):
 def main() -> None:
     experiments = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     torch.set_num_threads(1)
-    for design, (people, repeats, shared) in DESIGNS.items():
+    for design, (people, repeats, step) in DESIGNS.items():
         found = simulate(design, experiments, seed=0)
-        whom = "the same people" if shared else "other people each"
+        whom = f"{step} of them others than in the repeat before"
         print(
             f"{design}: {repeats} repeats on {people} query people, {whom}: interval covers {found.coverage:.3f} "
             f"(goal 0.92 to 0.98), false verdicts {found.false_verdicts:.3f} (goal <= 0.05), {experiments} experiments"

@@ -48,11 +48,11 @@ def test_flat_metrics_name_every_operating_point():
 def test_untrained_comes_last_and_failures_are_counted_and_explained():
     assert STUDY.entrants == ["a", "b", "c", "untrained"]
     headers, rows = text_table(STUDY, HEADLINE)
-    assert headers[:3] == ["loss", "runs", "accuracy"]
+    assert headers[:4] == ["loss", "runs", "batches", "accuracy"]
     by_name = {row[0]: row for row in rows}
     assert by_name["c"][1] == "3 of 4"
     assert by_name["untrained*"][1] == "4"
-    assert by_name["a"][2].startswith("0.902 ± 0.002")
+    assert by_name["a"][3].startswith("0.902 ± 0.002")
     assert by_name["a"][headers.index("@ 0.001")] == "–"
     assert failures(RECORDS) == ["c, repeat 4, failed in epoch 4: TrainingFailed: the loss became nan"]
 
@@ -71,10 +71,10 @@ def test_number_table_holds_means_and_half_widths():
 
 def test_verdicts_see_a_clear_difference_and_admit_a_lack_of_one():
     found = {(v.figure.name, v.a, v.b): v for v in verdicts(STUDY)}
-    assert found["test_accuracy", "a", "b"].ahead == "a"
-    assert found["test_accuracy", "a", "b"].adjusted_p > found["test_accuracy", "a", "b"].difference.p_value
-    assert found["test_accuracy", "a", "c"].text == "not separable"
-    assert found["test_accuracy", "b", "c"].difference.count == 3
+    assert found["test_accuracy_ncm", "a", "b"].ahead == "a"
+    assert found["test_accuracy_ncm", "a", "b"].adjusted_p > found["test_accuracy_ncm", "a", "b"].difference.p_value
+    assert found["test_accuracy_ncm", "a", "c"].text == "not separable"
+    assert found["test_accuracy_ncm", "b", "c"].difference.count == 3
     assert found["tpr@0.1", "a", "b"].text == "not separable"
     assert found["tpr@0.001", "a", "b"].text == "not separable"
     assert not any("untrained" in key for key in found)
