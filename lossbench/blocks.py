@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -17,7 +18,6 @@ BLOCK_NUMBERS = 2**20  # scores per block: 4 MiB of float32 stay in a cache
 _EPS = 1e-12  # as torch.nn.functional.normalize
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator] # a loop over blocks with autograd inside: torch.compile runs it as it is
 def own_and_rest(
     unit: Tensor, weight: Tensor, labels: Tensor, scale: Tensor, others: Elementwise | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -30,8 +30,21 @@ def own_and_rest(
         scale: [B], of unit's dtype.
         others: elementwise map of the other-class cosines [B, n]; what it captures counts as constant.
     """
+    if torch.compiler.is_compiling():
+        return _at_once(unit, weight, labels, scale, others)
     own, rest = _OwnAndRest.apply(unit, weight, labels, scale, others)
     return own, rest
+
+
+def _at_once(
+    unit: Tensor, weight: Tensor, labels: Tensor, scale: Tensor, others: Elementwise | None
+) -> tuple[Tensor, Tensor]:
+    """Do the same with the whole [B, C] in sight: a compiler fuses it its own way, and a loop would be in its way."""
+    with torch.autocast(unit.device.type, enabled=False):
+        cos = unit @ F.normalize(weight.to(unit.dtype), dim=1).T
+    column = labels.unsqueeze(1)
+    score = (cos if others is None else others(cos)) * scale.unsqueeze(1)
+    return cos.gather(1, column).squeeze(1), score.scatter(1, column, -torch.inf).logsumexp(1)
 
 
 class _OwnAndRest(torch.autograd.Function):

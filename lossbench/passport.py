@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lossbench.conformance import check, unit_of
+from lossbench.conformance import check, one_thread, unit_of
 from lossbench.errors import InputError
 from lossbench.probe import CLASSES, NORM, Subject, at_angle, loss_and_gradient
 from lossbench.registry import Spec, find_plugins, parse_spec
@@ -57,7 +57,8 @@ def measure_passport(spec: Spec) -> Passport:
             f"'{spec}' has no class centers, so no own-class angle to plot against; lossbench check asks more"
         )
     others = [parse_spec(name, find_plugins()) for name in BESIDE if name != str(spec)]
-    curves = tuple(_curve(Subject(s)) for s in (spec, *others))
+    with one_thread():
+        curves = tuple(_curve(Subject(s)) for s in (spec, *others))
     flags = [f"{_FLAGS[f.name]}: {f.figure}" for f in check(spec, only=_FLAGS.__contains__) if f.status == "fail"]
     head = subject.head()
     if head.stops_gradient:
