@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lossbench.conformance import check, one_thread, unit_of
+from lossbench.conformance import check, one_thread
 from lossbench.errors import InputError
 from lossbench.probe import CLASSES, NORM, Subject, at_angle, loss_and_gradient
+from lossbench.properties.margins import unit_of
 from lossbench.registry import Spec, find_plugins, parse_spec
 
 BESIDE = ("ce", "arcface")
