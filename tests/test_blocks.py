@@ -19,10 +19,13 @@ def plain(x, w, labels, push, scale, others=lambda c: c):
     return F.cross_entropy(z * (scale.unsqueeze(1) if isinstance(scale, torch.Tensor) else scale), labels)
 
 
-@pytest.fixture(params=[C, 4], ids=["one block", "six blocks"])
+@pytest.fixture(params=[(C, 2**24), (4, 2**24), (4, 0)], ids=["one block", "six blocks", "six blocks, none kept"])
 def small_blocks(request, monkeypatch):
+    size, keep = request.param
+    monkeypatch.setattr(blocks, "KEEP_NUMBERS", keep)
+
     def cut(unit, weight):
-        return (slice(i, i + request.param) for i in range(0, len(weight), request.param))
+        return (slice(i, i + size) for i in range(0, len(weight), size))
 
     monkeypatch.setattr(blocks, "_blocks", cut)
 
