@@ -1,23 +1,24 @@
 """Softmax over very many classes: own-class cosine and the log-sum-exp of the rest, in blocks over the classes.
 
-No [B, C] is ever kept: a block of scores lives while it is used, forward and, computed anew, backward. The gradient of
-the weights is the only large thing that the backward pass makes.
+Beyond 64 MiB no [B, C] is kept: a block of scores lives while it is used, forward and, computed anew, backward. The
+gradient of the weights is the only large thing that the backward pass makes.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Elementwise = Callable[[Tensor], Tensor]
 
 BLOCK_NUMBERS = 2**20  # scores per block: 4 MiB of float32 stay in a cache
+KEEP_NUMBERS = 2**24  # up to 64 MiB of float32 in all, cosines are kept for the backward pass: a product less
 _EPS = 1e-12  # as torch.nn.functional.normalize
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator] # a loop over blocks with autograd inside: torch.compile runs it as it is
 def own_and_rest(
     unit: Tensor, weight: Tensor, labels: Tensor, scale: Tensor, others: Elementwise | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -30,8 +31,21 @@ def own_and_rest(
         scale: [B], of unit's dtype.
         others: elementwise map of the other-class cosines [B, n]; what it captures counts as constant.
     """
+    if torch.compiler.is_compiling():
+        return _at_once(unit, weight, labels, scale, others)
     own, rest = _OwnAndRest.apply(unit, weight, labels, scale, others)
     return own, rest
+
+
+def _at_once(
+    unit: Tensor, weight: Tensor, labels: Tensor, scale: Tensor, others: Elementwise | None
+) -> tuple[Tensor, Tensor]:
+    """Do the same with the whole [B, C] in sight: a compiler fuses it its own way, and a loop would be in its way."""
+    with torch.autocast(unit.device.type, enabled=False):
+        cos = unit @ F.normalize(weight.to(unit.dtype), dim=1).T
+    column = labels.unsqueeze(1)
+    score = (cos if others is None else others(cos)) * scale.unsqueeze(1)
+    return cos.gather(1, column).squeeze(1), score.scatter(1, column, -torch.inf).logsumexp(1)
 
 
 class _OwnAndRest(torch.autograd.Function):
@@ -42,17 +56,20 @@ class _OwnAndRest(torch.autograd.Function):
         with torch.autocast(unit.device.type, enabled=False):
             inverse = torch.empty(len(weight), dtype=unit.dtype, device=unit.device)
             rest = torch.full_like(scale, -torch.inf)
+            kept = []
             for block in _blocks(unit, weight):
                 rows = weight[block].to(unit.dtype)
                 inverse[block] = rows.norm(dim=1).clamp_min_(_EPS).reciprocal_()
-                score = (unit @ rows.T).mul_(inverse[block])
-                score = (score if others is None else others(score)).mul(scale.unsqueeze(1))
+                cos = (unit @ rows.T).mul_(inverse[block])
+                if len(unit) * len(weight) <= KEEP_NUMBERS:
+                    kept.append(cos)
+                score = (cos if others is None else others(cos)).mul(scale.unsqueeze(1))
                 _set_own(score, labels, block, torch.full_like(scale, -torch.inf))
                 rest = torch.logaddexp(rest, score.logsumexp(1))
             own_rows = weight.index_select(0, labels).to(unit.dtype)
             own = (unit * own_rows).sum(1) * inverse.index_select(0, labels)
         ctx.save_for_backward(unit, weight, labels, scale, inverse, rest)
-        ctx.others = others
+        ctx.others, ctx.kept = others, kept
         return own, rest
 
     @staticmethod
@@ -65,9 +82,9 @@ class _OwnAndRest(torch.autograd.Function):
         grad_unit, grad_scale = torch.zeros_like(unit), torch.zeros_like(scale)
         grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         with torch.autocast(unit.device.type, enabled=False):
-            for block in _blocks(unit, weight):
+            for i, block in enumerate(_blocks(unit, weight)):
                 rows, inv = weight[block].to(unit.dtype), inverse[block]
-                cos = (unit @ rows.T).mul_(inv)
+                cos = ctx.kept[i] if ctx.kept else (unit @ rows.T).mul_(inv)
                 share, moved = _softmax(cos, scale, rest, labels, block, ctx.others)
                 share.mul_(grad_rest.unsqueeze(1))  # d loss / d score, by d score / d scale = moved
                 if ctx.needs_input_grad[3]:

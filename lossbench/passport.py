@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lossbench.conformance import check, unit_of
+from lossbench.conformance import check, one_thread
 from lossbench.errors import InputError
 from lossbench.probe import CLASSES, NORM, Subject, at_angle, loss_and_gradient
+from lossbench.properties.margins import unit_of
 from lossbench.registry import Spec, find_plugins, parse_spec
 
 BESIDE = ("ce", "arcface")
@@ -57,7 +58,8 @@ def measure_passport(spec: Spec) -> Passport:
             f"'{spec}' has no class centers, so no own-class angle to plot against; lossbench check asks more"
         )
     others = [parse_spec(name, find_plugins()) for name in BESIDE if name != str(spec)]
-    curves = tuple(_curve(Subject(s)) for s in (spec, *others))
+    with one_thread():
+        curves = tuple(_curve(Subject(s)) for s in (spec, *others))
     flags = [f"{_FLAGS[f.name]}: {f.figure}" for f in check(spec, only=_FLAGS.__contains__) if f.status == "fail"]
     head = subject.head()
     if head.stops_gradient:

@@ -8,7 +8,7 @@ import copy
 import inspect
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -102,6 +102,7 @@ class Subject:
         return head.to(dtype)
 
 
+@cache
 def basis(rotate: bool) -> Tensor:
     """Return DIM orthonormal rows; the last is where no class lies."""
     if not rotate:

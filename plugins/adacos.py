@@ -1,4 +1,4 @@
-"""AdaCos, a scale that follows the training. Zhang et al. 2019, arXiv:1905.00292, eq. 12 to 15."""
+"""AdaCos, a scale that follows the training. Zhang et al. 2019, arXiv:1905.00292."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""AdaFace, a margin by image quality, for which the norm stands. Kim et al. 2022, arXiv:2204.00964, eq. 15 to 18."""
+"""AdaFace, a margin by image quality, for which the norm stands. Kim et al. 2022, arXiv:2204.00964."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Circle loss at class level, every similarity at its own pace. Sun et al. 2020, arXiv:2002.10857, eq. 6 to 8."""
+"""Circle loss at class level, every similarity at its own pace. Sun et al. 2020, arXiv:2002.10857."""
 
 import torch
 from torch import Tensor, nn

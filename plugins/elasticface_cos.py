@@ -1,4 +1,4 @@
-"""ElasticFace-Cos, a cosine margin drawn anew for every image. Boutros et al. 2022, arXiv:2109.09416, eq. 6."""
+"""ElasticFace-Cos, a cosine margin drawn anew for every image. Boutros et al. 2022, arXiv:2109.09416."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""MV-AM-Softmax, misclassified classes weighed more. Wang et al. 2020, arXiv:1912.00833, eq. 8 and 10."""
+"""MV-AM-Softmax, misclassified classes weighed more. Wang et al. 2020, arXiv:1912.00833."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""NormFace, the softmax of scaled cosines, without margin. Wang et al. 2017, arXiv:1704.06369, eq. 6."""
+"""NormFace, the softmax of scaled cosines, without margin. Wang et al. 2017, arXiv:1704.06369."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""P2SGrad as squared error of the cosines. Zhang et al. 2019, arXiv:1905.02479, eq. 10; arXiv:2103.11326, eq. 5."""
+"""P2SGrad as squared error of the cosines. Zhang et al. 2019, arXiv:1905.02479; arXiv:2103.11326."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""SphereFace2-C, binary classification on a sphere. Wen et al. 2022, arXiv:2108.01513, eq. 8 and table 1."""
+"""SphereFace2-C, binary classification on a sphere. Wen et al. 2022, arXiv:2108.01513."""
 
 import math
 

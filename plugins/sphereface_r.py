@@ -1,4 +1,4 @@
-"""SphereFace-R v1, a multiplicative margin that ends at pi. Liu et al. 2022, arXiv:2109.05565, sec. 3.3."""
+"""SphereFace-R v1, a multiplicative margin that ends at pi. Liu et al. 2022, arXiv:2109.05565."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Sub-center ArcFace, several centers a class. Deng et al. 2020, ECCV, "Sub-center ArcFace", eq. 3."""
+"""Sub-center ArcFace, several centers a class. Deng et al. 2020, ECCV, "Sub-center ArcFace"."""
 
 import torch
 from torch import Tensor, nn

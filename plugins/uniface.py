@@ -1,4 +1,4 @@
-"""UniFace, one threshold for all: unified cross-entropy. Zhou et al. 2023, ICCV, "UniFace", eq. 8 and 10."""
+"""UniFace, one threshold for all: unified cross-entropy. Zhou et al. 2023, ICCV, "UniFace"."""
 
 import math
 

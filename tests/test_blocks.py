@@ -1,5 +1,8 @@
 """margin_softmax in blocks against the plain form that holds the whole [B, C]."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,10 +19,13 @@ def plain(x, w, labels, push, scale, others=lambda c: c):
     return F.cross_entropy(z * (scale.unsqueeze(1) if isinstance(scale, torch.Tensor) else scale), labels)
 
 
-@pytest.fixture(params=[C, 4], ids=["one block", "six blocks"])
+@pytest.fixture(params=[(C, 2**24), (4, 2**24), (4, 0)], ids=["one block", "six blocks", "six blocks, none kept"])
 def small_blocks(request, monkeypatch):
+    size, keep = request.param
+    monkeypatch.setattr(blocks, "KEEP_NUMBERS", keep)
+
     def cut(unit, weight):
-        return (slice(i, i + request.param) for i in range(0, len(weight), request.param))
+        return (slice(i, i + size) for i in range(0, len(weight), size))
 
     monkeypatch.setattr(blocks, "_blocks", cut)
 
@@ -100,3 +106,20 @@ def test_a_label_that_is_no_class_is_refused(label):
     labels[2] = label
     with pytest.raises(IndexError):
         margin_softmax(x, w, labels, lambda c: c, 64.0)
+
+
+@pytest.mark.parametrize("others", [None, squared], ids=["own class", "all classes"])
+def test_what_torch_compile_sees_is_the_same_loss(monkeypatch, others):
+    x, w, s, m, labels = given(2)
+    blocked = margin_softmax(x, w, labels, lambda own: own - m, s, others)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    whole = margin_softmax(x, w, labels, lambda own: own - m, s, others)
+    torch.testing.assert_close(whole, blocked, rtol=1e-12, atol=0)
+    for a, b in zip(torch.autograd.grad(whole, (x, w, s, m)), torch.autograd.grad(blocked, (x, w, s, m)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_importing_the_heads_does_not_load_the_compiler():
+    """torch._dynamo doubles the time that torch takes to import."""
+    code = "import sys, lossbench.head; assert 'torch._dynamo' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

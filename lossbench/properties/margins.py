@@ -1,0 +1,201 @@
+"""What a margin must do, and that every hyper-parameter does something."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from lossbench.conformance import Broken, Skipped, named
+from lossbench.probe import (
+    CLASSES,
+    Knob,
+    Subject,
+    at_angle,
+    loss_of,
+    scene,
+    turns,
+)
+
+
+@named("loss falls with the own angle")
+def _falls(s: Subject) -> str:
+    """From pi to 0 the loss never rises; where it is flat is said."""
+    head = s.laid_out()
+    if head.class_centers() is None:
+        raise Skipped("no class centers: pairs of the batch decide")
+    theta = torch.linspace(math.pi, 0, 181, dtype=torch.float64)
+    one = torch.zeros(1, dtype=torch.int64)
+    found = torch.stack([loss_of(head, at_angle(head, t.view(1), one), one).detach() for t in theta])
+    rises = found.diff()
+    tolerance = 1e-9 * max(1.0, float(found.abs().max()))
+    if rises.max() > tolerance:
+        i = int(rises.argmax())
+        raise Broken(
+            f"the loss rises by {rises.max():.2g} from {math.degrees(theta[i]):.0f} to "
+            f"{math.degrees(theta[i + 1]):.0f} degrees: no fall-back where theta + margin > pi?"
+        )
+    flat = float((rises.abs() <= 1e-12 * found.abs().max()).double().mean())
+    return f"from {found[0]:.4g} to {found[-1]:.2g}" + (f", flat over {flat:.0%} of the angles" if flat > 0.01 else "")
+
+
+@named("a larger margin asks for more")
+def _margin(s: Subject) -> str:
+    """With the same weights and embeddings, more margin never lowers the loss."""
+    margins = [k for k in s.knobs if k.is_margin and k.is_number]
+    if not margins:
+        raise Skipped("no hyper-parameter is a margin by its name")
+    least, alone = math.inf, s.head().samples_per_class is not None  # a miner chooses other pairs for another margin
+    for knob in margins:
+        base = s.laid_out()
+        for value in (
+            (knob.value + 1, knob.value + 2) if isinstance(knob.value, int) else (knob.value * 1.1, knob.value * 1.5)
+        ):
+            more = s.turned(knob, value).head()
+            more.load_state_dict(base.state_dict())
+            more.train(base.training)
+            for seed in range(8):
+                x, labels = scene(base, seed=seed, size=CLASSES - 2 if alone else 8)  # 8: two images of each
+                change = (loss_of(more, x, labels) - loss_of(base, x, labels)).item()
+                if change < -1e-9:
+                    raise Broken(f"{knob.label} from {knob.value:g} to {value:g} lowers the loss by {-change:.2g}")
+                least = min(least, change)
+    what = " on a batch without pairs" if alone else ""
+    return f"{', '.join(k.label for k in margins)}: the loss rises by {least:.2g} or more{what}"
+
+
+@named("margin 0 is the plain softmax")
+def _plain(s: Subject) -> str:
+    """Where the head says so (`plain_at`), the loss is the cross-entropy of scale * logits."""
+    claim = s.head().plain_at
+    if claim is None or len(s.spec.terms) > 1:
+        raise Skipped("the head names no hyper-parameters where it would be (plain_at)")
+    plain = s
+    for setting in filter(None, claim.split(":")):
+        name, value = setting.split("=")
+        plain = plain.turned(next(k for k in s.knobs if k.name == name), float(value))
+    head = plain.laid_out()
+    scale = float(next(k.value for k in s.knobs if k.name == "scale"))
+    worst = 0.0
+    for seed in range(4):
+        x, labels = scene(head, seed=seed)
+        logits = head.logits(x)
+        assert logits is not None
+        want = F.cross_entropy(scale * logits, labels)
+        worst = max(worst, ((loss_of(head, x, labels) - want).abs() / want.abs().clamp_min(1e-6)).item())
+    if worst > 1e-5:
+        raise Broken(
+            f"at {claim or 'its defaults'} it differs from the softmax of scale * logits by {worst:.1e} (relative)"
+        )
+    return f"relative difference {worst:.1e} at {claim or 'its defaults'}"
+
+
+@named("every hyper-parameter matters")
+def _ignored(s: Subject) -> str:
+    """Turning any of them changes the loss of one of the first training steps."""
+    base = _first_steps(s)
+    ignored, asked = [], []
+    for knob in s.knobs:
+        values = turns(knob)
+        if not values:
+            continue
+        asked.append(knob.label)
+        if not any(_matters(s, knob, value, base) for value in values):
+            ignored.append(f"{knob.label} = {knob.value}")
+    if ignored:
+        raise Broken(f"ignored: {', '.join(ignored)}: turned up and down, nothing changes")
+    if not asked:
+        raise Skipped("it has none")
+    return ", ".join(asked)
+
+
+def _matters(s: Subject, knob: Knob, value: float, base: list[float]) -> bool:
+    try:
+        found = _first_steps(s.turned(knob, value))
+    except Exception:
+        return True
+    return found != base
+
+
+def _first_steps(s: Subject) -> list[float]:
+    head, found = s.head(), []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for seed in range(4):
+            found.append(float(head(*scene(head, seed=seed)).detach()))
+    theta = torch.linspace(0, math.pi, 9, dtype=torch.float64)
+    laid = s.laid_out(settled=False) if head.class_centers() is not None else None
+    if laid is not None:
+        labels = torch.zeros(9, dtype=torch.int64)
+        found.append(float(loss_of(laid, at_angle(laid, theta, labels), labels).detach()))
+    return found
+
+
+@named("margins are radians")
+def _radians(s: Subject) -> str:
+    """An angle repeats itself: after 2 pi where it is in radians, after 360 where it is in degrees."""
+    units = {
+        knob.label: (unit_of(s, knob), knob.value, knob.name) for knob in s.knobs if knob.is_margin and knob.is_number
+    }
+    declared = s.head().margin_in_degrees
+    for label, (unit, value, name) in units.items():
+        if unit == "degrees" and not (declared or name.endswith("degrees")):
+            raise Broken(f"{label} = {value:g} is taken as degrees ({math.radians(value):.3g} radians)")
+        if unit == "radians" and abs(value) > math.pi:
+            raise Broken(f"{label} = {value:g} is taken as radians, {value / math.pi:.2g} times pi: are these degrees?")
+    angular = [f"{label}: {unit}" for label, (unit, _, _) in units.items() if unit]
+    if declared:
+        return "margin: degrees, as the head declares"
+    if not angular:
+        raise Skipped("no margin is an angle added to theta")
+    return ", ".join(angular)
+
+
+def unit_of(s: Subject, knob: Knob) -> str | None:
+    """Return radians or degrees for a margin that is added to the angle, else None."""
+    if isinstance(knob.value, int) or s.head().class_centers() is None:
+        return None
+    head = s.laid_out()
+    labels = torch.zeros(1, dtype=torch.int64)
+
+    def loss(value: float, theta: float) -> float:
+        other = s.turned(knob, value).head()
+        other.load_state_dict(head.state_dict())
+        x = at_angle(head, torch.tensor([theta]), labels)
+        return loss_of(other.train(head.training), x, labels).item()
+
+    for theta in (0.3, 0.8, 1.4):  # at one of them theta + margin lies below pi, whatever the margin
+        try:
+            steps = (0.0, math.pi, 2 * math.pi, 360.0)
+            base, half, turn, degrees = (loss(knob.value + step, theta) for step in steps)
+        except Exception:  # a loss that refuses such a margin does not take it for a free angle
+            return None
+        close = 1e-6 * abs(base) + 1e-14
+        if abs(turn - base) <= close < abs(half - base):
+            return "radians"
+        if abs(degrees - base) <= close < abs(turn - base):
+            return "degrees"
+    return None
+
+
+@named("logits without margin")
+def _logits(s: Subject) -> str:
+    """Scores change neither with the margin nor with the labels that came before."""
+    head = s.head()
+    x, labels = scene(head)
+    first = head.logits(x)
+    if first is None:
+        raise Skipped("no logits: accuracy is measured by nearest class mean")
+    first = first.detach().clone()
+    head.eval()(x, labels)
+    again = head.logits(x)
+    assert again is not None
+    if not torch.equal(again.detach(), first):
+        raise Broken("logits change once forward has seen labels: they carry the margin, and so would the accuracy")
+    for knob in s.knobs:
+        if knob.is_margin and knob.is_number:
+            other = s.turned(knob, knob.value + 1).head()
+            other.load_state_dict(s.head().state_dict())
+            scores = other.logits(x)
+            if scores is None or not torch.equal(scores.detach(), first):
+                raise Broken(f"logits change with {knob.label}: they carry the margin, and so would the accuracy")
+    return "the same before and after forward, and for every margin"
