@@ -20,7 +20,6 @@ class SphereFace(Head):
         self.margin, self.lambda_min = margin, lambda_min
         self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))
         self.register_buffer("step", torch.zeros((), dtype=torch.float64))  # t: training steps so far
-        self.step: Tensor
 
     def annealing(self) -> Tensor:  # lambda: from 1000 down, the plain softmax fading into the margin
         return (1000 / (1 + 0.12 * self.step)).clamp_min(self.lambda_min)

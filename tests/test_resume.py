@@ -1,0 +1,44 @@
+"""kill -9 on a real run: it loses at most an epoch, and the same command ends with the same bits."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+from safetensors.torch import load_file
+
+COMMAND = [sys.executable, "-m", "lossbench", "run", "--losses", "arcface", "--repeats", "1", "--epochs", "12"]
+COMMAND += ["--image-size", "32", "--out"]
+
+
+def epochs_done(out):
+    files = list(out.glob("orl/runs/arcface-*/history.jsonl"))
+    return len(files[0].read_text().splitlines()) if files else 0
+
+
+def test_a_killed_run_goes_on_and_ends_bit_identical(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    subprocess.run([*COMMAND, whole], check=True, capture_output=True)
+    killed = subprocess.Popen([*COMMAND, parts], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while epochs_done(parts) < 3:
+        assert killed.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    folder = next(parts.glob("orl/runs/arcface-*"))
+    assert not (folder / "run.json").exists()
+    assert (folder / "checkpoint.pt").exists()
+    before = epochs_done(parts)
+    assert 3 <= before < 12
+
+    subprocess.run([*COMMAND, parts], check=True, capture_output=True)
+    other = next(whole.glob("orl/runs/arcface-*"))
+    assert folder.name == other.name
+    kept = [json.loads((place / "run.json").read_text()) for place in (folder, other)]
+    assert kept[0]["metrics"] == kept[1]["metrics"]
+    weights = [load_file(place / "weights.safetensors") for place in (folder, other)]
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+    assert not (folder / "checkpoint.pt").exists()
