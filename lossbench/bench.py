@@ -1,9 +1,9 @@
 """A benchmark: entrants x repeats. Skips what is finished, isolates failures, leaves a record of every run."""
 
+import errno
 import hashlib
 import json
 import os
-import platform
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lossbench import __version__
+from lossbench.artifacts import (
+    embedding_arrays,
+    machine_facts,
+    peak_memory_mib,
+    save_arrays,
+    save_weights,
+    timings,
+)
 from lossbench.config import Config, to_toml
 from lossbench.data import FaceSet, open_data
 from lossbench.data.images import ImageStore, open_store
@@ -40,6 +46,7 @@ from lossbench.train import Epoch, be_deterministic, initial_backbone, train
 
 # What does not change what a run finds: which entrants, how many repeats, where things lie.
 _NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device", "pairs")
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # faults of the machine, not of a loss
 _PACKAGES = ("torch", "torchvision", "timm", "pytorch-metric-learning", "pillow")
 
 
@@ -194,9 +201,27 @@ def _execute(
     notes: Mapping[str, Any],
     listener: Listener,
 ) -> Record:
-    """Train and measure one run and write its record; a failure is a record too."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "run.json").unlink(missing_ok=True)
+    """Train and measure one run and write its record; a failure is a record too.
+
+    Raises:
+        InputError: the folder cannot be written. That is no result of the loss: the run stays unfinished.
+    """
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / "run.json").unlink(missing_ok=True)
+        record = _outcome(config, run, faces, pixels, pairs, listener) | dict(notes)
+        written = write_record(run.folder, record)
+        (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{run.folder} cannot be written ({error.strerror or error}); mend it, and the same command goes on"
+        ) from error
+    return written
+
+
+def _outcome(
+    config: Config, run: Run, faces: FaceSet, pixels: Tensor, pairs: PairImages | None, listener: Listener
+) -> Record:
     done: list[Epoch] = []
 
     def on_epoch(epoch: Epoch) -> None:
@@ -207,39 +232,27 @@ def _execute(
     outcome: dict[str, Any]
     try:
         outcome = _train_and_measure(config, run, faces, pixels, pairs, on_epoch, listener)
-    except (OSError, InputError) as error:  # a full disk is no result of the loss: the run stays unfinished
-        raise InputError(
-            f"{run.folder} cannot be completed ({error}); mend it, and the same command goes on"
-        ) from error
     except (Exception, SystemExit) as error:  # whatever a loss does wrong is its own result and stops no other
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
         (run.folder / "traceback.txt").write_text(traceback.format_exc())
         epoch = min(len(done) + 1, config.epochs or 1)  # measuring fails after the last
         outcome = {"status": "failed", "reason": reason, "epoch": epoch, "metrics": {}}
-    record: Record = {
+    return {
         "schema": SCHEMA,
         **outcome,
         **run.identity,
-        **notes,
         "hash": run.hash,
         "protocol_hash": _sha(run.identity["protocol"]),
         "seed": config.seed,
         "data": config.benchmark,
         "images": {name: len(part) for name, part in faces.split(run.repeat).parts()},
         "people": {name: len(part.people) for name, part in faces.split(run.repeat).parts()},
-        "timings": _timings(done, time.time() - started),
-        "peak_memory_mib": _peak_memory_mib(pixels.device),
-        "machine": {
-            "lossbench": __version__,
-            "python": platform.python_version(),
-            "system": platform.platform(),
-            "device": torch.cuda.get_device_name() if pixels.is_cuda else platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-        },
+        "timings": timings(done, time.time() - started),
+        "peak_memory_mib": peak_memory_mib(pixels.device),
+        "machine": machine_facts(pixels.device),
     }
-    written = write_record(run.folder, record)
-    (run.folder / "checkpoint.pt").unlink(missing_ok=True)
-    return written
 
 
 def _train_and_measure(
@@ -265,9 +278,9 @@ def _train_and_measure(
     measured = measure(backbone, head, pixels, split)
     if pairs:
         measured.figures["verification"] = verify_pairs(backbone, pairs, flip=config.flip)
-    _save_weights(run.folder / "weights.safetensors", backbone, head)
-    _save_arrays(run.folder / "embeddings.npz", _embedding_arrays(measured.embeddings, faces, run.repeat))
-    _save_arrays(run.folder / "resamples.npz", measured.resamples)
+    save_weights(run.folder / "weights.safetensors", backbone, head)
+    save_arrays(run.folder / "embeddings.npz", embedding_arrays(measured.embeddings, faces, run.repeat))
+    save_arrays(run.folder / "resamples.npz", measured.resamples)
     return {
         "status": "finished",
         "reason": None,
@@ -288,57 +301,10 @@ def _sampler(head: Head | None) -> str | None:
     return f"P x {head.samples_per_class}" if head.samples_per_class else "shuffle"
 
 
-def _save_weights(path: Path, backbone: nn.Module, head: Head | None) -> None:
-    tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
-    if head is not None:
-        tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
-    half = path.with_name(f".{path.name}")
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, half)
-    half.replace(path)
-
-
-def _embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> dict[str, Any]:
-    arrays: dict[str, Any] = {}
-    for name, part in faces.split(repeat).parts():
-        arrays[name] = embeddings[name].numpy()
-        arrays[f"{name}_labels"] = np.asarray(part.labels)
-        arrays[f"{name}_people"] = np.asarray(part.people)
-        arrays[f"{name}_files"] = np.asarray([faces.names[row] for row in part.rows])
-    return arrays
-
-
-def _save_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    half = path.with_name(f".{path.name}")  # numpy adds no suffix to a name that ends in .npz
-    np.savez(half, **arrays)
-    half.replace(path)
-
-
 def _benchmark_file(config: Config, runs: list[Run]) -> str:
     entrants = list(dict.fromkeys(run.entrant for run in runs))
     record = {"lossbench": __version__, "protocol": _sha(runs[0].identity["protocol"]), "entrants": entrants}
     return "# run it again: lossbench run --config THIS_FILE\n" + to_toml(config, record)
-
-
-def _timings(epochs: list[Epoch], seconds: float) -> dict[str, float]:
-    timed = epochs[1:] or epochs  # the first epoch warms up: kernels are chosen, memory is laid out
-    training = sum(epoch.seconds for epoch in timed)
-    return {
-        "images_per_second": sum(epoch.images for epoch in timed) / training if timed else float("nan"),
-        "training_seconds": sum(epoch.seconds for epoch in epochs),
-        "seconds": seconds,
-    }
-
-
-def _peak_memory_mib(device: torch.device) -> float | None:
-    """Peak memory of the device; on the CPU of the whole process so far, None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 
 
 def _device(name: str) -> torch.device:
