@@ -53,13 +53,12 @@ class Estimate:
             return 1.0 if self.mean == 0 else 2.0 ** (1 - self.count)  # no spread: the sign-flip test's least p-value
         return 2 * float(special.stdtr(self.freedom, -abs(self.mean) / self.error))
 
-    @property
-    def detectable(self) -> float:
-        """The smallest true difference that a test at 5 % finds in 80 % of such experiments."""
-        return (_quantile(0.975, self.freedom) + _quantile(0.8, self.freedom)) * self.error
+    def detectable(self, level: float = 0.05) -> float:
+        """The smallest true difference that a two-sided test at `level` finds in 80 % of such experiments."""
+        return (_quantile(1 - level / 2, self.freedom) + _quantile(0.8, self.freedom)) * self.error
 
-    def repeats_to_separate(self, most: int = 1000) -> int | None:
-        """Repeats in all at which the mean seen, were it the truth, would be 1.96 errors from 0; None beyond `most`.
+    def repeats_to_separate(self, level: float = 0.05, most: int = 1000) -> int | None:
+        """Repeats in all at which the mean seen, were it the truth, would pass a test at `level`; None beyond `most`.
 
         More repeats shrink s^2 / R alone: where the people's share is too large, only more people help.
         """
@@ -67,7 +66,7 @@ class Estimate:
             return None
         for repeats in range(self.count, most + 1):
             error = math.sqrt(self.between * self.count / repeats + self.shared)
-            if abs(self.mean) > _quantile(0.975, max(repeats - 1, 1)) * error:
+            if abs(self.mean) > _quantile(1 - level / 2, max(repeats - 1, 1)) * error:
                 return repeats
         return None
 

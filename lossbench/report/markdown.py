@@ -163,7 +163,8 @@ def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
         "Pairs of losses are compared by their paired differences: the same repeats, the same people. *Ahead* means "
         f"that the p-value, adjusted by Holm's rule for the number of pairs, is below {LEVEL}. {len(separated)} of "
         f"{len(found)} comparisons are separable. *Detectable* is the smallest true difference that this design finds "
-        "in 80 % of cases; *repeats* is how many in all would separate a pair if the difference seen were the truth.",
+        "in 80 % of cases; *repeats* is how many in all would separate a pair if the difference seen were the truth (both "
+        f"at {LEVEL} divided by the number of pairs).",
         "",
     ]
     headers = ["figure", "pair", "difference", "p (Holm)", "verdict", "detectable", "repeats"]
@@ -179,13 +180,13 @@ _SHOWN = {
 
 def _verdict_row(verdict: Verdict) -> list[str]:
     d = verdict.difference
-    more = d.repeats_to_separate()
+    more, detectable = d.repeats_to_separate(verdict.level), d.detectable(verdict.level)
     return [
         _SHOWN[verdict.figure.name],
         f"{verdict.a} − {verdict.b}",
         ("+" if d.mean > 0 else "") + text(d, 3),
         "–" if math.isnan(verdict.adjusted_p) else f"{verdict.adjusted_p:.3f}",
         verdict.text,
-        "–" if math.isnan(d.detectable) else f"{d.detectable:.3f}",
+        "–" if math.isnan(detectable) else f"{detectable:.3f}",
         "" if verdict.ahead else f"{more:,}" if more else "> 1,000",
     ]

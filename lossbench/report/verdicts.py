@@ -25,6 +25,7 @@ class Verdict:
     b: str
     difference: Estimate
     adjusted_p: float
+    level: float  # of the single comparison: the least that Holm's rule may ask of it
 
     @property
     def ahead(self) -> str | None:
@@ -54,7 +55,10 @@ def verdicts(study: Study, figures: Sequence[Figure] = COMPARABLE) -> list[Verdi
         pairs = list(combinations(names, 2))
         differences = [study.difference(a, b, figure.name) for a, b in pairs]
         adjusted = holm([d.p_value for d in differences])
-        found += [Verdict(figure, a, b, d, p) for (a, b), d, p in zip(pairs, differences, adjusted, strict=True)]
+        found += [
+            Verdict(figure, a, b, d, p, LEVEL / len(pairs))
+            for (a, b), d, p in zip(pairs, differences, adjusted, strict=True)
+        ]
     return found
 
 
@@ -73,8 +77,8 @@ def verdict_table(found: Sequence[Verdict]) -> "pd.DataFrame":
             "p": v.difference.p_value,
             "p_holm": v.adjusted_p,
             "verdict": v.text,
-            "detectable": v.difference.detectable,
-            "repeats_to_separate": v.difference.repeats_to_separate(),
+            "detectable": v.difference.detectable(v.level),
+            "repeats_to_separate": v.difference.repeats_to_separate(v.level),
         }
         for v in found
     )

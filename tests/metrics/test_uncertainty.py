@@ -73,7 +73,7 @@ def test_differences_are_taken_repeat_by_repeat_and_draw_by_draw():
 def test_power_is_what_detectable_says():
     """A true difference of the detectable size is found in 80 % of simulated experiments."""
     rng = np.random.default_rng(1)
-    size = estimate(by_repeat([-1.0, 0.0, 1.0, 2.0, -2.0]), {}, 8).detectable
+    size = estimate(by_repeat([-1.0, 0.0, 1.0, 2.0, -2.0]), {}, 8).detectable()
     spread = np.std([-1, 0, 1, 2, -2], ddof=1)
     found = sum(stats.ttest_1samp(rng.normal(size, spread, 5), 0).pvalue < 0.05 for _ in range(2000))
     assert found / 2000 == pytest.approx(0.8, abs=0.06)
