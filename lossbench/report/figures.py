@@ -20,6 +20,7 @@ from lossbench.results import Record, flat_metrics, read_arrays, read_history
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 _CURVE = np.logspace(-4, np.log10(0.5), 25)  # false-positive rates of the curve
 _MAP_PEOPLE = 12  # shapes and colours beyond a dozen cannot be told apart
@@ -75,13 +76,14 @@ def training_curves(records: Sequence[Record]) -> Drawing | None:
     frame = pd.DataFrame(lines)
     drawing, axes = _axes(1, 2, 10, 3.6)
     trained = [record for record in records if record["entrant"] != UNTRAINED]
-    shared = {"data": frame, "x": "epoch", "errorbar": ("pi", 100), **_look(trained)}
+    shared = {"data": frame, "x": "epoch", "errorbar": ("pi", 100), "err_kws": {"alpha": 0.1}, **_look(trained)}
     sns.lineplot(**shared, y="relative", ax=axes[0], legend=False)
     sns.lineplot(**shared, y="val", ax=axes[1])
     axes[0].set(ylabel="training loss / that of epoch 1")
     axes[1].set(ylabel="accuracy on val")
     if frame["relative"].min() > 0:
         axes[0].set_yscale("log")
+        _plain_ticks(axes[0].yaxis)
     sns.move_legend(axes[1], "center left", bbox_to_anchor=(1.02, 0.5), title=None, frameon=False)
     return drawing
 
@@ -97,8 +99,9 @@ def tpr_fpr(records: Sequence[Record]) -> Drawing:
             points.append({"loss": record["entrant"], "fpr": fpr, "tpr": tpr})
     frame = pd.DataFrame(points).dropna()
     drawing, (ax,) = _axes(1, 1, 6, 4)
-    sns.lineplot(frame, x="fpr", y="tpr", ax=ax, errorbar=("pi", 100), **_look(records))
+    sns.lineplot(frame, x="fpr", y="tpr", ax=ax, errorbar=("pi", 100), err_kws={"alpha": 0.1}, **_look(records))
     ax.set(xscale="log", xlabel="false-positive rate", ylabel="identification rate (TPR)", ylim=(0, 1.02))
+    _plain_ticks(ax.xaxis)
     sns.move_legend(ax, "lower right", title=None, frameon=False)
     return drawing
 
@@ -202,6 +205,12 @@ _FIGURES: tuple[tuple[Callable[[Sequence[Record]], Drawing | None], str], ...] =
 def _axes(rows: int, columns: int, width: float, height: float) -> "tuple[Drawing, list[Axes]]":
     drawing = Drawing(figsize=(width, height), layout="constrained")
     return drawing, list(np.atleast_1d(drawing.subplots(rows, columns)).flat)
+
+
+def _plain_ticks(axis: "Axis") -> None:
+    """Label a logarithmic axis 0.01, 0.1, 1: its own labels are formulas, and formulas are off."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def _look(records: Sequence[Record]) -> dict[str, Any]:
