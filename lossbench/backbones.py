@@ -1,7 +1,6 @@
 """Backbones: image -> embedding. tiny | small | torchvision names | timm:NAME."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lossbench.errors import InputError, did_you_mean
 
@@ -9,8 +8,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True)
-class BackboneInfo:
+class BackboneInfo(NamedTuple):
     """What `lossbench list backbones` shows: default image side in pixels, embedding length, where it comes from."""
 
     image_size: int

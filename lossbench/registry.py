@@ -5,16 +5,14 @@ nothing: not the plugin, not torch. A plugin file is executed only when a spec n
 """
 
 import ast
-import hashlib
-import importlib.util
-import inspect
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lossbench.errors import InputError, did_you_mean
 
@@ -26,8 +24,7 @@ _RESERVED = {UNTRAINED}
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One keyword-only hyper-parameter of a plugin, as its signature reads: type name and default in source form."""
 
     name: str
@@ -35,8 +32,7 @@ class Parameter:
     default: str
 
 
-@dataclass(frozen=True)
-class Plugin:
+class Plugin(NamedTuple):
     """A loss plugin, read but not executed. `name` is the file's stem, `reference` its docstring's first line."""
 
     name: str
@@ -108,12 +104,27 @@ def installed_plugins() -> list[Path]:
     Raises:
         InputError: an entry point whose module has no file.
     """
+    if not _offered():
+        return []
     from importlib.metadata import entry_points
 
     return sorted({_file_of(point.module, point.name) for point in entry_points(group="lossbench.plugins")})
 
 
+def _offered() -> bool:
+    """Return whether any installed package may have our entry points; importlib.metadata asks ten times as long."""
+    for folder in filter(os.path.isdir, sys.path):
+        for entry in os.scandir(folder):
+            if entry.name.endswith((".dist-info", ".egg-info")):
+                listed = Path(entry.path, "entry_points.txt")
+                if listed.is_file() and "lossbench.plugins" in listed.read_text(encoding="utf-8", errors="replace"):
+                    return True
+    return False
+
+
 def _file_of(module: str, entry: str) -> Path:
+    import importlib.util
+
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)  # of a top-level name: this imports nothing
     if spec is not None and not rest and spec.origin and not spec.submodule_search_locations:
@@ -337,6 +348,9 @@ def load_class(plugin: Plugin) -> "type[Head]":
     Raises:
         InputError: the file raises on import, or defines no such class or several.
     """
+    import hashlib
+    import inspect
+
     from lossbench.head import Head
 
     if plugin.name.startswith("pml:"):
@@ -361,6 +375,8 @@ def load_class(plugin: Plugin) -> "type[Head]":
 
 
 def _execute(path: Path, name: str) -> ModuleType:
+    import importlib.util
+
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -376,6 +392,8 @@ def _execute(path: Path, name: str) -> ModuleType:
 
 def hyperparameters(spec: Spec) -> dict[str, Any]:
     """Return every hyper-parameter of an entrant as it will be, defaults included; a mix's under ``name.parameter``."""
+    import inspect
+
     resolved: dict[str, Any] = {}
     for term in spec.terms:
         prefix = f"{term.plugin.name}." if len(spec.terms) > 1 else ""
@@ -392,6 +410,9 @@ def plugin_fingerprint(head: "Head") -> str:
 
     Packages of the environment are left out, being recorded by version.
     """
+    import hashlib
+    import inspect
+
     classes = {cls for module in head.modules() for cls in type(module).__mro__}
     files = {inspect.getfile(cls) for cls in classes if cls.__module__ in sys.modules and cls.__module__ != "builtins"}
     files = {file for file in files if not {"torch", "pytorch_metric_learning"} & set(Path(file).parts)}

@@ -1,26 +1,10 @@
 """Data sets: where the images are, who is on them, which split each belongs to, and how they become batches."""
 
-from dataclasses import dataclass
-
 from lossbench.data.faces import FaceSet, Part, Split
 from lossbench.data.folders import PARTS, read_tree
 from lossbench.data.orl import read_orl
 
-__all__ = ["DATA", "PARTS", "FaceSet", "Part", "Split", "open_data"]
-
-
-@dataclass(frozen=True)
-class DataInfo:
-    """What `lossbench list data` shows."""
-
-    what: str
-    credit: str
-
-
-DATA = {
-    "orl": DataInfo("40 people x 10 grey images, 92x112; 5 class-disjoint folds", "AT&T Laboratories Cambridge"),
-    "DIR": DataInfo(f"your own faces: DIR/{{{','.join(PARTS)}}}/PERSON/IMAGE", "you"),
-}
+__all__ = ["PARTS", "FaceSet", "Part", "Split", "open_data"]
 
 
 def open_data(

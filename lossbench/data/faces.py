@@ -1,6 +1,5 @@
 """What a data set is to the rest: files, and splits that say which file is whom and what it is for."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -54,6 +53,8 @@ class FaceSet:
 
     def fingerprint(self, repeat: int) -> str:
         """Return the SHA-256 over every image's name, person and part in the split of `repeat`."""
+        import hashlib  # late: listing data does without
+
         digest = hashlib.sha256()
         for part_name, part in self.split(repeat).parts():
             for row, label in zip(part.rows, part.labels, strict=True):
@@ -109,4 +110,6 @@ class FaceSet:
         return replace(split, train=train, val=narrow(split.val), test=narrow(split.test))
 
     def _draw(self, row: int) -> bytes:
+        import hashlib  # late: listing data does without
+
         return hashlib.sha256(self.names[row].encode()).digest()

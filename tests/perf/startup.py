@@ -9,21 +9,23 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 
 def seconds(*words: str) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, *words], check=True, capture_output=True)
+    subprocess.run(words, check=True, capture_output=True)
     return time.perf_counter() - start
 
 
 def main() -> None:
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    script = Path(sys.executable).with_name("lossbench")
     for words in (["list"], ["--help"]):
         ratios = []
         for _ in range(pairs + 1):
-            bare = seconds("-c", "import typer, rich")
-            ratios.append(seconds("-m", "lossbench", *words) / bare)
+            bare = seconds(sys.executable, "-c", "import typer, rich")
+            ratios.append(seconds(str(script), *words) / bare)
         ratios = ratios[1:]  # the first pair warms the file cache
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(
