@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,7 +83,7 @@ class Run:
 
 
 def run_benchmark(
-    config: Config, listener: Listener, *, force: bool = False, verify: bool = True
+    config: Config, listener: Listener, *, force: bool = False, retry_failed: bool = False, verify: bool = True
 ) -> tuple[Path, list[Record]]:
     """Train every entrant in every repeat, in turn, and return the benchmark's folder and all records asked for.
 
@@ -91,6 +91,7 @@ def run_benchmark(
         config: settings as the user gave them.
         listener: hears of progress.
         force: train again what is finished.
+        retry_failed: train again what has failed.
         verify: refuse data whose files are not what and where its split.json says.
 
     Raises:
@@ -125,7 +126,9 @@ def run_benchmark(
     fingerprints = {"data": store.fingerprint}
     if pairs and pair_store:
         fingerprints["pairs"] = _sha([pairs.fingerprint, pair_store.fingerprint])
-    runs = _plan(config, specs, faces, fingerprints, device, folder, force)
+    runs = _plan(config, specs, faces, fingerprints, device, folder)
+    if force or retry_failed:
+        runs = [replace(run, record=None) if force or _failed(run) else run for run in runs]
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         write_text(folder / "benchmark.toml", _benchmark_file(config, runs))
@@ -160,7 +163,6 @@ def _plan(
     fingerprints: Mapping[str, str],
     device: torch.device,
     folder: Path,
-    force: bool,
 ) -> list[Run]:
     """List the runs, repeat by repeat, each with everything that can change its result hashed."""
     protocol = {
@@ -188,8 +190,12 @@ def _plan(
             }
             digest = _sha(identity)
             place = run_folder(folder, entrant, repeat, digest)
-            runs.append(Run(entrant, spec, repeat, identity, digest, place, None if force else read_record(place)))
+            runs.append(Run(entrant, spec, repeat, identity, digest, place, read_record(place)))
     return runs
+
+
+def _failed(run: Run) -> bool:
+    return run.record is not None and run.record["status"] == "failed"
 
 
 def _execute(

@@ -137,23 +137,24 @@ def run(
     plugins: Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings from a TOML file; options given here win.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Train again what is finished.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train again what has failed.")] = False,
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not compare the data's files with its split.json.")
     ] = False,
 ) -> None:
     """Train every loss on the same backbone, split and images; print the comparison."""
     given = {name: value for name, value in locals().items() if value is not None}
-    for name in ("config", "force", "no_verify"):
+    for name in ("config", "force", "retry_failed", "no_verify"):
         given.pop(name, None)
     given["plugins"] = tuple(given["plugins"]) if given.get("plugins") else None
     from lossbench.config import Config, read_config
 
     settings: dict[str, Any] = read_config(config) if config else {}
     settings |= {name: value for name, value in given.items() if value is not None}
-    _run(Config(**settings), force, verify=not no_verify)
+    _run(Config(**settings), force=force, retry_failed=retry_failed, verify=not no_verify)
 
 
-def _run(config: "Config", force: bool, *, verify: bool) -> None:
+def _run(config: "Config", **options: bool) -> None:
     from lossbench import console
     from lossbench.registry import find_plugins, parse_losses
 
@@ -165,7 +166,7 @@ def _run(config: "Config", force: bool, *, verify: bool) -> None:
     from lossbench.report.tables import HEADLINE, SPEED, failures, text_table
 
     with console.BenchProgress(config.repeats) as progress:
-        folder, records = run_benchmark(config, progress, force=force, verify=verify)
+        folder, records = run_benchmark(config, progress, **options)
     headers, rows = text_table(Study.of(records), (*HEADLINE, *SPEED))
     title = f"{config.benchmark}: mean ± 95 % interval over {config.repeats} repeats and their people"
     console.table(headers, rows, title=title)

@@ -38,8 +38,8 @@ class Recorder:
 
 def bench(out, losses, **options):
     heard = Recorder()
-    force = options.pop("force", False)
-    folder, records = run_benchmark(Config(losses=losses, out=str(out), **{**FAST, **options}), heard, force=force)
+    again = {name: options.pop(name, False) for name in ("force", "retry_failed")}
+    folder, records = run_benchmark(Config(losses=losses, out=str(out), **{**FAST, **options}), heard, **again)
     return folder, records, heard
 
 
@@ -146,6 +146,8 @@ def test_a_failed_run_is_a_result_and_stops_nobody(tmp_path, name, says):
     assert "Traceback" in next(folder.glob(f"runs/{name}-*/traceback.txt")).read_text()
     _, _, heard = bench(tmp_path / "out", f"{plugin},ce", repeats=1)
     assert heard.skipped == 3
+    _, _, heard = bench(tmp_path / "out", f"{plugin},ce", repeats=1, retry_failed=True)
+    assert (heard.runs, heard.skipped) == (1, 2)
 
 
 def test_a_run_without_run_json_is_not_whole_and_continues(tmp_path):
