@@ -98,6 +98,7 @@ def run_benchmark(
         InputError: something the user gave is wrong; nothing was trained, and nothing half-written is left.
     """
     specs = parse_losses(config.losses, find_plugins(config.plugins))
+    batch_size = config.batch_size
     config = config.resolved()
     device = _device(config.device)
     be_deterministic(device)
@@ -112,7 +113,7 @@ def run_benchmark(
     if split_file:
         split_file.verify_layout(faces.names)
     pairs = read_pairs(Path(config.pairs), tree) if config.pairs else None
-    _check_batches(config, faces)
+    config = _fit_batches(config, faces, listener, typed=batch_size is not None)
     initial_backbone(config, 0)  # a backbone that cannot be built says so before anything is decoded or written
     for spec in specs:
         load_head(spec, num_classes=10, embedding_dim=8)
@@ -322,18 +323,24 @@ def _device(name: str) -> torch.device:
         raise InputError(f"--device '{name}' is not known; use auto, cpu or cuda") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device '{name}': this machine has no usable CUDA device; use cpu")
-    if device.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
         raise InputError(f"--device '{name}' is not supported; use auto, cpu or cuda")
     return device
 
 
-def _check_batches(config: Config, faces: FaceSet) -> None:
+def _fit_batches(config: Config, faces: FaceSet, listener: Listener, *, typed: bool) -> Config:
+    """Refuse a typed batch size beyond the training images; let the default shrink, to four batches an epoch."""
     assert config.batch_size is not None
     images = min(len(split.train) for split in faces.folds)
-    if config.batch_size > images:
+    if typed and config.batch_size > images:
         raise InputError(
             f"--batch-size {config.batch_size} is more than the {images} training images; use at most {images}"
         )
+    fitting = max(2, images // 4)
+    if typed or config.batch_size <= fitting:
+        return config
+    listener.note(f"batches of {fitting}, not {config.batch_size}: there are {images} training images")
+    return replace(config, batch_size=fitting)
 
 
 def _refuse_unwritable(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """The commands, thin: parse, call, exit code. Nothing here imports torch before a command needs it."""
 
+import io
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +35,9 @@ app.add_typer(data_cli.app, name="data")
 
 def main() -> None:
     """Run the command line. Bad input ends in one line and exit code 2; Ctrl-C in exit code 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to fail
     try:
         code = app(standalone_mode=False)
     except InputError as error:

@@ -79,7 +79,7 @@ def check(spec: Spec, *, only: Callable[[str], bool] = lambda name: True) -> Ite
             yield Finding(name, "fail", str(broken))
         except Skipped as reason:
             yield Finding(name, "skip", str(reason))
-        except Exception as error:  # whatever a plugin raises is what this line is for
+        except (Exception, SystemExit) as error:  # whatever a plugin raises is what this line is for
             yield Finding(
                 name, "fail", f"raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             )

@@ -146,12 +146,12 @@ def describe(path: Path) -> Plugin:
         InputError: not a readable Python file, or not exactly one public class that derives from something.
     """
     if not path.is_file():
-        raise InputError(f"no plugin file '{path}'")
+        raise InputError(f"no plugin file '{path}'; a path in --losses leads to an existing .py file")
     if not _NAME.fullmatch(path.stem) or path.stem in _RESERVED:
         raise InputError(f"'{path.name}' cannot name a loss; use lower-case letters, digits and _, not '{UNTRAINED}'")
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
-    except (SyntaxError, ValueError, OSError) as error:
+    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
         raise InputError(f"plugin {path} cannot be read: {error}") from error
     classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.bases and not n.name.startswith("_")]
     if len(classes) != 1:
@@ -334,7 +334,7 @@ def _build(plugin: Plugin, num_classes: int, embedding_dim: int, values: Mapping
             f"plugin {plugin.path} cannot be built: {error}; "
             "__init__ takes (num_classes, embedding_dim, *, name: type = default, ...)"
         ) from error
-    except Exception as error:  # whatever a plugin's constructor raises, asserts of other libraries included
+    except (Exception, SystemExit) as error:  # whatever a plugin's constructor raises, asserts of libraries included
         what = f"{plugin.name} with {dict(values)}" if values else plugin.name
         raise InputError(f"{what} cannot be built: {type(error).__name__}: {error} ({plugin.path})") from error
 
@@ -384,7 +384,7 @@ def _execute(path: Path, name: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses and inspect look a class's module up here
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise InputError(f"plugin {path} fails on import: {type(error).__name__}: {error}") from error
     return module

@@ -139,7 +139,19 @@ def read_history(record: Record) -> list[dict[str, Any]]:
 
 
 def flat_metrics(record: Record) -> dict[str, float]:
-    """Return a record's figures under flat names (``tpr@0.01``, ``query_inter``); NaN where a figure is null."""
+    """Return a record's figures under flat names (``tpr@0.01``, ``query_inter``); NaN where a figure is null.
+
+    Raises:
+        InputError: a figure that is no number.
+    """
+    try:
+        return {name: math.nan if value is None else float(value) for name, value in _flat(record).items()}
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        where = f"{record.get('folder', 'a run')}/run.json"
+        raise InputError(f"{where} is damaged ({error}); delete its folder to train this run again") from error
+
+
+def _flat(record: Record) -> dict[str, Any]:
     metrics = record.get("metrics") or {}
     flat = {name: metrics[name] for name in metrics if not isinstance(metrics[name], dict | list)}
     for point in metrics.get("identification", ()):
@@ -149,7 +161,7 @@ def flat_metrics(record: Record) -> dict[str, float]:
     for people in ("train", "query"):
         flat.update({f"{people}_{name}": value for name, value in (metrics.get(f"{people}_angles") or {}).items()})
     flat.update(record.get("timings") or {})
-    return {k: math.nan if v is None else v for k, v in flat.items()}
+    return flat
 
 
 def _verification(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -15,6 +15,8 @@ class SubcenterArcFace(Head):
         self, num_classes: int, embedding_dim: int, *, margin: float = 0.5, scale: float = 64.0, centers: int = 3
     ):
         super().__init__()
+        if centers < 1:
+            raise ValueError(f"{centers} centers per class are too few; use 1 or more")
         self.margin, self.scale = margin, scale
         self.weight = nn.Parameter(torch.randn(num_classes, centers, embedding_dim))
         self.register_buffer("wins", torch.zeros(num_classes, centers))  # training images nearest to each center

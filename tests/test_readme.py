@@ -62,7 +62,7 @@ def test_own_faces_run_as_written(lossbench, tmp_path, monkeypatch, orl):
     prepare, check, run = (shlex.split(line)[1:] for line in block("own faces").splitlines())
     assert lossbench(*prepare)[0] == 0
     assert lossbench(*check)[0] in (0, 1)
-    code, out, err = lossbench(*run, *FAST, "--batch-size", "8")
+    code, out, err = lossbench(*run, *FAST)
     assert code == 0, err
     assert "my_faces: mean" in out
 

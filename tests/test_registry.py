@@ -139,3 +139,16 @@ def test_listing_runs_no_plugin_and_imports_no_torch(tmp_path):
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
     assert done.stdout == "listed\n", done.stderr
+
+
+@pytest.mark.parametrize("where", ["import", "init"])
+def test_a_plugin_that_exits_says_so_in_one_line(tmp_path, where):
+    line = "import sys; sys.exit(5)"
+    source = (
+        f"{line}\n{PLUGIN}"
+        if where == "import"
+        else PLUGIN.replace("super().__init__()", f"super().__init__(); {line}")
+    )
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(InputError, match=r"\A[^\n]*mine[^\n]*SystemExit: 5[^\n]*\Z"):
+        lossbench.load_head(f"{tmp_path}/mine.py", **SIZES)

@@ -55,10 +55,13 @@ class SplitFile:
             data = path.read_bytes()
             found = json.loads(data)
             for entry in found["files"]:
-                entry["path"], entry["sha256"], entry["identity"], entry["split"]
+                if not all(isinstance(entry[key], str) for key in ("path", "sha256", "identity", "split")):
+                    raise ValueError("an entry of files is no text")
+                if entry["path"].count("/") < 2:
+                    raise ValueError("a path is not PART/PERSON/IMAGE")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             what = f"is damaged ({type(error).__name__}: {shown(str(error))})"
             raise InputError(f"{shown(path)} {what}; prepare the data again, or use --no-verify") from error
         if found.get("schema") != SCHEMA:

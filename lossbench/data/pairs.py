@@ -87,7 +87,9 @@ def _lfw_rows(path: Path, text: str, finder: "_Finder") -> list[_Row]:
     lines = [(n, line.split("\t") if "\t" in line else line.split()) for n, line in enumerate(text.splitlines(), 1)]
     lines = [(n, [word.strip() for word in words]) for n, words in lines if any(words)]
     head = lines[0][1] if lines else []
-    if len(head) not in (1, 2) or not all(word.isdigit() and int(word) > 0 for word in head):
+    if len(head) not in (1, 2) or not all(
+        word.isascii() and word.isdigit() and len(word) < 10 and int(word) > 0 for word in head
+    ):
         raise InputError(
             f"{path.name} line 1: '{shown(' '.join(head))[:80]}' should be the number of folds and of pairs of each "
             "kind per fold, as in '10 300'"
@@ -124,7 +126,7 @@ class _Finder:
             self.people[person] = self._images(person, where)
         images = self.people[person]
         found = images.get(image)
-        if found is None and image.isdigit():
+        if found is None and image.isascii() and image.isdigit() and len(image) < 10:
             found = images.get(f"{person}_{int(image):04d}")
         if found is None:
             raise InputError(

@@ -56,7 +56,7 @@ def choose_people(images: Mapping[str, int], options: SplitOptions) -> dict[str,
     enough = sorted((p for p, count in images.items() if count >= options.min_images), key=lambda p: (-images[p], p))
     closed = options.identities or min(DEFAULT_IDENTITIES, len(enough) * 7 // 10)
     share = max(1, min(closed // 4, (len(enough) - closed) // 2))
-    query = share if options.query_identities is None else options.query_identities
+    query = max(2, share) if options.query_identities is None else options.query_identities
     distractors = share if options.distractor_identities is None else options.distractor_identities
     for name, value, least in (
         ("identities", closed, 2),

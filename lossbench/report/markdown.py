@@ -47,11 +47,7 @@ def markdown(
         f"({images['query']} images) and {people['distractors']} distractors ({images['distractors']} images) whom no "
         f"model has seen: {metrics['positives']:,} same-person pairs and {metrics['negatives']:,} others.",
         "",
-        *(
-            ["Faces: ORL, AT&T Laboratories Cambridge (Samaria & Harter 1994).", ""]
-            if settings.get("data", "orl") == "orl"
-            else []
-        ),
+        *_credit(settings),
         "## Results",
         "",
         f"Mean ± half-width of the 95 % interval, over {repeats} repeats and the people they were measured on.",

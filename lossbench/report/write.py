@@ -12,6 +12,12 @@ from lossbench.report.tables import ANGLES, HEADLINE, SPEED, number_table
 from lossbench.report.verdicts import verdict_table, verdicts
 from lossbench.results import load_records, runs_frame, write_text
 
+_SETTINGS = {  # of benchmark.toml, that the report tells
+    **dict.fromkeys(("backbone", "select"), str),
+    **dict.fromkeys(("image_size", "embedding_dim", "epochs", "batch_size", "seed"), int),
+    "lr": (int, float),
+}
+
 
 def latest_benchmark(results: Path) -> Path:
     """Return the benchmark in `results` that was run last.
@@ -73,8 +79,11 @@ def _settings(folder: Path) -> dict[str, Any]:
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
         settings["record"]["protocol"], settings["record"]["entrants"], settings["record"]["lossbench"]
-        for name in ("backbone", "image_size", "embedding_dim", "epochs", "batch_size", "lr", "seed", "select"):
-            settings[name]
+        for name, kind in _SETTINGS.items():
+            if not isinstance(settings[name], kind):
+                raise TypeError(f"{name} is {settings[name]!r}")
+        if not all(isinstance(name, str) for name in settings["record"]["entrants"]):
+            raise TypeError("entrants are no names")
     except FileNotFoundError:
         raise InputError(f"no benchmark in '{folder}'; lossbench report takes a folder such as results/orl") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,5 +1,7 @@
 """The report's text: escaped, complete, and only of runs with the same settings."""
 
+import json
+
 import pytest
 
 from lossbench.errors import InputError
@@ -45,4 +47,16 @@ def test_missing_embeddings_are_one_line(lossbench, tmp_path):
     lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
     next(tmp_path.glob("orl/runs/ce-*/embeddings.npz")).write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(InputError, match=r"\A[^\n]*embeddings.npz cannot be read[^\n]*--force\Z"):
+        write_report(tmp_path / "orl")
+
+
+@pytest.mark.parametrize("damage", [("test_accuracy", "high"), ("identification", 5), ("timings", None)])
+def test_a_record_with_strange_figures_is_one_line(lossbench, tmp_path, damage):
+    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
+    path = next(tmp_path.glob("orl/runs/ce-*/run.json"))
+    record = json.loads(path.read_text())
+    name, value = damage
+    (record if name == "timings" else record["metrics"])[name] = value
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"\A[^\n]*run.json[^\n]*delete its folder[^\n]*\Z"):
         write_report(tmp_path / "orl")
