@@ -12,7 +12,7 @@ from lossbench.report.tables import ANGLES, HEADLINE, SPEED, number_table
 from lossbench.report.verdicts import verdict_table, verdicts
 from lossbench.results import load_records, runs_frame, write_text
 
-_SETTINGS = {  # of benchmark.toml, that the report tells
+_SETTINGS: dict[str, type | tuple[type, ...]] = {  # of benchmark.toml, that the report tells
     **dict.fromkeys(("backbone", "select"), str),
     **dict.fromkeys(("image_size", "embedding_dim", "epochs", "batch_size", "seed"), int),
     "lr": (int, float),
