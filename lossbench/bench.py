@@ -174,24 +174,26 @@ def _plan(
         "threads": torch.get_num_threads() if device.type == "cpu" else None,  # sums are split among them
         "versions": {name: _version(name) for name in _PACKAGES},
     }
+    entrants: list[tuple[Spec | None, dict[str, Any]]] = [
+        (None, {"entrant": UNTRAINED, "hyperparameters": {}, "plugin": None})
+    ]
+    for spec in specs:
+        plugin = plugin_fingerprint(load_head(spec, num_classes=10, embedding_dim=8))
+        entrants.append((spec, {"entrant": str(spec), "hyperparameters": hyperparameters(spec), "plugin": plugin}))
     runs = []
     for repeat in range(config.repeats):
-        for spec in (None, *specs):
-            entrant = UNTRAINED if spec is None else str(spec)
-            identity = {
-                "entrant": entrant,
-                "hyperparameters": {} if spec is None else hyperparameters(spec),
-                "plugin": None
-                if spec is None
-                else plugin_fingerprint(load_head(spec, num_classes=10, embedding_dim=8)),
-                "repeat": repeat,
-                "fold": repeat % len(faces.folds),
-                "split": faces.fingerprint(repeat),
-                "protocol": protocol,
-            }
+        shared = {
+            "repeat": repeat,
+            "fold": repeat % len(faces.folds),
+            "split": faces.fingerprint(repeat),
+            "protocol": protocol,
+        }
+        for entered, own in entrants:
+            identity = {**own, **shared}
+            entrant = own["entrant"]
             digest = _sha(identity)
             place = run_folder(folder, entrant, repeat, digest)
-            runs.append(Run(entrant, spec, repeat, identity, digest, place, read_record(place)))
+            runs.append(Run(entrant, entered, repeat, identity, digest, place, read_record(place)))
     return runs
 
 
