@@ -1,0 +1,219 @@
+"""The k-th largest of very many scores, exactly, in memory that does not grow with their number.
+
+The scores stream by as float32 products, in blocks of columns in random order. For every wanted rank a bracket is kept
+around where it should lie, judging from what has been seen: scores above it are counted, scores in it are kept, and
+whenever more are kept than fit, the bracket narrows around the rank. At the end the few that lie within rounding error
+of the rank are computed in float64. Should the rank have escaped its bracket, which counting shows, another pass looks
+for it there.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossbench.metrics.products import GRID, above, count, where
+
+#: rows [P] and columns [P] -> their exact scores [P], int64
+Exact = Callable[[Tensor, Tensor], Tensor]
+
+_KEPT = 16_000_000  # scores of all ranks together, each with its row and column: 12 bytes
+_LEAST = 250_000  # of one rank
+
+
+class Tile(NamedTuple):
+    """Some of the scores: float32 [n, m], NaN where a pair does not count; its first row, and its columns [m].
+
+    `pairs` is how many count. The scores are good until the next tile is asked for.
+    """
+
+    scores: Tensor
+    rows: int
+    columns: Tensor
+    pairs: int
+
+
+class Ranked(NamedTuple):
+    """An order statistic: its exact score, and how many scores lie strictly above it."""
+
+    score: int
+    above: int
+
+
+def order_statistics(
+    tiles: Callable[[int], Iterator[Tile]],
+    exact: Exact,
+    ranks: Sequence[int],
+    total: int,
+    slack: float,
+    *,
+    kept: int = _KEPT,
+) -> list[Ranked]:
+    """Return the (k+1)-th largest score for every rank k.
+
+    Args:
+        tiles: called with the number of the pass; yields all scores, in an order that does not depend on them.
+        exact: computes scores again, as whole numbers; an order statistic is one of these.
+        ranks: each in 0..total-1.
+        total: how many scores there are.
+        slack: no float32 score is further than this from its exact one, in the unit of the float32 scores.
+        kept: how many scores may be kept. Scores within `slack` of a rank are kept as values with their counts where
+            they are more.
+    """
+    searches = {rank: _Search(rank, total, _share(rank, ranks, kept), slack, exact) for rank in sorted(set(ranks))}
+    found: dict[int, Ranked] = {}
+    number = 0
+    while len(found) < len(searches):
+        open_searches = [search for rank, search in searches.items() if rank not in found]
+        _stream(tiles(number), open_searches)
+        for search in open_searches:
+            if (ranked := search.settle()) is not None:
+                found[search.rank] = ranked
+        number += 1
+    return [found[rank] for rank in ranks]
+
+
+def _share(rank: int, ranks: Sequence[int], kept: int) -> int:
+    """Deep ranks need more: what is uncertain of a rank is a share of it."""
+    return max(_LEAST, math.ceil(kept * (rank + 1) / sum(other + 1 for other in set(ranks))))
+
+
+def _stream(tiles: "Iterator[Tile]", searches: "Sequence[_Search]") -> None:
+    for tile in tiles:
+        edges = {edge: above(tile.scores, edge) for search in searches for edge in (search.low, search.high)}
+        numbers = {high: count(edges[high]) for high in {search.high for search in searches}}
+        inside = None
+        for edge in _ends([(search.low, search.high) for search in searches]):
+            inside = edges[edge] if inside is None else inside ^ edges[edge]
+        assert inside is not None
+        found = where(inside)
+        values = tile.scores.flatten().index_select(0, found)
+        i, j = (tile.rows + found // len(tile.columns)).to(torch.int32), tile.columns[found % len(tile.columns)]
+        for search in searches:
+            search.above += numbers[search.high]
+            search.add(values, i, j.to(torch.int32), tile.pairs)
+
+
+def _ends(brackets: list[tuple[float, float]]) -> list[float]:
+    """Return the ends of the union of brackets: a score is in it if it is above an odd number of them."""
+    ends: list[float] = []
+    for low, high in sorted(brackets):
+        if ends and low <= ends[-1]:
+            ends[-1] = max(ends[-1], high)
+        else:
+            ends += [low, high]
+    return ends
+
+
+class _Search:
+    """The search for one rank: a bracket `low` < score <= `high`, and what lies in it."""
+
+    def __init__(self, rank: int, total: int, capacity: int, slack: float, exact: Exact):
+        self.rank, self.total, self.capacity, self.exact = rank, total, capacity, exact
+        self.slack, self.margin = slack, 2 * slack
+        self.bounds = -math.inf, math.inf  # the rank lies in here for sure
+        self._start()
+
+    def _start(self) -> None:
+        self.low, self.high = (float(np.float32(bound)) for bound in self.bounds)
+        self.above = self.seen = self.held = 0
+        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []  # score, row, column
+        self.cells: tuple[Tensor, Tensor] | None = None  # exact scores and their counts, where too many lie too close
+
+    def add(self, values: Tensor, i: Tensor, j: Tensor, seen: int) -> None:
+        """Keep what is in the bracket of some scores; `seen` pairs were looked at for them."""
+        self.seen += seen
+        inside = (values > self.low) & (values <= self.high)
+        values, i, j = values[inside], i[inside], j[inside]
+        if self.cells is not None:
+            self.cells = _merged(self.cells, self.exact(i.long(), j.long()))
+            return
+        self.parts.append((values, i, j))
+        self.held += len(values)
+        if self.held > self._capacity():
+            self._narrow()
+
+    def _capacity(self) -> int:
+        """How many to keep now: what is uncertain of the rank grows as the root of what was seen."""
+        return max(min(self.capacity, _LEAST), round(self.capacity * math.sqrt(self.seen / self.total)))
+
+    def _narrow(self) -> None:
+        values, i, j = self._kept()
+        position = round(self.rank * (self.seen / self.total)) - self.above  # where the rank should be among them
+        half = self._capacity() // 4
+        first, last = min(max(position - half, 0), self.held - half), max(position + half, half)
+        if first > 0:
+            self.high = min(self.high, _float32(_largest(values, first) + self.margin))
+        if last < self.held - 1:
+            self.low = max(self.low, _float32(_largest(values, last) - self.margin))
+        beyond = values > self.high
+        self.above += count(beyond)
+        inside = (values > self.low) & ~beyond
+        values, i, j = values[inside], i[inside], j[inside]
+        self.held = len(values)
+        self.parts = [(values, i, j)]
+        if self.held > self._capacity() * 3 // 4:  # they cannot be told apart in float32
+            none = i.new_zeros(0, dtype=torch.int64)
+            self.cells = _merged((none, none), self.exact(i.long(), j.long()))
+            self.parts = []
+
+    def settle(self) -> Ranked | None:
+        """Return the order statistic after a whole pass; None where it has escaped, and another pass is needed."""
+        return self._settle_scores() if self.cells is None else self._settle_cells(*self.cells)
+
+    def _settle_scores(self) -> Ranked | None:
+        values, i, j = self._kept()
+        position = self.rank - self.above
+        if not 0 <= position < self.held:
+            return self._escaped(position)
+        middle = _largest(values, position)  # off from the order statistic by no more than any score from its exact one
+        if middle + self.margin > self.high or middle - self.margin < self.low:
+            return self._again(middle - 2 * self.margin, middle + 2 * self.margin)
+        higher = count(values > middle + self.margin)
+        near = (values - middle).abs() <= self.margin
+        scores = self.exact(i[near].long(), j[near].long()).sort(descending=True).values
+        score = int(scores[position - higher])
+        return Ranked(score, self.above + higher + count(scores > score))
+
+    def _settle_cells(self, scores: Tensor, counts: Tensor) -> Ranked | None:
+        position = self.rank - self.above
+        if not 0 <= position < int(counts.sum()):
+            return self._escaped(position)
+        through = counts.flip(0).cumsum(0).flip(0)  # at or above each
+        at = int((through > position).nonzero().max())
+        score = int(scores[at])
+        if score / GRID + self.slack > self.high or score / GRID - self.slack < self.low:
+            return self._again(score / GRID - 2 * self.margin, score / GRID + 2 * self.margin)
+        return Ranked(score, self.above + int(through[at] - counts[at]))
+
+    def _escaped(self, position: int) -> Ranked | None:
+        low, high = self.bounds
+        return self._again(self.high - self.margin, high) if position < 0 else self._again(low, self.low + self.margin)
+
+    def _again(self, low: float, high: float) -> Ranked | None:
+        self.bounds = low, high
+        self._start()
+        return None
+
+    def _kept(self) -> tuple[Tensor, Tensor, Tensor]:
+        values, i, j = (torch.cat(part) for part in zip(*self.parts, strict=True))
+        return values, i, j
+
+
+def _largest(values: Tensor, position: int) -> float:
+    """Return the value at a position, from 0, of the descending order."""
+    at = len(values) - 1 - position
+    return float(np.partition(values.cpu().numpy(), at)[at])
+
+
+def _float32(edge: float) -> float:
+    return float(np.float32(edge))
+
+
+def _merged(cells: tuple[Tensor, Tensor], scores: Tensor) -> tuple[Tensor, Tensor]:
+    values, where_ = torch.unique(torch.cat([cells[0], scores]), return_inverse=True)
+    weights = torch.cat([cells[1], torch.ones_like(scores)])
+    return values, torch.zeros_like(values).index_add_(0, where_, weights)
