@@ -17,6 +17,7 @@ from lossbench.metrics.clusters import (
     silhouette,
     uniformity,
 )
+from lossbench.metrics.gallery import Cmc, Enrolment, OpenSet, cmc, enrol, open_set
 from lossbench.metrics.geometry import AngleStatistics, angle_statistics
 from lossbench.metrics.identification import DEFAULT_FPRS, IdentificationRate, identification_rate
 from lossbench.metrics.retrieval import Retrieval, retrieval
@@ -27,8 +28,11 @@ __all__ = [
     "DEFAULT_FPRS",
     "AngleStatistics",
     "ClusterStatistics",
+    "Cmc",
+    "Enrolment",
     "Estimate",
     "IdentificationRate",
+    "OpenSet",
     "Retrieval",
     "Roc",
     "ThresholdTransfer",
@@ -38,7 +42,9 @@ __all__ = [
     "auc",
     "class_means",
     "cluster_statistics",
+    "cmc",
     "effective_rank",
+    "enrol",
     "estimate",
     "holm",
     "identification_rate",
@@ -47,6 +53,7 @@ __all__ = [
     "logit_hits",
     "nearest_mean_accuracy",
     "nearest_mean_hits",
+    "open_set",
     "pair_scores",
     "retrieval",
     "roc",

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lossbench.metrics.directions import GRID
 from lossbench.metrics.order_statistics import Tile, order_statistics
-from lossbench.metrics.products import GRID, Directions, exact_scores, products
+from lossbench.metrics.products import Directions, exact_scores, products
 
 DEFAULT_FPRS = (0.1, 0.05, 0.01, 0.001)
 _BLOCK = 1024  # rows and columns of one product: 4 MiB stay in the cache while they are compared
@@ -74,7 +75,8 @@ def identification_rate(
     total = pairs.total
     ranks = [math.floor(rate * total + 1e-9) for rate in fprs]  # negatives that may lie above the threshold
     supported = [rank for rank in ranks if rank >= 1]
-    kept = min(_MOST, max(_LEAST, round(_SPREAD * sum(supported) / math.sqrt(len(query) + len(distractors)))))
+    columns = max(1, len(query) + len(distractors))
+    kept = min(_MOST, max(_LEAST, round(_SPREAD * sum(supported) / math.sqrt(columns))))
     found = order_statistics(pairs.tiles, pairs.exact, supported, total, pairs.query.slack, kept=kept)
     selected = dict(zip(supported, found, strict=True))
     accepted, positives = dict.fromkeys(supported, 0), 0

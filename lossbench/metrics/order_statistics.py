@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.metrics.products import GRID, above, count, where
+from lossbench.metrics.directions import GRID
+from lossbench.metrics.products import above, count, where
 
 #: rows [P] and columns [P] -> their exact scores [P], int64
 Exact = Callable[[Tensor, Tensor], Tensor]

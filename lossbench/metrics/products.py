@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-GRID = 1 << 30  # scores are whole multiples of 1/GRID
+from lossbench.metrics.directions import GRID
+
 _ROWS = 8192  # of one conversion to float64
 _PAIRS = 512  # whose rows fit the cache together
 _UNIT_ROUNDOFF = 2.0**-24  # of float32

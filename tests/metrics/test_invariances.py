@@ -52,6 +52,12 @@ def verification(f: Faces):
     return metrics.verification(scores, same, torch.arange(len(f.pairs)) % 5, far=0.1)
 
 
+def search(f: Faces):
+    """A gallery of all training images, a template a person; the closed-set images are the probes."""
+    gallery = metrics.enrol(f.train, f.train_labels, len(f.train))
+    return gallery.templates, f.closed, torch.searchsorted(f.train_labels.unique(), f.closed_labels), f.distractors
+
+
 @dataclass(frozen=True)
 class Metric:
     """A function of faces, and how far its figures may move; those that count scores on a grid do not move at all."""
@@ -67,6 +73,8 @@ METRICS = {
     "threshold_transfer": Metric(
         lambda f: metrics.threshold_transfer(f.train, f.train_labels, f.query, f.query_labels, f.distractors, FPRS), 0
     ),
+    "cmc": Metric(lambda f: metrics.cmc(*search(f), (1, 2, 5)), 0),
+    "open_set": Metric(lambda f: metrics.open_set(*search(f), FPRS), 0),
     "retrieval": Metric(lambda f: metrics.retrieval(f.query, f.query_labels), 0),
     "cluster_statistics": Metric(lambda f: metrics.cluster_statistics(f.query, f.query_labels)),
     "silhouette": Metric(lambda f: metrics.silhouette(f.query, f.query_labels)),
@@ -83,7 +91,7 @@ METRICS = {
 OTHERS = {
     *("class_means", "logit_hits", "logit_accuracy", "nearest_mean_hits"),  # not a figure, or not of embeddings
     *("pair_scores", "roc", "auc"),  # in verification
-    *("estimate", "holm"),
+    *("enrol", "estimate", "holm"),
 }
 
 
