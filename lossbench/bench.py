@@ -356,7 +356,7 @@ def _refuse_unwritable(folder: Path) -> None:
 def _code_fingerprint() -> str:
     """Return the SHA-256 over our own source that makes the numbers: another lossbench never reuses these runs."""
     package = Path(__file__).parent
-    modules = ["head", "blocks", "networks", "backbones", "train", "measure"]
+    modules = ["head", "blocks", "networks", "backbones", "train", "measure", "unseen"]
     modules += [f"data/{name}" for name in ["batches", "decode", "faces", "folders", "images", "orl", "pairs"]]
     files = [*(package / f"{name}.py" for name in modules), *sorted((package / "metrics").glob("*.py"))]
     return hashlib.sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()

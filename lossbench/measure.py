@@ -16,13 +16,14 @@ from lossbench.head import Head
 from lossbench.metrics import (
     DEFAULT_FPRS,
     angle_statistics,
-    identification_rate,
+    effective_rank,
     logit_hits,
     nearest_mean_hits,
     pair_scores,
     verification,
 )
 from lossbench.metrics.bootstrap import bootstrap_identification, bootstrap_share, multiplicities, replicates_for
+from lossbench.unseen import unseen_figures
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,6 @@ def measure(backbone: nn.Module, head: Head | None, pixels: Tensor, split: Split
     labels = {name: torch.tensor(part.labels, device=pixels.device) for name, part in split.parts()}
     train = embeddings["train"], labels["train"]
     centers = head.class_centers() if head is not None else None
-    rates = identification_rate(embeddings["query"], labels["query"], embeddings["distractors"], DEFAULT_FPRS)
-    points = zip(*(getattr(rates, name).tolist() for name in _POINT), strict=True)
     recognised = {
         "test_accuracy": hits(head, embeddings["test"], labels["test"], *train),
         "test_accuracy_ncm": nearest_mean_hits(embeddings["test"], labels["test"], *train),
@@ -118,11 +117,11 @@ def measure(backbone: nn.Module, head: Head | None, pixels: Tensor, split: Split
     figures = {
         **{name: share(found) for name, found in recognised.items()},
         "val_accuracy": share(hits(head, embeddings["val"], labels["val"], *train)),
-        "identification": [dict(zip(_POINT, point, strict=True)) for point in points],
-        "positives": rates.positives,
-        "negatives": rates.negatives,
         "train_angles": asdict(angle_statistics(*train, centers)),
-        "query_angles": _without_centers(asdict(angle_statistics(embeddings["query"], labels["query"]))),
+        "train_effective_rank": effective_rank(embeddings["train"]),
+        **unseen_figures(
+            embeddings["query"], labels["query"], embeddings["distractors"], (embeddings["val"], labels["val"])
+        ),
     }
     embeddings = {name: tensor.cpu() for name, tensor in embeddings.items()}
     return Measured(figures, embeddings, _resamples(split, embeddings, recognised))
@@ -147,10 +146,3 @@ def _resamples(
     )
     found |= {f"tpr@{fpr:g}": rates[:, i] for i, fpr in enumerate(DEFAULT_FPRS)}
     return {name: tensor.numpy() for name, tensor in found.items()}
-
-
-_POINT = ("fpr", "tpr", "threshold", "achieved_fpr")
-
-
-def _without_centers(angles: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in angles.items() if not name.startswith("w_")}

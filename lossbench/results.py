@@ -157,6 +157,15 @@ def _flat(record: Record) -> dict[str, Any]:
     for point in metrics.get("identification", ()):
         flat[f"tpr@{point['fpr']:g}"] = point["tpr"]
         flat[f"achieved_fpr@{point['fpr']:g}"] = point["achieved_fpr"]
+    for point in metrics.get("threshold_transfer", ()):
+        flat[f"transfer_fpr@{point['fpr']:g}"] = point["achieved_fpr"]
+        flat[f"transfer_tpr@{point['fpr']:g}"] = point["tpr"]
+    for point in metrics.get("open_set", ()):
+        flat[f"dir@{point['far']:g}"] = point["rate"]
+    for search, rates in metrics.get("cmc", {}).items():
+        flat.update({f"cmc{rank}_{search}": value for rank, value in rates.items() if rank != "entries"})
+    for group in ("retrieval", "clusters"):
+        flat.update(metrics.get(group, {}))
     flat.update({f"verification_{name}": value for name, value in _verification(metrics).items()})
     for people in ("train", "query"):
         flat.update({f"{people}_{name}": value for name, value in (metrics.get(f"{people}_angles") or {}).items()})
@@ -166,7 +175,9 @@ def _flat(record: Record) -> dict[str, Any]:
 
 def _verification(metrics: Mapping[str, Any]) -> dict[str, float]:
     found = metrics.get("verification") or {}
-    return {name: found[name] for name in ("accuracy", "standard_error", "threshold", "tar", "eer") if name in found}
+    return {
+        name: found[name] for name in ("accuracy", "standard_error", "threshold", "tar", "eer", "auc") if name in found
+    }
 
 
 def runs_frame(records: Iterable[Record]) -> "pd.DataFrame":

@@ -54,7 +54,7 @@ def bootstrap_share(hits: Tensor, people: Tensor, weights: Tensor) -> Tensor:
 
 
 def replicates_for(query: int, distractors: int, fprs: Sequence[float] = DEFAULT_FPRS) -> int:
-    """Return how many replicates are affordable: 1000, and fewer, at least 500, for many negatives."""
+    """Return how many replicates are affordable: 1000, and fewer, at least 200, for many negatives."""
     tail = min(_PAIRS, _TAIL * max(fprs) * (query**2 / 2 + query * distractors))
     return int(min(1000, max(200, _BUDGET / max(tail, 1))))
 
