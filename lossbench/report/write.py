@@ -10,7 +10,7 @@ from lossbench.report.markdown import markdown, verified
 from lossbench.report.study import Study
 from lossbench.report.tables import ANGLES, HEADLINE, SPEED, number_table
 from lossbench.report.verdicts import verdict_table, verdicts
-from lossbench.results import load_records, runs_frame, write_text
+from lossbench.results import load_records, of_benchmark, runs_frame, write_text
 
 _SETTINGS: dict[str, type | tuple[type, ...]] = {  # of benchmark.toml, that the report tells
     **dict.fromkeys(("backbone", "select"), str),
@@ -46,7 +46,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
     """
     settings = _settings(folder)
     everything = load_records(folder)
-    records = [r for r in everything if r["protocol_hash"] == settings["record"]["protocol"]]
+    records = of_benchmark(everything, settings["record"])
     if not records:
         raise InputError(
             f"no finished runs with the settings of {folder / 'benchmark.toml'}; start with: lossbench run"
