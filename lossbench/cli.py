@@ -1,6 +1,7 @@
 """The commands, thin: parse, call, exit code. Nothing here imports torch before a command needs it."""
 
 import io
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lossbench import __version__, data_cli
-from lossbench.errors import InputError
+from lossbench.errors import InputError, NobodyListens
 from lossbench.plugin_cli import mount
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ def main() -> None:
         raise _end(2, f"{_message(error)} (lossbench --help shows what there is)") from None
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED
+    except (NobodyListens, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
+        raise SystemExit(1) from None
     if code == _STOPPED:  # typer turns Ctrl-C into this code
         raise _end(_STOPPED, "stopped; the same command goes on where this one ended")
     raise SystemExit(code if isinstance(code, int) else 0)
@@ -140,6 +144,14 @@ def run(
         str | None, typer.Option(help="Where results go, in a folder named after the data.", show_default="results")
     ] = None,
     plugins: Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time, each in a process.", show_default="1")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Of each run. The last bits of a result depend on them: runs with other threads are other runs.",
+            show_default="cores / jobs",
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings from a TOML file; options given here win.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Train again what is finished.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train again what has failed.")] = False,

@@ -39,6 +39,8 @@ class Config:
     device: str = "auto"
     out: str = "results"
     plugins: tuple[str, ...] = ()
+    jobs: int = 1
+    threads: int | None = None
 
     @property
     def benchmark(self) -> str:
@@ -81,6 +83,8 @@ class Config:
             "weight_decay": (0, 10),
             "dropout": (0, 0.95),
             "warmup": (0, 0.9),
+            "jobs": (1, 1024),
+            "threads": (1, 1024),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)

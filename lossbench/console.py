@@ -10,15 +10,18 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from lossbench.errors import NobodyListens
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-    from lossbench.bench import Run
+    from lossbench.plan import Run
     from lossbench.results import Record
     from lossbench.train import Epoch
 
 _COLOURS = {"pass": "32", "fail": "1;31", "skip": "33"}  # of a terminal
+_BESIDE_BAR = 110  # characters for what is going on
 _WIDE = 200  # columns when nobody's terminal sets a width: tables in files and pipes are not cut
 
 
@@ -94,14 +97,19 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class BenchProgress(AbstractContextManager["BenchProgress"]):
-    """Shows a benchmark as it goes: entrant, repeat, epoch, images/s, time left. Hears it as `bench.Listener`."""
+    """Shows a benchmark as it goes: entrant, repeat, epoch, images/s, time left. Hears it as `plan.Listener`.
+
+    One bar counts the epochs of all runs; several jobs' runs are named beside it.
+    """
 
     def __init__(self, repeats: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self.console = _console()
         self.repeats = repeats
-        self.total = self.done = self.runs = self.runs_done = self.epochs = 0
+        self.runs = self.runs_done = self.epochs = 0
+        self.active: dict[str, str] = {}  # by the run's hash: where it is,
+        self.epochs_of: dict[str, int] = {}  # and how many epochs it has done
         self.started = time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -131,7 +139,7 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
 
     def start(self, runs: int, skipped: int, epochs: int) -> None:
         """Show what is to be done."""
-        self.runs, self.epochs, self.total = runs, epochs, runs * epochs
+        self.runs, self.epochs = runs, epochs
         self.started = time.monotonic()
         if skipped:
             self._line(f"{skipped} runs are finished already and are not trained again")
@@ -140,23 +148,26 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
 
     def epoch(self, run: "Run", epoch: "Epoch") -> None:
         """Show one epoch; without a terminal, about four lines a run."""
-        self.done += 1
         rate = epoch.images / epoch.seconds
         where = f"{run.entrant} · repeat {run.repeat + 1}/{self.repeats} · epoch {epoch.epoch}/{self.epochs}"
+        self.active[run.hash], self.epochs_of[run.hash] = where, epoch.epoch
         status = f"{rate:,.0f} images/s · {self._time_left()} left"
-        self._advance(where, self.done, self.total, status)
+        self._show(status)
         if not self.console.is_terminal and epoch.epoch % max(1, self.epochs // 4) == 0:
             self._line(f"{where} · loss {epoch.train_loss:.4g} · val accuracy {epoch.val_accuracy:.3f} · {status}")
 
     def finished(self, run: "Run", record: "Record") -> None:
         """Print a line for a run that was trained now."""
-        if run.record is not None or run.spec is None:
+        self.active.pop(run.hash, None)
+        self.epochs_of.pop(run.hash, None)
+        if run.spec is None:
             return
-        self.runs_done += 1
-        self.done = self.runs_done * self.epochs  # a failed run's missing epochs are not waited for
+        self.runs_done += 1  # a failed run's missing epochs are not waited for
         what = f"{run.entrant} · repeat {run.repeat + 1}/{self.repeats}"
         if record["status"] == "failed":
             self._line(f"{what} FAILED in epoch {record['epoch']}: {record['reason']}")
+        elif run.record is not None:
+            self._line(f"{what} · done by another process")
         else:
             accuracy, seconds = record["metrics"]["test_accuracy"], record["timings"]["seconds"]
             self._line(f"{what} · test accuracy {accuracy:.3f} · {seconds:.1f} s")
@@ -166,7 +177,17 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         self._line(f"note: {text}")
 
     def _line(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, markup=False)
+        try:
+            self.console.print(text, soft_wrap=True, markup=False)
+        except (BrokenPipeError, SystemExit):  # rich makes the one into the other
+            raise NobodyListens from None
+
+    def _show(self, status: str) -> None:
+        where = " | ".join(self.active.values())
+        self._advance(where if len(where) < _BESIDE_BAR else f"{len(self.active)} runs", *self._done_of(), status)
+
+    def _done_of(self) -> tuple[int, int]:
+        return self.runs_done * self.epochs + sum(self.epochs_of.values()), self.runs * self.epochs
 
     def _advance(self, description: str, done: int, total: int, status: str) -> None:
         fields: dict[str, Any] = {
@@ -180,6 +201,7 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         self.bar.update(self.task, **fields)
 
     def _time_left(self) -> str:
-        seconds = (time.monotonic() - self.started) / max(1, self.done) * (self.total - self.done)
+        done, total = self._done_of()
+        seconds = (time.monotonic() - self.started) / max(1, done) * (total - done)
         minutes, rest = divmod(round(seconds), 60)
         return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

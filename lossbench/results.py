@@ -112,6 +112,19 @@ def load_records(benchmark: Path) -> list[Record]:
     return sorted(records, key=lambda record: (record["entrant"], record["repeat"]))
 
 
+def of_benchmark(records: Iterable[Record], settled: Mapping[str, Any]) -> list[Record]:
+    """Return the records that the table ``record`` of a benchmark.toml is about: same protocol, and of a loss whose
+    plugin has changed since, the latest alone.
+    """
+    plugins = settled.get("plugins") or {}
+    return [
+        record
+        for record in records
+        if record["protocol_hash"] == settled["protocol"]
+        and plugins.get(record["entrant"], record.get("plugin")) == record.get("plugin")
+    ]
+
+
 def read_arrays(record: Record, name: str, keys: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
     """Return arrays of a run's .npz file (``embeddings.npz``, ``resamples.npz``); all of them when `keys` is None.
 

@@ -5,6 +5,7 @@ entrants of a repeat share what they can, and a resumed run draws what an uninte
 """
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from lossbench.backbones import build_backbone
 from lossbench.config import Config
 from lossbench.data import Split
+from lossbench.data.atomic import write_bytes
 from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
 from lossbench.head import Head
 from lossbench.measure import embed, hits, share
@@ -44,12 +46,14 @@ class Epoch:
 
 @dataclass
 class Trained:
-    """A trained model: the last epoch's, or the best on val."""
+    """A trained model: the last epoch's, or the best on val. `moved`: some step had a gradient for the backbone."""
 
     backbone: nn.Module
     head: Head
     history: list[Epoch]
     selected_epoch: int
+    steps: int
+    moved: bool
 
 
 def seed_of(*purpose: object) -> int:
@@ -173,10 +177,14 @@ def train(
             file.write(json.dumps(vars(history[-1])) + "\n")
         on_epoch(history[-1])
 
+    moved = any(bool(optimizer.state[p]["exp_avg_sq"].any()) for p in backbone.parameters() if p in optimizer.state)
     if best is not None:
         backbone.load_state_dict(best["backbone"])
         head.load_state_dict(best["head"])
-    return Trained(backbone.eval(), head.eval(), history, best["epoch"] if best else config.epochs)
+    steps = sum(epoch.images for epoch in history) // min(config.batch_size, len(rows))
+    return Trained(
+        backbone.eval(), head.eval(), history, best["epoch"] if best else config.epochs, steps=steps, moved=moved
+    )
 
 
 def _fault(loss: object) -> str:
@@ -234,9 +242,9 @@ def _save_checkpoint(
         "history": [vars(epoch) for epoch in history],
         "best": best,
     }
-    half = folder / ".checkpoint.pt"
-    torch.save(state, half)
-    half.replace(folder / "checkpoint.pt")
+    data = io.BytesIO()  # torch.save to a file hides a full disk behind a RuntimeError
+    torch.save(state, data)
+    write_bytes(folder / "checkpoint.pt", data.getbuffer())
 
 
 def _read_checkpoint(folder: Path, device: torch.device, on_note: Callable[[str], None]) -> dict[str, Any] | None:

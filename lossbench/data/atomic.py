@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file under a temporary name beside it, then rename it.
 
     Raises:

@@ -49,7 +49,7 @@ def in_parallel(
         return
     chunks = [items[i : i + chunk] for i in range(0, len(items), chunk)]
     # spawn, not fork: the caller may hold threads of torch, and a forked copy of those can deadlock
-    pool = ProcessPoolExecutor(helpers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    pool = ProcessPoolExecutor(helpers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker)
     work: deque[Future[list[Result]]] = deque()  # chunks in their order: handed out, or done here
     busy: set[Future[list[Result]]] = set()
     try:
@@ -78,7 +78,8 @@ def _apply(function: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Re
     return [function(item) for item in chunk]
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """Make this worker process leave Ctrl-C to its parent, and die with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 

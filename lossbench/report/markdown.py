@@ -57,7 +57,7 @@ def markdown(
         "\\* accuracy by nearest class mean of the training embeddings: this row has no class scores. `untrained` is "
         "the same backbone before its first step.",
         "",
-        *(f"- {plain(line)}" for line in failures(study.records)),
+        *_survival(study),
         *_figure(captions, "tpr_fpr"),
         "## Verdict",
         "",
@@ -101,6 +101,14 @@ def markdown(
         "",
     ]
     return "\n".join(lines)
+
+
+def _survival(study: Study) -> list[str]:
+    lines = [f"- {plain(line)}" for line in failures(study.records)]
+    if not lines:
+        return []
+    what = "Failed runs are results: `runs` tells how many survived, and every mean is over those alone."
+    return [what, "", *lines, ""]
 
 
 def verified(study: Study) -> tuple[Figure, ...]:

@@ -47,8 +47,11 @@ class Study:
         return [record for record in self.records if record["entrant"] == entrant]
 
     def values(self, entrant: str, figure: str) -> dict[int, float]:
-        """Return one figure by repeat; failed runs and unsupported points are NaN."""
-        return {r["repeat"]: flat_metrics(r).get(figure, math.nan) for r in self.of_entrant(entrant)}
+        """Return one figure by repeat; NaN for unsupported points, and for failed runs, whatever they measured."""
+        return {
+            r["repeat"]: flat_metrics(r).get(figure, math.nan) if r["status"] == "finished" else math.nan
+            for r in self.of_entrant(entrant)
+        }
 
     def estimate(self, entrant: str, figure: str) -> Estimate:
         """Return a figure's mean over repeats and its uncertainty."""

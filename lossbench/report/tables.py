@@ -86,13 +86,17 @@ def text(value: Estimate, decimals: int) -> str:
 
 
 def text_table(study: Study, figures: Sequence[Figure]) -> tuple[list[str], list[list[str]]]:
-    """Return headers and rows for people: one row per entrant, failures counted, a mark where there are no scores."""
+    """Return headers and rows for people: one row per entrant, a mark where there are no scores.
+
+    The runs are those that the means are of; ``3 of 4 (75 %)`` where others have failed.
+    """
     headers = ["loss", "runs", "batches", *(figure.title for figure in figures)]
     rows = []
     for name in study.entrants:
         own = study.of_entrant(name)
         finished = [record for record in own if record["status"] == "finished"]
-        count = f"{len(own)}" if len(finished) == len(own) else f"{len(finished)} of {len(own)}"
+        share = f"{len(finished)} of {len(own)} ({len(finished) / len(own):.0%})".replace("%", " %")
+        count = f"{len(own)}" if len(finished) == len(own) else share
         mark = "*" if finished and finished[0]["accuracy_by"] != "logits" else ""
         batches = next((record["sampler"] for record in finished if record["sampler"]), "–")
         estimates = (text(study.estimate(name, f.name), f.decimals) for f in figures)
@@ -116,10 +120,12 @@ def number_table(study: Study, figures: Sequence[Figure]) -> "pd.DataFrame":
     rows = []
     for name in study.entrants:
         own = study.of_entrant(name)
+        failed = sum(record["status"] == "failed" for record in own)
         row: dict[str, object] = {
             "loss": name,
             "runs": len(own),
-            "failed": sum(record["status"] == "failed" for record in own),
+            "failed": failed,
+            "survival": 1 - failed / len(own),
             "sampler": next((record["sampler"] for record in own if record.get("sampler")), None),
             "accuracy_by": next((record["accuracy_by"] for record in own if record.get("accuracy_by")), None),
         }

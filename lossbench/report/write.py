@@ -19,7 +19,7 @@ from lossbench.report.tables import (
     number_table,
 )
 from lossbench.report.verdicts import rank_table, verdict_table, verdicts
-from lossbench.results import load_records, runs_frame, write_text
+from lossbench.results import load_records, of_benchmark, runs_frame, write_text
 
 _SETTINGS: dict[str, type | tuple[type, ...]] = {  # of benchmark.toml, that the report tells
     **dict.fromkeys(("backbone", "select"), str),
@@ -55,7 +55,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
     """
     settings = _settings(folder)
     everything = load_records(folder)
-    records = [r for r in everything if r["protocol_hash"] == settings["record"]["protocol"]]
+    records = of_benchmark(everything, settings["record"])
     if not records:
         raise InputError(
             f"no finished runs with the settings of {folder / 'benchmark.toml'}; start with: lossbench run"

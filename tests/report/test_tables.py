@@ -50,7 +50,7 @@ def test_untrained_comes_last_and_failures_are_counted_and_explained():
     headers, rows = text_table(STUDY, HEADLINE)
     assert headers[:4] == ["loss", "runs", "batches", "accuracy"]
     by_name = {row[0]: row for row in rows}
-    assert by_name["c"][1] == "3 of 4"
+    assert by_name["c"][1] == "3 of 4 (75 %)"
     assert by_name["untrained*"][1] == "4"
     assert by_name["a"][3].startswith("0.902 ± 0.002")
     assert by_name["a"][headers.index("@ 0.001")] == "–"
@@ -66,6 +66,8 @@ def test_number_table_holds_means_and_half_widths():
     assert frame.loc["b", "test_accuracy"] == pytest.approx(0.80155)
     assert frame.loc["c", "test_accuracy_n"] == 3
     assert frame.loc["c", "failed"] == 1
+    assert frame.loc["c", "survival"] == 0.75
+    assert frame.loc["a", "survival"] == 1
     assert math.isnan(frame.loc["a", "tpr@0.001"])
 
 

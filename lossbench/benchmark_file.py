@@ -1,0 +1,110 @@
+"""``benchmark.toml``: what the runs in a folder are of. Processes that share the folder add to it."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lossbench import __version__
+from lossbench.claims import one_at_a_time
+from lossbench.config import Config, to_toml
+from lossbench.errors import InputError
+from lossbench.plan import Run, sha
+from lossbench.registry import UNTRAINED, find_plugins, parse_spec
+from lossbench.results import Record, load_records, write_text
+
+
+def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> None:
+    """Write the settings, so that ``--config`` runs them again and ``report`` knows which runs belong together.
+
+    Where the file is of the same protocol, as when processes share a folder or a loss was added, its entrants and
+    repeats stay and these join them: the file covers what the report shows. Otherwise it is replaced.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    protocol = sha(runs[0].identity["protocol"])
+    plugins = {run.entrant: run.identity["plugin"] for run in runs if run.spec is not None}
+    with one_at_a_time(folder):
+        before = _read(folder / "benchmark.toml")
+        if before.get("record", {}).get("protocol") == protocol:
+            config, plugins = _joined(before, config, plugins)
+        record = {
+            "lossbench": __version__,
+            "protocol": protocol,
+            "entrants": [UNTRAINED, *plugins],
+            "plugins": plugins,
+        }
+        for half in folder.glob(".benchmark.toml.*"):  # what a killed process left
+            half.unlink()
+        text = "# run it again: lossbench run --config THIS_FILE\n" + to_toml(config, record)
+        write_text(folder / "benchmark.toml", text)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}  # a damaged file is written anew
+
+
+def _joined(before: dict[str, Any], config: Config, plugins: dict[str, Any]) -> tuple[Config, dict[str, Any]]:
+    """Return settings and plugin fingerprints with the earlier entrants in front; those that are gone are dropped."""
+    try:
+        folders = tuple(dict.fromkeys([*before.get("plugins", ()), *config.plugins]))
+        known = find_plugins(folders)
+        recorded = dict(before["record"]["plugins"])
+        specs: dict[str, str] = {}
+        for text in (part.strip() for part in [*before["losses"].split(","), *config.losses.split(",")]):
+            if text:
+                specs.setdefault(str(parse_spec(text, known)), text)
+        repeats = max(config.repeats, int(before["repeats"]))
+        joined = replace(config, losses=",".join(specs.values()), plugins=folders, repeats=repeats)
+        return joined, {name: plugins.get(name, recorded.get(name)) for name in specs}
+    except (InputError, KeyError, TypeError, ValueError, AttributeError):
+        return config, plugins  # edited by hand, or a plugin file has gone: these settings alone can be run again
+
+
+def left_out(folder: Path, runs: Sequence[Run]) -> list[str]:
+    """Return a line for each reason why finished runs of the same settings in `folder` are not taken up."""
+    ours = runs[0].identity["protocol"]
+    reasons: dict[str, int] = {}
+    for record in _readable(folder):
+        reason = _difference(record.get("protocol"), ours)
+        if reason and record["status"] == "finished":
+            reasons[reason] = reasons.get(reason, 0) + 1
+    return [
+        f"{count} finished run{'s were' if count > 1 else ' was'} made with {reason}: kept in {folder}, and left out"
+        for reason, count in reasons.items()
+    ]
+
+
+def _readable(folder: Path) -> list[Record]:
+    try:
+        return load_records(folder)
+    except InputError:
+        return []  # none yet; or one is damaged, which stops whoever needs that one
+
+
+def _difference(theirs: Any, ours: dict[str, Any]) -> str | None:
+    """Return what a user may not know has changed; None where nothing did, or the settings are others on purpose."""
+    if not isinstance(theirs, dict) or not isinstance(theirs.get("config"), dict):
+        return None
+    images = any(theirs.get(name) != ours.get(name) for name in ("data", "splits"))
+    fitted = {"batch_size"} if images else set()  # the default follows the number of images
+    if any(theirs["config"].get(k) != v for k, v in ours["config"].items() if k not in fitted):
+        return None
+    if images:
+        return "other images (the data has changed since)"
+    if theirs.get("pairs") != ours.get("pairs"):
+        return "other verification pairs"
+    if theirs.get("device") != ours["device"]:
+        return f"another device ({theirs.get('device')}, not {ours['device']})"
+    if theirs.get("code") != ours["code"]:
+        return "another version of lossbench"
+    if theirs.get("versions") != ours["versions"]:
+        return "other versions of the packages"
+    if theirs.get("threads") != ours["threads"]:
+        return f"{theirs.get('threads')} threads (--threads {theirs.get('threads')} takes them up)"
+    return None

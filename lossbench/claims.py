@@ -1,0 +1,49 @@
+"""Claims: who works on a run, among all processes that share a results folder.
+
+A claim is a lock of the operating system on a file in ``<benchmark>/.claims/``, so it dies with its process, however
+that dies. The empty files stay: deleting one could leave two processes with locks on two files of one name.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_SHORT = 60  # seconds that what is quick under a lock may take before something is wrong
+
+
+@contextmanager
+def claimed(run_folder: Path) -> Iterator[bool]:
+    """Claim a run while the context lasts; yields False at once where a living process has it.
+
+    Raises:
+        OSError: the benchmark's folder cannot be written.
+    """
+    lock = FileLock(_file(run_folder.parent.parent, run_folder.name), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextmanager
+def one_at_a_time(benchmark: Path) -> Iterator[None]:
+    """Let the processes that share a benchmark's folder pass one after the other.
+
+    Raises:
+        OSError: the benchmark's folder cannot be written, or another process does not come out.
+    """
+    with FileLock(_file(benchmark, "benchmark"), timeout=_SHORT):
+        yield
+
+
+def _file(benchmark: Path, name: str) -> Path:
+    folder = benchmark / ".claims"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.lock"

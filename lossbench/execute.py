@@ -1,0 +1,191 @@
+"""One run from its plan to its record: train, measure, judge; whatever goes wrong on the way is a result, too."""
+
+import errno
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lossbench.artifacts import (
+    embedding_arrays,
+    machine_facts,
+    peak_memory_mib,
+    save_arrays,
+    save_weights,
+    timings,
+)
+from lossbench.data import Split
+from lossbench.errors import InputError
+from lossbench.head import Head
+from lossbench.health import Outcome, ailment
+from lossbench.material import Material, Pixels
+from lossbench.measure import Measured, measure, verify_pairs
+from lossbench.plan import Listener, Run, sha
+from lossbench.results import SCHEMA, Record, write_record
+from lossbench.train import Epoch, Trained, initial_backbone, train
+
+# Faults of the machine, not of a loss.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+_MEMORY = "out of memory; try a smaller --batch-size, --image-size or backbone, or fewer --jobs"
+
+
+def execute(material: Material, pixels: Pixels, run: Run, listener: Listener) -> Record:
+    """Train and measure one run and write its record; a failure is a record too.
+
+    Raises:
+        InputError: the folder cannot be written. That is no result of the loss: the run stays unfinished.
+    """
+
+    def work() -> Record:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        for half in [*run.folder.glob(".*"), run.folder / "run.json", run.folder / "traceback.txt"]:
+            half.unlink(missing_ok=True)  # what a killed process left half-written; what a run to be done again has
+        return _outcome(material, pixels, run, listener)
+
+    return _recorded(run, work)
+
+
+def record_death(material: Material, run: Run, reason: str, epochs: Sequence[Epoch], seconds: float) -> Record:
+    """Write the record of a run whose process died after `epochs`.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    found = _failure(material, reason, len(epochs))
+    return _recorded(run, lambda: _record(material, run, found, epochs, seconds))
+
+
+def _recorded(run: Run, work: Callable[[], Record]) -> Record:
+    try:
+        written = write_record(run.folder, work())
+        (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{run.folder} cannot be written ({error.strerror or error}); mend it, and the same command goes on"
+        ) from error
+    return written
+
+
+def _outcome(material: Material, pixels: Pixels, run: Run, listener: Listener) -> Record:
+    done: list[Epoch] = []
+
+    def on_epoch(epoch: Epoch) -> None:
+        done.append(epoch)
+        listener.epoch(run, epoch)
+
+    started = time.time()
+    try:
+        found = _train_and_measure(material, pixels, run, on_epoch, listener)
+    except (Exception, SystemExit) as error:  # whatever a loss does wrong is its own result and stops no other
+        if _is_disk(error, run.folder):
+            raise
+        (run.folder / "traceback.txt").write_text(traceback.format_exc())
+        found = _failure(material, reason_of(error), len(done))
+        if material.device.type == "cuda":
+            torch.cuda.empty_cache()  # the next run may need what this one held
+    return _record(material, run, found, done, time.time() - started)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why a run failed, in one line; memory that ran out in plain words, whoever noticed it."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return _MEMORY
+    return f"{type(error).__name__}: {error}".splitlines()[0][:500]
+
+
+def _is_disk(error: BaseException, folder: Path) -> bool:
+    """Return whether the disk is at fault: out of room or gone, or one of our own files that cannot be opened."""
+    if not isinstance(error, OSError):
+        return False
+    ours = isinstance(error.filename, str) and Path(error.filename).is_relative_to(folder)
+    return error.errno in _DISK or ours
+
+
+def _failure(material: Material, reason: str, epochs_done: int) -> dict[str, Any]:
+    epoch = min(epochs_done + 1, material.config.epochs or 1)  # measuring fails after the last
+    return {"status": "failed", "reason": reason, "epoch": epoch, "metrics": {}}
+
+
+def _record(material: Material, run: Run, found: dict[str, Any], epochs: Sequence[Epoch], seconds: float) -> Record:
+    split = material.faces.split(run.repeat)
+    return {
+        "schema": SCHEMA,
+        **found,
+        **run.identity,
+        "plugin_files": {
+            term.plugin.name: str(term.plugin.path.resolve())
+            for term in (run.spec.terms if run.spec else ())
+            if not term.plugin.name.startswith("pml:")
+        },
+        "hash": run.hash,
+        "protocol_hash": sha(run.identity["protocol"]),
+        "seed": material.config.seed,
+        "data": material.config.benchmark,
+        "images": {name: len(part) for name, part in split.parts()},
+        "people": {name: len(part.people) for name, part in split.parts()},
+        "timings": timings(epochs, seconds),
+        "peak_memory_mib": peak_memory_mib(material.device),
+        "machine": machine_facts(material.device),
+        "split_file": material.split_file,
+    }
+
+
+def _train_and_measure(
+    material: Material, pixels: Pixels, run: Run, on_epoch: Callable[[Epoch], None], listener: Listener
+) -> dict[str, Any]:
+    config, split = material.config, material.faces.split(run.repeat)
+    head: Head | None = None
+    epoch = 0
+    backbone: nn.Module
+    trained: Trained | None = None
+    if run.spec is None:
+        backbone = initial_backbone(config, run.repeat).to(material.device).to(memory_format=torch.channels_last)
+    else:
+        trained = train(
+            config, run.spec, run.repeat, split, pixels.faces, run.folder, on_epoch=on_epoch, on_note=listener.note
+        )
+        backbone, head, epoch = trained.backbone, trained.head, trained.selected_epoch
+    measured = measure(backbone, head, pixels.faces, split)
+    if pixels.pairs:
+        measured.figures["verification"] = verify_pairs(backbone, pixels.pairs, flip=config.flip)
+    by = _accuracy_by(head, measured.embeddings["val"][:1].to(material.device))
+    reason = ailment(_what_came_of(trained, measured, split, by)) if trained else None
+    save_weights(run.folder / "weights.safetensors", backbone, head)
+    save_arrays(run.folder / "embeddings.npz", embedding_arrays(measured.embeddings, material.faces, run.repeat))
+    save_arrays(run.folder / "resamples.npz", measured.resamples)
+    return {
+        "status": "failed" if reason else "finished",
+        "reason": reason,
+        "epoch": epoch,
+        "metrics": measured.figures,
+        "accuracy_by": by,
+        "sampler": _sampler(head),
+    }
+
+
+def _what_came_of(trained: Trained, measured: Measured, split: Split, accuracy_by: str) -> Outcome:
+    unseen = torch.cat([measured.embeddings["query"], measured.embeddings["distractors"]])
+    return Outcome(
+        losses=[epoch.train_loss for epoch in trained.history],
+        steps=trained.steps,
+        moved=trained.moved,
+        unseen=unseen,
+        val_accuracy=measured.figures["val_accuracy"],
+        val_images=len(split.val),
+        classes=len(split.train.people),
+        scored=accuracy_by == "logits",
+    )
+
+
+def _accuracy_by(head: Head | None, embeddings: Tensor) -> str:
+    return "class means" if head is None or head.logits(embeddings) is None else "logits"
+
+
+def _sampler(head: Head | None) -> str | None:
+    if head is None:
+        return None
+    return f"P x {head.samples_per_class}" if head.samples_per_class else "shuffle"

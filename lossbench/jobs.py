@@ -1,0 +1,120 @@
+"""Which runs are done here, one by one, beside whatever other processes do on the same folder.
+
+A run is claimed before it is touched, and its record read again under the claim: so each is done once, by whoever
+comes first.
+"""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from lossbench.claims import claimed
+from lossbench.errors import InputError
+from lossbench.execute import execute
+from lossbench.material import Material, Pixels, open_pixels
+from lossbench.plan import Listener, Run
+from lossbench.results import Record, read_record
+
+PAUSE = 0.2  # seconds between two looks at a run that another process has
+
+
+class Done(NamedTuple):
+    """A whole run's record, and whether another process made it."""
+
+    record: Record
+    elsewhere: bool
+
+
+def attempt(material: Material, pixels: Pixels, run: Run, listener: Listener) -> Done | None:
+    """Do a run, or find it done; None where a living process is at it.
+
+    Raises:
+        InputError: the run's folder cannot be written, or its record is damaged.
+    """
+    try:
+        with claimed(run.folder) as mine:
+            if not mine:
+                return None
+            found = made_meanwhile(run)
+            return Done(found, True) if found else Done(execute(material, pixels, run, listener), False)
+    except OSError as error:
+        raise InputError(f"{run.folder} cannot be claimed ({error.strerror or error}); choose another --out") from error
+
+
+def tidy(run: Run) -> None:
+    """Drop the checkpoint of a whole run, left by a process that was killed right after writing the record.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    checkpoint = run.folder / "checkpoint.pt"
+    if run.record is not None and checkpoint.exists():
+        with claimed(run.folder) as mine:
+            if mine and read_record(run.folder) is not None:
+                checkpoint.unlink(missing_ok=True)
+
+
+def made_meanwhile(run: Run) -> Record | None:
+    """Return the record of a claimed run that another process finished after our plan was made."""
+    found = read_record(run.folder)
+    return None if found == run.replaces else found
+
+
+def in_turn(material: Material, todo: Sequence[Run], listener: Listener) -> dict[str, Record]:
+    """Do the runs in this process and return their records by hash; those of other processes are waited for.
+
+    Raises:
+        InputError: as `attempt`.
+    """
+    made: dict[str, Record] = {}
+    queue = Queue(todo, listener)
+    pixels = open_pixels(material, listener) if todo else None
+    while queue and pixels is not None:
+        run = queue.take()
+        if run is None:
+            queue.say_waiting()
+            time.sleep(PAUSE)
+        elif done := attempt(material, pixels, run, listener):
+            made[run.hash] = tell(listener, run, done)
+        else:
+            queue.postpone(run)
+    return made
+
+
+def tell(listener: Listener, run: Run, done: Done) -> Record:
+    """Tell the listener that a run is whole, and return its record."""
+    listener.finished(replace(run, record=done.record) if done.elsewhere else run, done.record)
+    return done.record
+
+
+class Queue:
+    """Runs to be done, in order; those that another process has come back after a pause."""
+
+    def __init__(self, runs: Sequence[Run], listener: Listener):
+        self.runs = deque((0.0, run) for run in runs)
+        self.listener, self.said = listener, False
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def take(self) -> Run | None:
+        """Return the next run that may be tried now."""
+        now = time.monotonic()
+        for i, (due, run) in enumerate(self.runs):
+            if due <= now:
+                del self.runs[i]
+                return run
+        return None
+
+    def postpone(self, run: Run) -> None:
+        """Put back a run that another process has."""
+        self.runs.append((time.monotonic() + PAUSE, run))
+
+    def say_waiting(self) -> None:
+        """Say, once, that there is nothing left to do but wait."""
+        if self.runs and not self.said:
+            self.said = True
+            count = len(self.runs)
+            self.listener.note(f"{count} run{'s are' if count > 1 else ' is'} in the hands of other processes; waiting")

@@ -1,0 +1,146 @@
+"""What all runs of a benchmark share: settings, faces, pairs and pixels, opened and checked before any training."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lossbench.config import Config
+from lossbench.data import FaceSet, open_data
+from lossbench.data.images import ImageStore, open_store
+from lossbench.data.manifest import SplitFile
+from lossbench.data.pairs import PairSet, read_pairs
+from lossbench.errors import InputError
+from lossbench.measure import PairImages
+from lossbench.plan import Listener, sha
+from lossbench.registry import Spec, find_plugins, load_head, parse_losses
+from lossbench.train import be_deterministic, initial_backbone
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all runs share, without the pixels: light enough to be handed to another process, which maps them itself.
+
+    `config` is resolved. `fingerprints` are the SHA-256 of the images, by name; `split_file` that of split.json.
+    """
+
+    config: Config
+    specs: tuple[Spec, ...]
+    faces: FaceSet
+    pairs: PairSet | None
+    device: torch.device
+    fingerprints: dict[str, str]
+    split_file: str | None
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The images on the device: those of the faces [N, H, W, 3] uint8, and the verification pairs with theirs."""
+
+    faces: Tensor
+    pairs: PairImages | None
+
+
+def gather(config: Config, listener: Listener, *, verify: bool) -> Material:
+    """Open and check everything a user named, decoding the images where no store of them is in the cache yet.
+
+    Args:
+        config: settings as the user gave them.
+        listener: hears of the decoding.
+        verify: refuse data whose files are not what and where its split.json says.
+
+    Raises:
+        InputError: something the user gave is wrong; nothing was written but the cache.
+    """
+    specs = parse_losses(config.losses, find_plugins(config.plugins))
+    batch_size = config.batch_size
+    config = config.resolved()
+    device = _device(config.device)
+    be_deterministic(device)
+    faces = open_data(
+        config.data,
+        identities=config.identities,
+        min_images=config.min_images,
+        images_per_identity=config.images_per_identity,
+    )
+    tree = None if config.data == "orl" else Path(config.data)
+    split_file = SplitFile.of(tree) if verify and tree else None
+    if split_file:
+        split_file.verify_layout(faces.names)
+    pairs = read_pairs(Path(config.pairs), tree) if config.pairs else None
+    config = _fit_batches(config, faces, listener, typed=batch_size is not None)
+    initial_backbone(config, 0)  # a backbone that cannot be built says so before anything is decoded or written
+    for spec in specs:
+        load_head(spec, num_classes=10, embedding_dim=8)
+    folder = Path(config.out) / config.benchmark
+    _refuse_unwritable(folder)
+    store = _open_store(faces.files, config, listener)
+    if split_file:
+        split_file.verify_content(faces.names, store.digests)
+    fingerprints = {"data": store.fingerprint}
+    if pairs:
+        fingerprints["pairs"] = sha([pairs.fingerprint, _open_store(pairs.files, config, listener).fingerprint])
+    sha256 = split_file.sha256 if split_file else None
+    return Material(config, tuple(specs), faces, pairs, device, fingerprints, sha256, folder)
+
+
+def open_pixels(material: Material, listener: Listener) -> Pixels:
+    """Map the packed images from the cache and put them on the device.
+
+    Raises:
+        InputError: they are not those that were gathered.
+    """
+    store = _open_store(material.faces.files, material.config, listener)
+    if store.fingerprint != material.fingerprints["data"]:
+        raise InputError(f"the images of {material.config.data} changed just now; give the same command again")
+    faces = torch.from_numpy(store.pixels).to(material.device)
+    if material.pairs is None:
+        return Pixels(faces, None)
+    store = _open_store(material.pairs.files, material.config, listener)
+    return Pixels(faces, PairImages(material.pairs, torch.from_numpy(store.pixels).to(material.device)))
+
+
+def _open_store(files: Sequence[Path], config: Config, listener: Listener) -> ImageStore:
+    assert config.image_size is not None
+    return open_store(files, config.image_size, on_progress=lambda done: listener.decoding(done, len(files)))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device '{name}' is not known; use auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device '{name}': this machine has no usable CUDA device; use cpu")
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+        raise InputError(f"--device '{name}' is not supported; use auto, cpu or cuda")
+    return device
+
+
+def _fit_batches(config: Config, faces: FaceSet, listener: Listener, *, typed: bool) -> Config:
+    """Refuse a typed batch size beyond the training images; let the default shrink, to four batches an epoch."""
+    assert config.batch_size is not None
+    images = min(len(split.train) for split in faces.folds)
+    if typed and config.batch_size > images:
+        raise InputError(
+            f"--batch-size {config.batch_size} is more than the {images} training images; use at most {images}"
+        )
+    fitting = max(2, images // 4)
+    if typed or config.batch_size <= fitting:
+        return config
+    listener.note(f"batches of {fitting}, not {config.batch_size}: there are {images} training images")
+    return replace(config, batch_size=fitting)
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Say so before the work starts, leaving nothing behind; writing may still fail later, and says so then."""
+    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        what = "is not a folder" if not place.is_dir() else "cannot be written"
+        raise InputError(f"--out: {place} {what}; choose another folder")

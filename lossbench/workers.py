@@ -1,0 +1,219 @@
+"""Several runs at a time: worker processes that are handed one run after the other and open the images themselves."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+import torch
+
+from lossbench.claims import claimed
+from lossbench.data.parallel import cores, start_worker
+from lossbench.errors import InputError
+from lossbench.execute import record_death
+from lossbench.jobs import PAUSE, Done, Queue, attempt, made_meanwhile, tell
+from lossbench.material import Material, open_pixels
+from lossbench.plan import Listener, Run
+from lossbench.results import Record
+from lossbench.train import Epoch, be_deterministic
+
+_FROM_OUTSIDE = {-signal.SIGTERM, -signal.SIGINT, *([-signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])}
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
+def in_workers(
+    material: Material, todo: Sequence[Run], listener: Listener, jobs: int, threads: int
+) -> dict[str, Record]:
+    """Do the runs in `jobs` worker processes of `threads` threads each and return their records by hash.
+
+    A worker that is killed leaves a failed run; another takes its place.
+
+    Raises:
+        InputError: as `attempt`; or workers cannot start, or are stopped from outside.
+    """
+    made: dict[str, Record] = {}
+    queue = Queue(todo, listener)
+    workers: list[_Worker] = []
+    try:
+        while len(made) < len(todo):
+            while len(workers) < min(jobs, len(todo) - len(made)):
+                workers.append(_start(material, jobs, threads))
+            for worker in workers:
+                if worker.ready and worker.run is None and (run := queue.take()):
+                    worker.give(run)
+            if all(worker.ready and worker.run is None for worker in workers):
+                queue.say_waiting()
+            heard = wait([worker.connection for worker in workers], timeout=PAUSE if queue else None)
+            for worker in [worker for worker in workers if worker.connection in heard]:
+                done = _hear(worker, material, queue, listener)
+                if done is not None and worker.run is not None:
+                    made[worker.run.hash] = tell(listener, worker.run, done)
+                    worker.run = None
+                if worker.gone:
+                    workers.remove(worker)
+    finally:
+        for worker in workers:
+            worker.process.kill()  # what is finished is on disk, and a checkpoint is whole or not there
+            worker.process.join()
+    return made
+
+
+@dataclass
+class _Worker:
+    """A worker process as its parent sees it: what it is doing, and the epochs that it told of."""
+
+    process: BaseProcess
+    connection: Connection
+    ready: bool = False
+    gone: bool = False
+    run: Run | None = None
+    epochs: list[Epoch] = field(default_factory=list)
+    since: float = 0.0
+
+    def give(self, run: Run) -> None:
+        self.run, self.epochs, self.since = run, [], time.time()
+        with suppress(BrokenPipeError):  # it has died: that is heard, and dealt with, in a moment
+            self.connection.send(run)
+
+
+def _start(material: Material, jobs: int, threads: int) -> _Worker:
+    context = multiprocessing.get_context("spawn")  # not fork: threads of torch do not survive one
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(material, threads, theirs))
+    with _environment(jobs, threads), _interrupts_held():
+        process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+@contextmanager
+def _environment(jobs: int, threads: int) -> Iterator[None]:
+    """Set what a new process reads when it imports torch."""
+    wanted = {"OMP_NUM_THREADS": str(threads)}
+    if jobs * threads > cores():  # threads that spin while they wait would take the cores from those that work
+        wanted["OMP_WAIT_POLICY"] = "passive"
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Have new processes never see Ctrl-C, not even while they start; it reaches this one when the context ends."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _hear(worker: _Worker, material: Material, queue: Queue, listener: Listener) -> Done | None:
+    """Take in one message of a worker, or its death; returns what its run led to, once it did."""
+    try:
+        kind, content = worker.connection.recv()
+    except (EOFError, ConnectionResetError):
+        return _bury(worker, material, queue)
+    if kind == "stop":
+        raise InputError(content)
+    if kind == "ready":
+        worker.ready = True
+    elif kind == "note":
+        listener.note(content)
+    elif kind == "epoch" and worker.run is not None:
+        worker.epochs.append(content)
+        listener.epoch(worker.run, content)
+    elif kind == "taken" and worker.run is not None:
+        queue.postpone(worker.run)
+        worker.run = None
+    elif kind == "done":
+        return Done(*content)
+    return None
+
+
+def _bury(worker: _Worker, material: Material, queue: Queue) -> Done | None:
+    """Deal with a worker that has died: its run has failed, unless it was whole or another process has it already."""
+    worker.gone = True
+    worker.process.join()
+    code = worker.process.exitcode or 0
+    how = f"killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
+    if code in _FROM_OUTSIDE:
+        raise InputError(f"a worker process was {how}; the same command goes on where this one ended")
+    if not worker.ready:
+        raise InputError(
+            f"a worker process was {how} while it started: too little memory for so many --jobs, or a script that "
+            "calls lossbench without an `if __name__ == '__main__':` guard"
+        )
+    if worker.run is None:
+        return None
+    with claimed(worker.run.folder) as mine:
+        if not mine:
+            queue.postpone(worker.run)
+            return None
+        if found := made_meanwhile(worker.run):
+            return Done(found, False)
+        reason = f"its process was {how}" + ("; out of memory?" if code == -_KILL else "")
+        seconds = time.time() - worker.since
+        return Done(record_death(material, worker.run, reason, worker.epochs, seconds), False)
+
+
+class _Sender:
+    """What a worker's run tells its parent; without a parent there is nothing left to do."""
+
+    def __init__(self, connection: Connection):
+        self.connection = connection
+
+    def send(self, kind: str, content: object = None) -> None:
+        try:
+            self.connection.send((kind, content))
+        except OSError:
+            os._exit(1)
+
+    def decoding(self, done: int, total: int) -> None:
+        """Stay silent: the parent has decoded everything."""
+
+    def start(self, runs: int, skipped: int, epochs: int) -> None:
+        """Stay silent: the parent has said so."""
+
+    def epoch(self, run: Run, epoch: Epoch) -> None:
+        self.send("epoch", epoch)
+
+    def finished(self, run: Run, record: Record) -> None:
+        """Stay silent: the parent hears of it by the record."""
+
+    def note(self, text: str) -> None:
+        self.send("note", text)
+
+
+def _work(material: Material, threads: int, connection: Connection) -> None:
+    """Do what the parent hands over, one run after the other, until it has no more or is gone; a process's whole life.
+
+    The number of threads is set twice: OpenMP reads the environment, torch is told.
+    """
+    start_worker()
+    torch.set_num_threads(threads)
+    be_deterministic(material.device)
+    parent = _Sender(connection)
+    try:
+        pixels = open_pixels(material, parent)
+        parent.send("ready")
+        while True:
+            done = attempt(material, pixels, connection.recv(), parent)
+            parent.send("done", tuple(done)) if done else parent.send("taken")
+    except InputError as error:
+        parent.send("stop", str(error))
+    except EOFError:
+        os._exit(1)
