@@ -139,6 +139,22 @@ def run(
     select: Annotated[
         str | None, typer.Option(help="Which epoch is reported: last, or val for the best on val.", show_default="last")
     ] = None,
+    track: Annotated[
+        bool | None,
+        typer.Option(
+            "--track",
+            help="Measure test and query after every epoch, for the report alone: what picking an epoch by them hides.",
+            show_default=False,
+        ),
+    ] = None,
+    deconfound: Annotated[
+        bool | None,
+        typer.Option(
+            "--deconfound",
+            help="Also train every margin loss at margin 0 with its own scale, and ce: margin and scale told apart.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
     out: Annotated[
         str | None, typer.Option(help="Where results go, in a folder named after the data.", show_default="results")

@@ -18,6 +18,7 @@ from lossbench.measure import PairImages
 from lossbench.plan import Listener, sha
 from lossbench.registry import Spec, find_plugins, load_head, parse_losses
 from lossbench.train import be_deterministic, initial_backbone
+from lossbench.twins import with_twins
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,10 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Material:
     Raises:
         InputError: something the user gave is wrong; nothing was written but the cache.
     """
-    specs = parse_losses(config.losses, find_plugins(config.plugins))
+    known = find_plugins(config.plugins)
+    specs = parse_losses(config.losses, known)
+    if config.deconfound:
+        specs = with_twins(specs, known)
     batch_size = config.batch_size
     config = config.resolved()
     device = _device(config.device)

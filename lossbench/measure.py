@@ -1,5 +1,6 @@
 """All figures of one trained model: embeds every image of the split once, then measures."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from lossbench.metrics import (
     DEFAULT_FPRS,
     angle_statistics,
     effective_rank,
+    identification_rate,
     logit_hits,
     nearest_mean_hits,
     pair_scores,
@@ -90,6 +92,20 @@ def hits(head: Head | None, embeddings: Tensor, labels: Tensor, train: Tensor, t
 def share(found: Tensor) -> float:
     """Return the share of true entries of `found` [N] (bool); NaN of none."""
     return found.to(torch.float64).mean().item()
+
+
+def tracked_figures(backbone: nn.Module, head: Head, pixels: Tensor, split: Split) -> dict[str, float | None]:
+    """Return test accuracy and identification rates under their flat names, null where the data does not support one.
+
+    They are read after every epoch on request, to show what choosing an epoch by them would pretend.
+    """
+    parts = {name: embed(backbone, pixels, part) for name, part in split.parts()}
+    labels = {name: torch.tensor(part.labels, device=pixels.device) for name, part in split.parts()}
+    test = hits(head, parts["test"], labels["test"], parts["train"], labels["train"])
+    rates = identification_rate(parts["query"], labels["query"], parts["distractors"], DEFAULT_FPRS)
+    found = zip(DEFAULT_FPRS, rates.tpr.tolist(), strict=True)
+    named = {f"tpr@{fpr:g}": None if math.isnan(tpr) else tpr for fpr, tpr in found}
+    return {"test_accuracy": share(test), **named}
 
 
 @dataclass(frozen=True)

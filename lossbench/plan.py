@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lossbench.train import Epoch
 
 # What does not change what a run finds: which entrants, how many repeats, where things lie; threads are hashed apart.
-_NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device", "pairs", "jobs", "threads")
+_NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device", "pairs", "jobs", "threads", "deconfound")
 _PACKAGES = ("torch", "torchvision", "timm", "pytorch-metric-learning", "pillow")
 
 

@@ -140,14 +140,21 @@ def read_arrays(record: Record, name: str, keys: Sequence[str] | None = None) ->
 
 
 def read_history(record: Record) -> list[dict[str, Any]]:
-    """Return a run's history, a dictionary per epoch; empty for a run that never finished one."""
+    """Return a run's history, a dictionary per epoch; empty for a run that never finished one.
+
+    ``tracked`` is there where figures of test and query were asked for: flat name to number or None.
+    """
     path = Path(record["folder"]) / "history.jsonl"
     if not path.is_file():
         return []
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [{key: line[key] for key in ("epoch", "train_loss", "val_accuracy")} for line in lines]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        epochs = [{key: line[key] for key in ("epoch", "train_loss", "val_accuracy")} for line in lines]
+        for epoch, line in zip(epochs, lines, strict=True):
+            if tracked := line.get("tracked"):
+                epoch["tracked"] = {name: None if v is None else float(v) for name, v in tracked.items()}
+        return epochs
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); delete its folder to train this run again") from error
 
 

@@ -24,7 +24,7 @@ from lossbench.data import Split
 from lossbench.data.atomic import write_bytes
 from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
 from lossbench.head import Head
-from lossbench.measure import embed, hits, share
+from lossbench.measure import embed, hits, share, tracked_figures
 from lossbench.registry import Spec, load_head
 
 
@@ -34,7 +34,10 @@ class TrainingFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of ``history.jsonl``. Seconds and images count training alone, not the evaluation on val."""
+    """One line of ``history.jsonl``. Seconds and images count training alone, not the evaluation on val.
+
+    `tracked` holds figures of test and query by flat name where they were asked for; nothing is chosen by them.
+    """
 
     epoch: int
     train_loss: float
@@ -42,6 +45,7 @@ class Epoch:
     lr: float
     images: int
     seconds: float
+    tracked: dict[str, float | None] | None = None
 
 
 @dataclass
@@ -109,7 +113,7 @@ def train(
         config: resolved settings.
         spec: the entrant.
         repeat: which repeat; with config.seed it decides every draw.
-        split: the repeat's split; only train and val are read.
+        split: the repeat's split; only train and val are read, unless config.track asks for the others to be recorded.
         pixels: [N, H, W, 3] uint8, the packed store, on the device to train on.
         folder: where history and checkpoint go.
         on_epoch: called after every epoch, and for the epochs that a resumed run finds finished.
@@ -169,7 +173,8 @@ def train(
             raise TrainingFailed(f"the loss became {mean_loss}")
 
         val = _val_accuracy(backbone, head, pixels, split)
-        history.append(Epoch(number, mean_loss, val, lr, order.numel(), seconds))
+        tracked = tracked_figures(backbone, head, pixels, split) if config.track else None
+        history.append(Epoch(number, mean_loss, val, lr, order.numel(), seconds, tracked))
         if config.select == "val" and (best is None or val > history[best["epoch"] - 1].val_accuracy):
             best = {"epoch": number, "backbone": _copy(backbone), "head": _copy(head)}
         _save_checkpoint(folder, backbone, head, optimizer, history, best)

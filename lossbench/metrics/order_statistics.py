@@ -173,11 +173,11 @@ class _Search:
         middle = _largest(values, position)  # off from the order statistic by no more than any score from its exact one
         if middle + self.margin > self.high or middle - self.margin < self.low:
             return self._again(middle - 2 * self.margin, middle + 2 * self.margin)
-        higher = count(values > middle + self.margin)
-        near = (values - middle).abs() <= self.margin
+        higher = values > _float32(middle + self.margin)
+        near = (values >= _float32(middle - self.margin)) & ~higher
         scores = self.exact(i[near].long(), j[near].long()).sort(descending=True).values
-        score = int(scores[position - higher])
-        return Ranked(score, self.above + higher + count(scores > score))
+        score = int(scores[position - count(higher)])
+        return Ranked(score, self.above + count(higher) + count(scores > score))
 
     def _settle_cells(self, scores: Tensor, counts: Tensor) -> Ranked | None:
         position = self.rank - self.above

@@ -45,9 +45,9 @@ class Directions:
 
         D products and D - 1 sums, each rounded, of factors that are rounded too: at most (D + 2) roundings of a sum of
         absolute products that Cauchy and Schwarz hold below 1 (Higham 2002, "Accuracy and Stability of Numerical
-        Algorithms", eq. 3.5, whatever the order); and half a step of the grid.
+        Algorithms", eq. 3.5, whatever the order); half a step of the grid; and room for edges rounded to float32.
         """
-        return 1.01 * (self.embeddings.shape[1] + 4) * _UNIT_ROUNDOFF + 1 / GRID
+        return 1.01 * (self.embeddings.shape[1] + 8) * _UNIT_ROUNDOFF + 1 / GRID
 
     def unit(self, rows: slice | Tensor) -> Tensor:
         """Return some rows with norm 1, float32 [n, D]."""

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from lossbench.registry import UNTRAINED
+from lossbench.report.gains import scale_and_margin, selection_gap, signed
 from lossbench.report.markup import plain, table
 from lossbench.report.sections import clusters, gallery, operating_points
 from lossbench.report.study import Study
-from lossbench.report.tables import ANGLES, HEADLINE, SPEED, VERIFICATION, Figure, failures, text, text_table
+from lossbench.report.tables import ANGLES, HEADLINE, SPEED, VERIFICATION, Figure, failures, text_table
 from lossbench.report.verdicts import LEVEL, Verdict, rank_table
 
 
@@ -63,6 +64,8 @@ def markdown(
         "",
         *_verdict_lines(found),
         "",
+        *scale_and_margin(study),
+        *selection_gap(study),
         *_figure(captions, "similarities"),
         *operating_points(study),
         *gallery(study),
@@ -183,7 +186,7 @@ def _verdict_row(verdict: Verdict) -> list[str]:
     return [
         _SHOWN[verdict.figure.name],
         f"{verdict.a} − {verdict.b}",
-        ("+" if d.mean > 0 else "") + text(d, 3),
+        signed(d, True),
         "–" if math.isnan(verdict.adjusted_p) else f"{verdict.adjusted_p:.3f}",
         verdict.text,
         "–" if math.isnan(detectable) else f"{detectable:.3f}",

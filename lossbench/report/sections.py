@@ -11,7 +11,7 @@ from lossbench.results import Record, flat_metrics
 
 def operating_points(study: Study) -> list[str]:
     """What each false-positive rate rests on, and whether thresholds set on val hold it."""
-    found = [record for record in study.records if record["metrics"].get("identification")]
+    found = _finished(study, "negatives")
     if not found:
         return []
     rows = []
@@ -49,7 +49,7 @@ def operating_points(study: Study) -> list[str]:
 
 def gallery(study: Study) -> list[str]:
     """Search in a gallery: CMC and DIR at FAR."""
-    found = [record for record in study.records if record["metrics"].get("cmc")]
+    found = _finished(study, "cmc")
     if not found:
         return []
     entries = [r["metrics"]["cmc"]["without_distractors"]["entries"] for r in found]
@@ -69,7 +69,7 @@ def gallery(study: Study) -> list[str]:
 
 def clusters(study: Study) -> list[str]:
     """Retrieval and cluster statistics of the query people."""
-    if not any(record["metrics"].get("clusters") for record in study.records):
+    if not _finished(study, "clusters"):
         return []
     return [
         "## Retrieval and clusters of query people",
@@ -82,6 +82,10 @@ def clusters(study: Study) -> list[str]:
         *table(*text_table(study, (*RETRIEVAL, *CLUSTERS))),
         "",
     ]
+
+
+def _finished(study: Study, figure: str) -> list[Record]:
+    return [r for r in study.records if r["status"] == "finished" and r["metrics"].get(figure)]
 
 
 def _counts(records: Iterable[Record], name: str) -> list[int]:

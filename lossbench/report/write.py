@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lossbench.errors import InputError
+from lossbench.report.gains import gap_table, split_table
 from lossbench.report.markdown import markdown, verified
 from lossbench.report.study import Study
 from lossbench.report.tables import (
@@ -77,6 +78,10 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         number_table(study, figures_shown).to_csv(tables / "summary.csv", index=False)
         runs_frame(records).to_csv(tables / "runs.csv", index=False)
         verdict_table(found).to_csv(tables / "verdicts.csv", index=False)
+        for name, made in (("scale_and_margin", split_table(study)), ("selection_gap", gap_table(study))):
+            (tables / f"{name}.csv").unlink(missing_ok=True)  # of an earlier report
+            if len(made):
+                made.to_csv(tables / f"{name}.csv", index=False)
         rank_table(found).to_csv(tables / "ranks.csv", index=False)
         text = markdown(settings, study, found, drawn, left_out=len(everything) - len(records))
         write_text(folder / "report.md", text)

@@ -96,6 +96,21 @@ def test_scores_that_do_not_count_are_skipped(monkeypatch):
     assert found[0].score == int(whole[1::2].flatten().sort(descending=True).values[100])
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_scores_a_margin_apart_are_not_lost(seed):
+    """Scores in steps of just the margin: rounding puts some of them on its very edge."""
+    torch.manual_seed(seed)
+    steps = (0.3 + torch.rand(1).item()) + torch.arange(-50, 50, dtype=torch.float64) * 2 * SLACK
+    scores = (steps.float() + torch.randint(-2, 3, (100,)) * 2.0**-24).reshape(10, 10)
+    whole = (scores.double() * GRID).round().to(torch.int64)
+
+    def tiles(number):
+        yield Tile(scores.clone(), 0, torch.arange(10), 100)
+
+    found = order_statistics.order_statistics(tiles, lambda i, j: whole[i, j], list(range(100)), 100, SLACK)
+    assert [one.score for one in found] == whole.flatten().sort(descending=True).values.tolist()
+
+
 @pytest.mark.parametrize("dim", [2, 64, 512])
 def test_float32_products_are_within_the_slack(dim):
     torch.manual_seed(0)
