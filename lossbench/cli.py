@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lossbench import __version__, data_cli
+from lossbench import __version__, data_cli, model_cli, plugin_cli
 from lossbench.errors import InputError, NobodyListens
-from lossbench.plugin_cli import mount
 
 if TYPE_CHECKING:
     from lossbench.config import Config
@@ -271,4 +270,5 @@ def list_(
         console.listing("data", [(name, (info.what, f"credit: {info.credit}")) for name, info in DATA.items()])
 
 
-mount(app)
+model_cli.mount(app)
+plugin_cli.mount(app)

@@ -63,7 +63,7 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Material:
         specs = with_twins(specs, known)
     batch_size = config.batch_size
     config = config.resolved()
-    device = _device(config.device)
+    device = device_of(config.device)
     be_deterministic(device)
     faces = open_data(
         config.data,
@@ -113,7 +113,12 @@ def _open_store(files: Sequence[Path], config: Config, listener: Listener) -> Im
     return open_store(files, config.image_size, on_progress=lambda done: listener.decoding(done, len(files)))
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return the device that ``--device`` names; ``auto`` is the GPU where there is one.
+
+    Raises:
+        InputError: no such device here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -56,6 +56,19 @@ def write_text(path: Path, text: str) -> None:
         half.unlink(missing_ok=True)
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write figures as JSON, NaN as null, making the folder it lies in.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(_without_nan(value), indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
 def write_record(folder: Path, record: Record) -> Record:
     """Write ``run.json``, which makes the run whole, and return it as it will be read: NaN has become null."""
     text = json.dumps(_without_nan(record), indent=1, allow_nan=False)

@@ -20,7 +20,8 @@ def plain_twin(spec: Spec) -> Spec | None:
         return None
     (term,) = spec.terms
     plain = parse_spec(f"{term.plugin.name}:{claim}", {term.plugin.name: term.plugin}).terms[0].values
-    values = {**term.values, **plain}
+    named = {setting.partition("=")[0] for setting in claim.split(":")}  # also those whose plain value is the default
+    values = {name: value for name, value in term.values.items() if name not in named} | dict(plain)
     twin = Spec((Term(term.plugin, {p.name: values[p.name] for p in term.plugin.parameters if p.name in values}),))
     return None if str(twin) == str(spec) else twin
 

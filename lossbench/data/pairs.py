@@ -117,7 +117,7 @@ class _Finder:
     """Finds the image that a pairs file means, listing every person's folder once."""
 
     def __init__(self, beside: Path, tree: Path | None):
-        self.roots = [*([tree / part for part in OPEN] if tree else []), beside]
+        self.roots = [*([*(tree / part for part in OPEN), tree] if tree else []), beside]
         self.trained = [tree / part for part in CLOSED] if tree else []
         self.people: dict[str, dict[str, Path]] = {}
 
