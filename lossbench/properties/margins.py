@@ -72,7 +72,8 @@ def _plain(s: Subject) -> str:
     plain = s
     for setting in filter(None, claim.split(":")):
         name, value = setting.split("=")
-        plain = plain.turned(next(k for k in s.knobs if k.name == name), float(value))
+        knob = next(k for k in s.knobs if k.name == name)
+        plain = plain.turned(knob, type(knob.value)(value))
     head = plain.laid_out()
     scales = [float(k.value) for k in s.knobs if k.name == "scale"]
     if not scales and not head.uses_norm:
