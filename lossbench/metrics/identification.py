@@ -13,7 +13,7 @@ from lossbench.metrics.products import Directions, exact_scores, products
 
 DEFAULT_FPRS = (0.1, 0.05, 0.01, 0.001)
 _BLOCK = 1024  # rows and columns of one product: 4 MiB stay in the cache while they are compared
-_SPREAD, _LEAST, _MOST = 8, 1 << 20, 16 << 20  # scores kept: so many standard deviations of what columns differ by
+_SPREAD, _LEAST, _MOST = 12, 1 << 20, 16 << 20  # scores kept: so many standard deviations of what columns differ by
 _RUN = 64  # neighbouring distractors that are read together: files are read in runs, people lie in runs
 
 

@@ -64,12 +64,14 @@ def order_statistics(
         kept: how many scores may be kept. Scores within `slack` of a rank are kept as values with their counts where
             they are more.
     """
-    searches = {rank: _Search(rank, total, _share(rank, ranks, kept), slack, exact) for rank in sorted(set(ranks))}
+    places = _Places(exact)
+    searches = {rank: _Search(rank, total, _share(rank, ranks, kept), slack, places) for rank in sorted(set(ranks))}
     found: dict[int, Ranked] = {}
     number = 0
     while len(found) < len(searches):
         open_searches = [search for rank, search in searches.items() if rank not in found]
-        _stream(tiles(number), open_searches)
+        places.forget()
+        _stream(tiles(number), open_searches, places)
         for search in open_searches:
             if (ranked := search.settle()) is not None:
                 found[search.rank] = ranked
@@ -82,20 +84,46 @@ def _share(rank: int, ranks: Sequence[int], kept: int) -> int:
     return max(_LEAST, math.ceil(kept * (rank + 1) / sum(other + 1 for other in set(ranks))))
 
 
-def _stream(tiles: "Iterator[Tile]", searches: "Sequence[_Search]") -> None:
+class _Places:
+    """Where the kept scores are: a tile's number and a position in it, turned into rows and columns when needed."""
+
+    def __init__(self, exact: Exact):
+        self.exact = exact
+        self.forget()
+
+    def forget(self) -> None:
+        self.first_rows: list[int] = []
+        self.columns: list[Tensor] = []
+
+    def number(self, tile: Tile) -> int:
+        self.first_rows.append(tile.rows)
+        self.columns.append(tile.columns)
+        return len(self.columns) - 1
+
+    def scores(self, tiles: Tensor, positions: Tensor) -> Tensor:
+        """Return the exact scores [P] at some positions of some tiles."""
+        device = positions.device
+        widths = torch.tensor([len(columns) for columns in self.columns], device=device)
+        starts = (widths.cumsum(0) - widths)[tiles.long()]
+        rows, columns = positions // widths[tiles.long()], positions % widths[tiles.long()]
+        rows += torch.tensor(self.first_rows, device=device)[tiles.long()]
+        return self.exact(rows.long(), torch.cat(self.columns)[starts + columns])
+
+
+def _stream(tiles: "Iterator[Tile]", searches: "Sequence[_Search]", places: _Places) -> None:
     for tile in tiles:
+        number = places.number(tile)
         edges = {edge: above(tile.scores, edge) for search in searches for edge in (search.low, search.high)}
         numbers = {high: count(edges[high]) for high in {search.high for search in searches}}
         inside = None
         for edge in _ends([(search.low, search.high) for search in searches]):
-            inside = edges[edge] if inside is None else inside ^ edges[edge]
+            inside = edges[edge].clone() if inside is None else inside.logical_xor_(edges[edge])
         assert inside is not None
         found = where(inside)
-        values = tile.scores.flatten().index_select(0, found)
-        i, j = (tile.rows + found // len(tile.columns)).to(torch.int32), tile.columns[found % len(tile.columns)]
+        values, found = tile.scores.flatten().index_select(0, found), found.to(torch.int32)
         for search in searches:
             search.above += numbers[search.high]
-            search.add(values, i, j.to(torch.int32), tile.pairs)
+            search.add(values, number, found, tile.pairs)
 
 
 def _ends(brackets: list[tuple[float, float]]) -> list[float]:
@@ -112,8 +140,8 @@ def _ends(brackets: list[tuple[float, float]]) -> list[float]:
 class _Search:
     """The search for one rank: a bracket `low` < score <= `high`, and what lies in it."""
 
-    def __init__(self, rank: int, total: int, capacity: int, slack: float, exact: Exact):
-        self.rank, self.total, self.capacity, self.exact = rank, total, capacity, exact
+    def __init__(self, rank: int, total: int, capacity: int, slack: float, places: _Places):
+        self.rank, self.total, self.capacity, self.places = rank, total, capacity, places
         self.slack, self.margin = slack, 2 * slack
         self.bounds = -math.inf, math.inf  # the rank lies in here for sure
         self._start()
@@ -121,18 +149,19 @@ class _Search:
     def _start(self) -> None:
         self.low, self.high = (float(np.float32(bound)) for bound in self.bounds)
         self.above = self.seen = self.held = 0
-        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []  # score, row, column
+        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []  # score, number of its tile, position in there
         self.cells: tuple[Tensor, Tensor] | None = None  # exact scores and their counts, where too many lie too close
 
-    def add(self, values: Tensor, i: Tensor, j: Tensor, seen: int) -> None:
-        """Keep what is in the bracket of some scores; `seen` pairs were looked at for them."""
+    def add(self, values: Tensor, tile: int, positions: Tensor, seen: int) -> None:
+        """Keep what is in the bracket of some scores of a tile; `seen` pairs were looked at for them."""
         self.seen += seen
         inside = (values > self.low) & (values <= self.high)
-        values, i, j = values[inside], i[inside], j[inside]
+        values, positions = values[inside], positions[inside]
+        tiles = torch.full_like(positions, tile)
         if self.cells is not None:
-            self.cells = _merged(self.cells, self.exact(i.long(), j.long()))
+            self.cells = _merged(self.cells, self.places.scores(tiles, positions))
             return
-        self.parts.append((values, i, j))
+        self.parts.append((values, tiles, positions))
         self.held += len(values)
         if self.held > self._capacity():
             self._narrow()
@@ -142,23 +171,24 @@ class _Search:
         return max(min(self.capacity, _LEAST), round(self.capacity * math.sqrt(self.seen / self.total)))
 
     def _narrow(self) -> None:
-        values, i, j = self._kept()
+        values, tiles, positions = self._kept()
         position = round(self.rank * (self.seen / self.total)) - self.above  # where the rank should be among them
         half = self._capacity() // 4
         first, last = min(max(position - half, 0), self.held - half), max(position + half, half)
+        upper, lower = _largest(values, [max(first, 0), min(last, self.held - 1)])
         if first > 0:
-            self.high = min(self.high, _float32(_largest(values, first) + self.margin))
+            self.high = min(self.high, _float32(upper + self.margin))
         if last < self.held - 1:
-            self.low = max(self.low, _float32(_largest(values, last) - self.margin))
+            self.low = max(self.low, _float32(lower - self.margin))
         beyond = values > self.high
         self.above += count(beyond)
         inside = (values > self.low) & ~beyond
-        values, i, j = values[inside], i[inside], j[inside]
+        values, tiles, positions = values[inside], tiles[inside], positions[inside]
         self.held = len(values)
-        self.parts = [(values, i, j)]
+        self.parts = [(values, tiles, positions)]
         if self.held > self._capacity() * 3 // 4:  # they cannot be told apart in float32
-            none = i.new_zeros(0, dtype=torch.int64)
-            self.cells = _merged((none, none), self.exact(i.long(), j.long()))
+            none = positions.new_zeros(0, dtype=torch.int64)
+            self.cells = _merged((none, none), self.places.scores(tiles, positions))
             self.parts = []
 
     def settle(self) -> Ranked | None:
@@ -166,16 +196,18 @@ class _Search:
         return self._settle_scores() if self.cells is None else self._settle_cells(*self.cells)
 
     def _settle_scores(self) -> Ranked | None:
-        values, i, j = self._kept()
+        values, tiles, positions = self._kept()
         position = self.rank - self.above
         if not 0 <= position < self.held:
             return self._escaped(position)
-        middle = _largest(values, position)  # off from the order statistic by no more than any score from its exact one
+        (middle,) = _largest(
+            values, [position]
+        )  # off from the order statistic by no more than any score from its exact one
         if middle + self.margin > self.high or middle - self.margin < self.low:
             return self._again(middle - 2 * self.margin, middle + 2 * self.margin)
         higher = values > _float32(middle + self.margin)
         near = (values >= _float32(middle - self.margin)) & ~higher
-        scores = self.exact(i[near].long(), j[near].long()).sort(descending=True).values
+        scores = self.places.scores(tiles[near], positions[near]).sort(descending=True).values
         score = int(scores[position - count(higher)])
         return Ranked(score, self.above + count(higher) + count(scores > score))
 
@@ -200,14 +232,15 @@ class _Search:
         return None
 
     def _kept(self) -> tuple[Tensor, Tensor, Tensor]:
-        values, i, j = (torch.cat(part) for part in zip(*self.parts, strict=True))
-        return values, i, j
+        values, tiles, positions = (torch.cat(part) for part in zip(*self.parts, strict=True))
+        return values, tiles, positions
 
 
-def _largest(values: Tensor, position: int) -> float:
-    """Return the value at a position, from 0, of the descending order."""
-    at = len(values) - 1 - position
-    return float(np.partition(values.cpu().numpy(), at)[at])
+def _largest(values: Tensor, positions: Sequence[int]) -> list[float]:
+    """Return the values at some positions, from 0, of the descending order."""
+    places = [len(values) - 1 - position for position in positions]
+    ordered = np.partition(values.cpu().numpy(), places)
+    return [float(ordered[place]) for place in places]
 
 
 def _float32(edge: float) -> float:
