@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossbench.metrics.accuracy import class_means
 from lossbench.metrics.directions import GRID, people_of
-from lossbench.metrics.products import Directions, exact_scores, products, where
+from lossbench.metrics.products import Directions, exact_scores, full_precision, products, where
 
 DEFAULT_RANKS = (1, 5, 10)
 DEFAULT_FARS = (0.1, 0.01, 0.001)
@@ -93,7 +93,8 @@ def cmc(
     Raises:
         ValueError: shapes that do not fit, or an embedding that is zero or not finite.
     """
-    others = _others(Directions(templates), Directions(probes), people, Directions(distractors), max(ranks), block)
+    with full_precision():
+        others = _others(Directions(templates), Directions(probes), people, Directions(distractors), max(ranks), block)
     entries = len(templates) + len(distractors)
     rates = [_share(others < rank) if rank <= entries else math.nan for rank in ranks]
     return Cmc(tuple(ranks), torch.tensor(rates, dtype=torch.float64), len(probes), entries)
@@ -145,9 +146,10 @@ def open_set(
     if wrong := [far for far in fars if not 0 < far < 1]:
         raise ValueError(f"false-alarm rate {wrong[0]} is not between 0 and 1")
     gallery, own = Directions(templates), Directions(probes)
-    first = _others(gallery, own, people, Directions(probes[:0]), 1, block) == 0
     mates = _mates(gallery, own, people)
-    alarms = _best(gallery, Directions(strangers), block).sort(descending=True).values
+    with full_precision():
+        first = _others(gallery, own, people, Directions(probes[:0]), 1, block) == 0
+        alarms = _best(gallery, Directions(strangers), block).sort(descending=True).values
     points = torch.full((len(fars), 3), math.nan, dtype=torch.float64)
     for point, far in zip(points, fars, strict=True):
         rank = math.floor(far * len(alarms) + 1e-9)

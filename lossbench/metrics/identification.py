@@ -3,16 +3,17 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from lossbench.metrics.directions import GRID
-from lossbench.metrics.order_statistics import Tile, order_statistics
-from lossbench.metrics.products import Directions, exact_scores, products
+from lossbench.metrics.order_statistics import Job, Tile, order_statistics
+from lossbench.metrics.products import Directions, exact_scores, full_precision, products
 
 DEFAULT_FPRS = (0.1, 0.05, 0.01, 0.001)
-_BLOCK = 1024  # rows and columns of one product: 4 MiB stay in the cache while they are compared
+_BLOCK = 1024  # columns of one product, and half as many rows: 2 MiB stay in the cache while they are compared
 _SPREAD, _LEAST, _MOST = 12, 1 << 20, 16 << 20  # scores kept: so many standard deviations of what columns differ by
 _RUN = 64  # neighbouring distractors that are read together: files are read in runs, people lie in runs
 
@@ -58,7 +59,7 @@ def identification_rate(
         query_labels: [Q] integers.
         distractors: [M, D]; M may be 0.
         fprs: target rates, each in (0, 1).
-        block: rows and columns of one product; changes memory and speed only.
+        block: columns of one product, and twice its rows; changes memory and speed only.
 
     Raises:
         ValueError: shapes that do not fit, a rate outside (0, 1), or an embedding that is zero or not finite.
@@ -77,7 +78,8 @@ def identification_rate(
     supported = [rank for rank in ranks if rank >= 1]
     columns = max(1, len(query) + len(distractors))
     kept = min(_MOST, max(_LEAST, round(_SPREAD * sum(supported) / math.sqrt(columns))))
-    found = order_statistics(pairs.tiles, pairs.exact, supported, total, pairs.query.slack, kept=kept)
+    with full_precision():
+        found = order_statistics(pairs.jobs, pairs.exact, supported, total, pairs.query.slack, kept=kept)
     selected = dict(zip(supported, found, strict=True))
     accepted, positives = dict.fromkeys(supported, 0), 0
     for scores, _ in pairs.positives():
@@ -98,7 +100,8 @@ class _Pairs:
     """The pairs of the identification rate; rows are query images, columns these and then the distractors."""
 
     def __init__(self, query: Directions, labels: Tensor, distractors: Directions, block: int):
-        self.query, self.labels, self.distractors, self.block = query, labels, distractors, block
+        self.query, self.labels, self.distractors = query, labels, distractors
+        self.rows, self.columns = max(1, block // 2), block
         own = torch.unique(labels, return_counts=True)[1].to(torch.int64)
         self.within = (len(labels) ** 2 - int((own**2).sum())) // 2  # pairs of two query images of different people
         self.total = self.within + len(query) * len(distractors)
@@ -139,10 +142,10 @@ class _Pairs:
         found[outer] = exact_scores(self.query, rows[outer], self.distractors, columns[outer] - queries)
         return found
 
-    def tiles(self, number: int) -> Iterator[Tile]:
-        """Yield the negatives, the columns in random order."""
+    def jobs(self, number: int) -> Iterator[Job]:
+        """Yield what yields the negatives of a block of columns; the columns in random order."""
         chance = torch.Generator().manual_seed(number)
-        queries, width = len(self.query), self.block
+        queries, width = len(self.query), self.columns
         unit = self.query.unit(slice(None))
         runs = torch.randperm(-(-len(self.distractors) // _RUN), generator=chance)
         chosen = (runs.unsqueeze(1) * _RUN + torch.arange(_RUN)).flatten()
@@ -151,20 +154,18 @@ class _Pairs:
         blocks = [*own, *others]
         for at in torch.randperm(len(blocks), generator=chance).tolist():
             block = blocks[at]
-            if isinstance(block, slice):
-                yield from self._inner(unit, block)
-            else:
-                yield from self._outer(unit, block.to(unit.device))
+            yield partial(self._inner, unit, block) if isinstance(block, slice) else partial(self._outer, unit, block)
 
     def _inner(self, unit: Tensor, block: slice) -> Iterator[Tile]:
         columns = torch.arange(block.start, block.stop, device=unit.device)
-        for start, scores in products(unit[: block.stop], self.query, block, self.block):
+        for start, scores in products(unit[: block.stop], self.query, block, self.rows):
             rows = torch.arange(start, start + len(scores), device=unit.device)
             counts = (rows.unsqueeze(1) < columns) & (self.labels[rows].unsqueeze(1) != self.labels[columns])
             yield Tile(scores.masked_fill_(~counts, math.nan), start, columns, int(counts.sum()))
 
     def _outer(self, unit: Tensor, block: Tensor) -> Iterator[Tile]:
-        for start, scores in products(unit, self.distractors, block, self.block):
+        block = block.to(unit.device)
+        for start, scores in products(unit, self.distractors, block, self.rows):
             yield Tile(scores, start, block + len(self.query), scores.numel())
 
 

@@ -8,7 +8,10 @@ for it there.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +26,7 @@ Exact = Callable[[Tensor, Tensor], Tensor]
 
 _KEPT = 16_000_000  # scores of all ranks together, each with its row and column: 12 bytes
 _LEAST = 250_000  # of one rank
+_FEW = 8  # blocks, up to which threads of our own are not worth it
 
 
 class Tile(NamedTuple):
@@ -37,6 +41,9 @@ class Tile(NamedTuple):
     pairs: int
 
 
+Job = Callable[[], "Iterator[Tile]"]  # the tiles of one block
+
+
 class Ranked(NamedTuple):
     """An order statistic: its exact score, and how many scores lie strictly above it."""
 
@@ -45,7 +52,7 @@ class Ranked(NamedTuple):
 
 
 def order_statistics(
-    tiles: Callable[[int], Iterator[Tile]],
+    jobs: Callable[[int], Iterator[Job]],
     exact: Exact,
     ranks: Sequence[int],
     total: int,
@@ -56,7 +63,8 @@ def order_statistics(
     """Return the (k+1)-th largest score for every rank k.
 
     Args:
-        tiles: called with the number of the pass; yields all scores, in an order that does not depend on them.
+        jobs: called with the number of the pass; yields functions that yield all scores, block by block, in an order
+            that does not depend on the scores.
         exact: computes scores again, as whole numbers; an order statistic is one of these.
         ranks: each in 0..total-1.
         total: how many scores there are.
@@ -71,7 +79,7 @@ def order_statistics(
     while len(found) < len(searches):
         open_searches = [search for rank, search in searches.items() if rank not in found]
         places.forget()
-        _stream(tiles(number), open_searches, places)
+        _stream(jobs(number), open_searches, places)
         for search in open_searches:
             if (ranked := search.settle()) is not None:
                 found[search.rank] = ranked
@@ -95,9 +103,9 @@ class _Places:
         self.first_rows: list[int] = []
         self.columns: list[Tensor] = []
 
-    def number(self, tile: Tile) -> int:
-        self.first_rows.append(tile.rows)
-        self.columns.append(tile.columns)
+    def number(self, rows: int, columns: Tensor) -> int:
+        self.first_rows.append(rows)
+        self.columns.append(columns)
         return len(self.columns) - 1
 
     def scores(self, tiles: Tensor, positions: Tensor) -> Tensor:
@@ -110,20 +118,69 @@ class _Places:
         return self.exact(rows.long(), torch.cat(self.columns)[starts + columns])
 
 
-def _stream(tiles: "Iterator[Tile]", searches: "Sequence[_Search]", places: _Places) -> None:
+class _Screened(NamedTuple):
+    """What a tile holds for some searches: scores in one of their brackets, where they are in it, how many lie above.
+
+    `brackets` are those it was screened with; they may have narrowed since.
+    """
+
+    brackets: list[tuple[float, float]]
+    beyond: list[int]
+    values: Tensor
+    positions: Tensor
+    rows: int
+    columns: Tensor
+    pairs: int
+
+
+def _screen(tiles: "Iterator[Tile]", searches: "Sequence[_Search]") -> list[_Screened]:
+    found = []
     for tile in tiles:
-        number = places.number(tile)
-        edges = {edge: above(tile.scores, edge) for search in searches for edge in (search.low, search.high)}
-        numbers = {high: count(edges[high]) for high in {search.high for search in searches}}
-        inside = None
-        for edge in _ends([(search.low, search.high) for search in searches]):
-            inside = edges[edge].clone() if inside is None else inside.logical_xor_(edges[edge])
-        assert inside is not None
-        found = where(inside)
-        values, found = tile.scores.flatten().index_select(0, found), found.to(torch.int32)
-        for search in searches:
-            search.above += numbers[search.high]
-            search.add(values, number, found, tile.pairs)
+        brackets = [search.bracket for search in searches]
+        edges = {edge: above(tile.scores, edge) for bracket in brackets for edge in bracket}
+        numbers = {high: count(edges[high]) for high in {high for _, high in brackets}}
+        first, *others = _ends(brackets)
+        inside = edges[first].clone()
+        for edge in others:
+            inside.logical_xor_(edges[edge])
+        at = where(inside)
+        values = tile.scores.flatten().index_select(0, at)
+        beyond = [numbers[high] for _, high in brackets]
+        found.append(_Screened(brackets, beyond, values, at.to(torch.int32), tile.rows, tile.columns, tile.pairs))
+    return found
+
+
+def _stream(jobs: Iterator[Job], searches: "Sequence[_Search]", places: _Places) -> None:
+    for screened in _in_threads(jobs, searches):
+        for tile in screened:
+            number = places.number(tile.rows, tile.columns)
+            for search, bracket, beyond in zip(searches, tile.brackets, tile.beyond, strict=True):
+                search.add(tile, bracket, beyond, number)
+
+
+def _in_threads(jobs: Iterator[Job], searches: "Sequence[_Search]") -> Iterator[list[_Screened]]:
+    """Screen one block after another; many of them on as many threads as torch has, a block each.
+
+    A thread that multiplies and compares by itself wastes no time on the others, and comparing takes numpy, which has
+    one thread.
+    """
+    threads = torch.get_num_threads()
+    ahead = list(islice(jobs, _FEW))
+    if threads == 1 or len(ahead) < _FEW:
+        yield from (_screen(job(), searches) for job in chain(ahead, jobs))
+        return
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            waiting: deque[Future[list[_Screened]]] = deque()
+            for job in chain(ahead, jobs):
+                waiting.append(pool.submit(_screen, job(), searches))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _ends(brackets: list[tuple[float, float]]) -> list[float]:
@@ -152,12 +209,21 @@ class _Search:
         self.parts: list[tuple[Tensor, Tensor, Tensor]] = []  # score, number of its tile, position in there
         self.cells: tuple[Tensor, Tensor] | None = None  # exact scores and their counts, where too many lie too close
 
-    def add(self, values: Tensor, tile: int, positions: Tensor, seen: int) -> None:
-        """Keep what is in the bracket of some scores of a tile; `seen` pairs were looked at for them."""
-        self.seen += seen
+    @property
+    def bracket(self) -> tuple[float, float]:
+        """`low` and `high`."""
+        return self.low, self.high
+
+    def add(self, tile: _Screened, bracket: tuple[float, float], beyond: int, number: int) -> None:
+        """Take up a tile: `beyond` of its scores lie above the `bracket` that it was screened with."""
+        self.seen += tile.pairs
+        values = tile.values
         inside = (values > self.low) & (values <= self.high)
-        values, positions = values[inside], positions[inside]
-        tiles = torch.full_like(positions, tile)
+        self.above += beyond
+        if bracket[1] > self.high:  # narrowed since
+            self.above += count((values > self.high) & (values <= bracket[1]))
+        values, positions = values[inside], tile.positions[inside]
+        tiles = torch.full_like(positions, number)
         if self.cells is not None:
             self.cells = _merged(self.cells, self.places.scores(tiles, positions))
             return

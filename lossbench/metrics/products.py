@@ -69,20 +69,18 @@ def exact_scores(a: Directions, i: Tensor, b: Directions, j: Tensor) -> Tensor:
 def products(rows: Tensor, columns: Directions, chosen: slice | Tensor, block: int) -> Iterator[tuple[int, Tensor]]:
     """Yield the float32 products of `rows` [N, D] with some columns, `block` rows at a time: first row, [n, m].
 
-    The memory of a product is used again for the next one.
+    The memory of a product is used again for the next one. To be used in `full_precision`.
     """
     others = columns.unit(chosen)
     memory = torch.empty(min(block, len(rows)), len(others), device=rows.device)
     for start in range(0, len(rows), block):
         own = rows[start : start + block]
-        with _full_precision():
-            scores = torch.mm(own, others.T, out=memory[: len(own)])
-        yield start, scores
+        yield start, torch.mm(own, others.T, out=memory[: len(own)])
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
-    """Keep float32 products float32: TF32 or bfloat16 would be off by more than the slack."""
+def full_precision() -> Iterator[None]:
+    """Keep float32 products float32 in here: TF32 or bfloat16 would be off by more than the slack."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

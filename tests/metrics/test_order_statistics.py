@@ -22,7 +22,7 @@ def stream(scores, tile, passes, chance):
         passes.append(number)
         order = torch.randperm(scores.shape[1], generator=chance)
         for columns in torch.split(order, tile):
-            yield Tile(noisy[:, columns].contiguous(), 0, columns, noisy[:, columns].numel())
+            yield lambda columns=columns: iter([Tile(noisy[:, columns].contiguous(), 0, columns, 60 * len(columns))])
 
     return tiles
 
@@ -65,9 +65,18 @@ KINDS = ["spread", "close", "few values", "two values", "one value", "columns di
 RANKS = [0, 1, 29, 300, 3000, 14_999, 15_000, 29_998, 29_999]
 
 
+@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("kept", "tile"), [(10**6, 100), (4000, 50), (900, 7), (60, 1)])
-def test_equals_sorting_whatever_fits_in_memory(kind, kept, tile, monkeypatch):
+def test_equals_sorting_whatever_fits_in_memory(kind, kept, tile, threads, monkeypatch):
     found, expected, _ = every_rank(
         spread(kind), RANKS, kept=kept, least=kept // 30, tile=tile, monkeypatch=monkeypatch
     )
@@ -89,7 +98,7 @@ def test_scores_that_do_not_count_are_skipped(monkeypatch):
     scores[::2] = math.nan
 
     def tiles(number):
-        yield Tile(scores, 0, torch.arange(500), 15_000)
+        yield lambda: iter([Tile(scores, 0, torch.arange(500), 15_000)])
 
     whole = (scores.double() * GRID).round().nan_to_num(0).to(torch.int64)
     found = order_statistics.order_statistics(tiles, lambda i, j: whole[i, j], [100], 15_000, SLACK)
@@ -105,7 +114,7 @@ def test_scores_a_margin_apart_are_not_lost(seed):
     whole = (scores.double() * GRID).round().to(torch.int64)
 
     def tiles(number):
-        yield Tile(scores.clone(), 0, torch.arange(10), 100)
+        yield lambda: iter([Tile(scores.clone(), 0, torch.arange(10), 100)])
 
     found = order_statistics.order_statistics(tiles, lambda i, j: whole[i, j], list(range(100)), 100, SLACK)
     assert [one.score for one in found] == whole.flatten().sort(descending=True).values.tolist()
