@@ -26,7 +26,7 @@ def epoch_order(labels: Tensor, batch_size: int, samples_per_class: int | None, 
         return torch.randperm(len(labels), generator=generator)[: steps * size].view(steps, size)
     groups = math.ceil(size / samples_per_class)
     people = _InTurn(torch.arange(int(labels.max()) + 1), generator)
-    by_person = torch.argsort(labels, stable=True).split(torch.bincount(labels).tolist())
+    by_person = torch.split(torch.argsort(labels, stable=True), torch.bincount(labels).tolist())
     images = [_InTurn(positions, generator) for positions in by_person]
     batches = [
         torch.cat([images[person].take(samples_per_class) for person in people.take(groups).tolist()])[:size]
