@@ -53,15 +53,16 @@ def verify_pairs(backbone: nn.Module, images: PairImages, *, flip: bool) -> dict
     return {**asdict(verification(scores, torch.tensor(pairs.same), torch.tensor(pairs.folds))), "flip": flip}
 
 
-def embed(backbone: nn.Module, pixels: Tensor, part: Part, *, batch_size: int = 256) -> Tensor:
+def embed(backbone: nn.Module, pixels: Tensor, part: Part, *, batch_size: int | None = None) -> Tensor:
     """Return the embeddings [N, D] (float32, not normalised) of a part's images, the backbone in evaluation mode.
 
     Args:
         backbone: images [B, 3, H, W] in 0..1 -> [B, D].
         pixels: [all images, H, W, 3] uint8 on the backbone's device.
         part: which rows.
-        batch_size: images per forward pass.
+        batch_size: images per forward pass; None: 256 on a GPU, 64 on a CPU, whose cache is small.
     """
+    batch_size = batch_size or (256 if pixels.is_cuda else 64)
     was_training = backbone.training
     backbone.eval()
     rows = torch.tensor(part.rows, device=pixels.device)
