@@ -131,8 +131,8 @@ def ten_numbers(cells: list[str], where: str) -> Landmarks:
     """
     if len(cells) != 10 or not all(_is_number(cell) for cell in cells):
         raise InputError(
-            f"{where}: '{clipped(' '.join(cells))}' should be ten numbers, x and y of two eyes, nose, two corners of the "
-            "mouth"
+            f"{where}: '{clipped(' '.join(cells))}' should be ten numbers, x and y of two eyes, nose, two "
+            "corners of the mouth"
         )
     return tuple(float(cell) for cell in cells)
 
