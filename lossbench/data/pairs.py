@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -34,7 +35,8 @@ def read_pairs(path: Path, tree: Path | None) -> PairSet:
 
     LFW's format: a first line with the number of folds and of pairs of each kind per fold (or with the latter alone);
     then `NAME N M` for one person and `NAME N OTHER M` for two, where N is a number (NAME/NAME_000N.jpg, LFW's naming)
-    or the name of the file in NAME's folder without its suffix. Fields are separated by tabs, or by blanks.
+    or the name of the file in NAME's folder without its suffix. Fields are separated by tabs, or by blanks. Where the
+    file has no folds (LFW's pairsDevTest.txt), each kind is dealt out over ten in its order.
 
     Folders of people are looked for in the data's query/ and distractors/, else beside the pairs file.
 
@@ -102,7 +104,7 @@ def _lfw_rows(path: Path, text: str, finder: "_Finder") -> list[_Row]:
             f"{shown(path.name)} line 1 promises {expected} pairs and {len(lines) - 1} follow; the file is cut or "
             "mixed up"
         )
-    folds = int(head[0]) if len(head) == 2 and int(head[0]) > 1 else FOLDS
+    folds = int(head[0]) if len(head) == 2 else 1
     found = []
     for i, (number, words) in enumerate(lines[1:]):
         where = f"{shown(path.name)} line {number}"
@@ -113,6 +115,17 @@ def _lfw_rows(path: Path, text: str, finder: "_Finder") -> list[_Row]:
         else:
             raise InputError(f"{where}: '{clipped(' '.join(words))}' should be NAME N M or NAME N OTHER M")
         found.append((a, b, len(words) == 3, i * folds // expected))
+    return found if folds > 1 else _dealt_out(found)
+
+
+def _dealt_out(rows: Sequence[_Row]) -> list[_Row]:
+    """Return the rows in ten folds with pairs of both kinds in each."""
+    count = Counter(same for _, _, same, _ in rows)
+    seen: Counter[bool] = Counter()
+    found = []
+    for a, b, same, _ in rows:
+        found.append((a, b, same, seen[same] * FOLDS // count[same]))
+        seen[same] += 1
     return found
 
 

@@ -41,6 +41,19 @@ def test_lfw_format_with_numbers_and_names(tree):
     assert len(pairs.files) == len(set(pairs.files)) == 6
 
 
+def test_without_folds_in_the_file_each_has_pairs_of_both_kinds(tree):
+    (tree / "query" / "Many").mkdir()
+    for i in range(1, 22):
+        (tree / "query" / "Many" / f"Many_{i:04d}.jpg").write_bytes(b"")
+    same = [f"Many\t{i}\t{i + 1}" for i in range(1, 21)]
+    different = [f"Many\t{i}\tAnn\t1" for i in range(1, 21)]
+    for head in ("20", "1\t20"):  # as LFW's pairsDevTest.txt: all of one person first
+        pairs = read_pairs(write(tree, "\n".join([head, *same, *different]) + "\n"), tree)
+        assert sorted(zip(pairs.folds, pairs.same, strict=True)) == sorted(
+            (fold, kind) for fold in range(10) for kind in (True, False) for _ in range(2)
+        )
+
+
 def test_folders_may_lie_beside_the_pairs_file(tree):
     path = write(tree / "query", "1\nAnn 1 2\nAnn 1 Ann 000023\n")
     assert len(read_pairs(path, None).files) == 3

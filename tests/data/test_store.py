@@ -153,9 +153,11 @@ def work(parent, folder, item):
     if os.getpid() != parent:
         (folder / f"{os.getpid()}.child").touch()
         time.sleep(60)
-    while len(list(folder.glob("*.child"))) < 2:
+    for _ in range(600):
+        if len(list(folder.glob("*.child"))) == 2:
+            os.kill(parent, signal.SIGKILL)
         time.sleep(0.05)
-    os.kill(parent, signal.SIGKILL)
+    raise RuntimeError("the helpers do not start")
 """
     )
     killed = subprocess.run([sys.executable, str(script)], check=False, capture_output=True, text=True, env=os.environ)
