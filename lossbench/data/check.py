@@ -207,10 +207,10 @@ def _pairs_text(pairs: Sequence[dict[str, Any]]) -> str:
     strangers = sum(not pair["same_person"] for pair in pairs)
     identical = sum(pair["identical"] for pair in pairs)
     best = max(pairs, key=lambda pair: pair["correlation"])
+    names = f"{strangers} under two names: wrong labels?" if strangers else "none under two names;"
     return (
         f"correlation {scores[0]:.2f} to {scores[-1]:.2f}, half above {scores[len(scores) // 2]:.2f}; {identical} "
-        "identical "
-        f"files; {strangers} under two names: wrong labels? e.g. {best['a']} = {best['b']}"
+        f"identical files; {names} e.g. {best['a']} = {best['b']}"
     )
 
 

@@ -44,6 +44,8 @@ def read_pairs(path: Path, tree: Path | None) -> PairSet:
         InputError: no such file, a malformed row, an image that is not there, or a person the data trains on.
     """
     try:
+        if path.is_dir() and not (path / "pairs.csv").is_file():
+            raise InputError(f"--pairs {shown(path)} is a folder without pairs.csv; give the pairs.txt of a tree")
         path = path / "pairs.csv" if path.is_dir() else path
         if path.suffix == ".bin":
             cure = f"lossbench data prepare bin --file {shown(path)} --out DIR"

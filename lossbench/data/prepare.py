@@ -56,7 +56,10 @@ def work_folder(out: Path) -> Path:
 
 def finished_crops(out: Path) -> int:
     """Return how many crops an interrupted preparation of `out` left for the next try."""
-    return sum(1 for place in ("crops", "tree/*") for _ in work_folder(out).glob(f"{place}/*/*.jpg"))
+    try:
+        return sum(1 for place in ("crops", "tree/*") for _ in work_folder(out).glob(f"{place}/*/*.jpg"))
+    except OSError:  # a name longer than any that a disk can hold
+        return 0
 
 
 def prepare(

@@ -89,7 +89,7 @@ def test_files_that_are_no_pairs_file(tree):
     (tree / "bytes.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not text in UTF-8"):
         read_pairs(tree / "bytes.txt", tree)
-    with pytest.raises(InputError, match=r"pairs\.csv cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"query is a folder without pairs\.csv; give the pairs\.txt of a tree"):
         read_pairs(tree / "query", tree)
     with pytest.raises(InputError, match="cannot be read: File name too long"):
         read_pairs(tree / ("n" * 300), tree)

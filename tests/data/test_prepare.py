@@ -189,6 +189,11 @@ def test_stopped_between_renames_is_resumed(face_tree, tmp_path, monkeypatch):
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "fresh")
 
 
+def test_a_target_of_an_endless_name_is_one_line(face_tree, tmp_path):
+    with pytest.raises(InputError, match="cannot be written"):
+        prepare(read_folder(face_tree(PEOPLE)), tmp_path / ("n" * 300), SPLIT, CROP)
+
+
 def test_a_target_in_use_is_refused(face_tree, tmp_path):
     root = face_tree(PEOPLE)
     (tmp_path / "out").mkdir()
