@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -85,6 +86,7 @@ def _start(material: Material, jobs: int, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")  # not fork: threads of torch do not survive one
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(material, threads, theirs))
+    resource_tracker.ensure_running()  # or it starts in the middle, and lets interrupts through
     with _environment(jobs, threads), _interrupts_held():
         process.start()
     theirs.close()
