@@ -85,9 +85,20 @@ def _outcome(material: Material, pixels: Pixels, run: Run, listener: Listener) -
             raise
         (run.folder / "traceback.txt").write_text(traceback.format_exc())
         found = _failure(material, reason_of(error), len(done))
-        if material.device.type == "cuda":
+        if material.device.type == "cuda" and not device_is_lost(material.device):
             torch.cuda.empty_cache()  # the next run may need what this one held
     return _record(material, run, found, done, time.time() - started)
+
+
+def device_is_lost(device: torch.device) -> bool:
+    """Return whether nothing works on the device any more in this process, as after an index beyond a tensor on CUDA."""
+    if device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
 
 
 def reason_of(error: BaseException) -> str:

@@ -16,7 +16,7 @@ import torch
 from lossbench.claims import claimed
 from lossbench.data.parallel import cores, start_worker
 from lossbench.errors import InputError
-from lossbench.execute import record_death
+from lossbench.execute import device_is_lost, record_death
 from lossbench.jobs import PAUSE, Done, Queue, attempt, made_meanwhile, tell
 from lossbench.material import Material, open_pixels
 from lossbench.plan import Listener, Run
@@ -215,6 +215,8 @@ def _work(material: Material, threads: int, connection: Connection) -> None:
         while True:
             done = attempt(material, pixels, connection.recv(), parent)
             parent.send("done", tuple(done)) if done else parent.send("taken")
+            if done and done.record["status"] == "failed" and device_is_lost(material.device):
+                os._exit(0)  # another process can use it again
     except InputError as error:
         parent.send("stop", str(error))
     except EOFError:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from lossbench.bench import run_benchmark
@@ -153,6 +154,7 @@ def test_threads_are_part_of_a_run_and_shared_among_jobs(tmp_path):
     _, records, heard = bench(tmp_path, "ce", repeats=1, threads=2)
     assert heard.trained
     assert [r["machine"]["threads"] for r in records] == [2, 2]
+    assert torch.get_num_threads() == 1  # as before
     assert heard.notes == [
         f"2 finished runs were made with 1 threads (--threads 1 takes them up): kept in {tmp_path}/orl, and left out"
     ]
