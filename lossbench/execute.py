@@ -91,7 +91,7 @@ def _outcome(material: Material, pixels: Pixels, run: Run, listener: Listener) -
 
 
 def device_is_lost(device: torch.device) -> bool:
-    """Return whether nothing works on the device any more in this process, as after an index beyond a tensor on CUDA."""
+    """Return whether the device is of no more use to this process, as CUDA is after an index beyond a tensor."""
     if device.type != "cuda":
         return False
     try:

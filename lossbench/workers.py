@@ -141,7 +141,8 @@ def _hear(worker: _Worker, material: Material, queue: Queue, listener: Listener)
     elif kind == "taken" and worker.run is not None:
         queue.postpone(worker.run)
         worker.run = None
-    elif kind == "done":
+    elif kind in ("done", "last"):
+        worker.gone = kind == "last"
         return Done(*content)
     return None
 
@@ -214,9 +215,13 @@ def _work(material: Material, threads: int, connection: Connection) -> None:
         parent.send("ready")
         while True:
             done = attempt(material, pixels, connection.recv(), parent)
-            parent.send("done", tuple(done)) if done else parent.send("taken")
-            if done and done.record["status"] == "failed" and device_is_lost(material.device):
-                os._exit(0)  # another process can use it again
+            if done is None:
+                parent.send("taken")
+            elif done.record["status"] == "failed" and device_is_lost(material.device):
+                parent.send("last", tuple(done))
+                os._exit(0)  # another process can use the device again
+            else:
+                parent.send("done", tuple(done))
     except InputError as error:
         parent.send("stop", str(error))
     except EOFError:

@@ -149,6 +149,17 @@ def test_jobs_give_the_same_bits_and_lose_no_run_to_a_plugin_that_kills(tmp_path
     assert (heard.runs, heard.skipped) == (0, 5)
 
 
+def test_a_device_that_a_failed_run_has_made_useless_stops_no_other_run(tmp_path, monkeypatch):
+    """On CUDA an index beyond a tensor does so; here the answer to the question is given."""
+    monkeypatch.setattr("lossbench.jobs.device_is_lost", lambda device: True)
+    bad = plugin(
+        tmp_path, "bad", "\n    def forward(self, embeddings, labels):\n        raise RuntimeError('assert')\n"
+    )
+    _, records, heard = bench(tmp_path / "out", f"{bad},ce,cosface", repeats=1)
+    assert [r["status"] for r in records] == ["finished", "failed", "finished", "finished"]
+    assert len(heard.trained) == 4
+
+
 def test_threads_are_part_of_a_run_and_shared_among_jobs(tmp_path):
     bench(tmp_path, "ce", repeats=1, threads=1)
     _, records, heard = bench(tmp_path, "ce", repeats=1, threads=2)

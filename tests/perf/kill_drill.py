@@ -3,8 +3,8 @@
     python tests/perf/kill_drill.py [KILLS=50] [SEED=0] [SIGNAL=KILL] [EPOCHS=60]
 
 SIGNAL is KILL, or INT for Ctrl-C, which must also end in one line and exit code 130. Moments are drawn from all that a
-process goes through: start-up, decoding (every fifth time with an empty image cache), training, the writing of
-checkpoints and records. Every tenth process is killed the moment a half-written file is there. Prints how many were
+process goes through: start-up, decoding (every fifth time with an empty image cache), training, writing. Every fifth is killed the moment a half-written
+file of the store or of a run is there. Prints how many were
 killed in what state and the most epochs that one kill lost; exit code 1 where an epoch too many or anything else is.
 """
 
@@ -72,8 +72,9 @@ class Drill:
             if done % 5 == 4:
                 shutil.rmtree(self.folder / "cache", ignore_errors=True)
             process = self.start(self.parts)
-            at_a_write = done % 10 == 9
-            state = self._wait(process, time.monotonic() + 0.1 + draw.random() * longest, at_a_write)
+            watch = {4: "cache/.*.half", 9: f"{self.parts.name}/orl/runs/*/.*"}.get(done % 10)
+            moment = 0.1 + draw.random() * (longest if done % 5 != 4 else 0)
+            state = self._wait(process, time.monotonic() + moment, watch)
             if process.poll() is None:
                 before = self._epochs()
                 os.killpg(process.pid, self.signal)
@@ -105,14 +106,14 @@ class Drill:
         self.faults += differences(self.folder / "whole", self.parts, self.epochs)
         self.finished += 1
 
-    def _wait(self, process: subprocess.Popen[str], until: float, at_a_write: bool) -> str:
+    def _wait(self, process: subprocess.Popen[str], until: float, watch: str | None) -> str:
         """Wait until the moment has come, or until a half-written file shows; return what is going on."""
         begun = time.time()
-        while process.poll() is None and time.monotonic() < until + (60 if at_a_write else 0):
-            if at_a_write and time.monotonic() > until:
-                for half in self.parts.glob("orl/runs/*/.*"):
-                    return f"writing {half.name.strip('.').rsplit('.', 1)[0]}"
-            time.sleep(0.0005 if at_a_write else 0.005)
+        while process.poll() is None and time.monotonic() < until + (60 if watch else 0):
+            if watch and time.monotonic() > until:
+                for half in self.folder.glob(watch):
+                    return "decoding" if watch.startswith("cache") else f"writing {half.name[1:].rpartition('.')[0]}"
+            time.sleep(0.0005 if watch else 0.005)
         if any((self.folder / "cache").glob(".*.half")):
             return "decoding"
         runs = [run for run in self.parts.glob("orl/runs/*") if not (run / "run.json").exists()]
