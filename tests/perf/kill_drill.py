@@ -3,9 +3,9 @@
     python tests/perf/kill_drill.py [KILLS=50] [SEED=0] [SIGNAL=KILL] [EPOCHS=60]
 
 SIGNAL is KILL, or INT for Ctrl-C, which must also end in one line and exit code 130. Moments are drawn from all that a
-process goes through: start-up, decoding (every fifth time with an empty image cache), training, writing. Every fifth is killed the moment a half-written
-file of the store or of a run is there. Prints how many were
-killed in what state and the most epochs that one kill lost; exit code 1 where an epoch too many or anything else is.
+process goes through: start-up, decoding (every fifth time with an empty image cache), training, measuring, writing.
+Every fifth is killed the moment a half-written file of the store or of a run is there. Prints how many were killed in
+what state and the most epochs that one kill lost; exit code 1 where that is more than one or an end is another.
 """
 
 import json
