@@ -84,7 +84,7 @@ def load_model(record: Record, plugins: Iterable[str | Path] = ()) -> tuple[nn.M
     except RuntimeError as error:  # of load_state_dict; its other lines name the tensors
         reason = str(error).splitlines()[0]
         raise InputError(f"the weights in {path.parent} do not fit ({reason}); train this run again") from error
-    return backbone, head
+    return backbone.to(memory_format=torch.channels_last), head  # as it was trained: the last bits depend on it
 
 
 def embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> dict[str, Any]:

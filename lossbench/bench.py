@@ -60,7 +60,9 @@ def run_benchmark(
         assert config.epochs is not None
         listener.start(sum(run.spec is not None for run in todo), len(runs) - len(todo), config.epochs)
         jobs = min(config.jobs, len(todo))
-        made = in_workers(material, todo, listener, jobs, threads) if jobs > 1 else in_turn(material, todo, listener)
+        made = {} if jobs > 1 else in_turn(material, todo, listener)
+        if rest := [run for run in todo if run.hash not in made]:
+            made |= in_workers(material, rest, listener, max(jobs, 1), threads)
     records = [{**(run.record or made[run.hash]), "folder": str(run.folder)} for run in runs]
     return folder, records
 

@@ -2,6 +2,10 @@
 
 A claim is a lock of the operating system on a file in ``<benchmark>/.claims/``, so it dies with its process, however
 that dies. The empty files stay: deleting one could leave two processes with locks on two files of one name.
+
+Processes on several machines see each other's claims where the shared file system passes locks on: NFS does, through
+its lock manager, unless it is mounted with ``nolock`` or ``local_lock``. Without, two machines may train the same run;
+the files of the later one stand.
 """
 
 from collections.abc import Iterator

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lossbench.train import Epoch
 
 _COLOURS = {"pass": "32", "fail": "1;31", "skip": "33"}  # of a terminal
-_BESIDE_BAR = 110  # characters for what is going on
+_BAR = 65  # columns that the bar and the figures beside it need
 _WIDE = 200  # columns when nobody's terminal sets a width: tables in files and pipes are not cut
 
 
@@ -108,7 +108,7 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         self.console = _console()
         self.repeats = repeats
         self.runs = self.runs_done = self.epochs = 0
-        self.active: dict[str, str] = {}  # by the run's hash: where it is,
+        self.active: dict[str, tuple[str, str]] = {}  # by the run's hash: where it is, at length and in short,
         self.epochs_of: dict[str, int] = {}  # and how many epochs it has done
         self.started = time.monotonic()
         self.bar = Progress(
@@ -150,7 +150,8 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         """Show one epoch; without a terminal, about four lines a run."""
         rate = epoch.images / epoch.seconds
         where = f"{run.entrant} · repeat {run.repeat + 1}/{self.repeats} · epoch {epoch.epoch}/{self.epochs}"
-        self.active[run.hash], self.epochs_of[run.hash] = where, epoch.epoch
+        self.active[run.hash] = where, f"{run.entrant} {run.repeat + 1}/{self.repeats} {epoch.epoch}/{self.epochs}"
+        self.epochs_of[run.hash] = epoch.epoch
         status = f"{rate:,.0f} images/s · {self._time_left()} left"
         self._show(status)
         if not self.console.is_terminal and epoch.epoch % max(1, self.epochs // 4) == 0:
@@ -183,8 +184,11 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
             raise NobodyListens from None
 
     def _show(self, status: str) -> None:
-        where = " | ".join(self.active.values())
-        self._advance(where if len(where) < _BESIDE_BAR else f"{len(self.active)} runs", *self._done_of(), status)
+        alone = len(self.active) == 1
+        where = " · ".join(at_length if alone else short for at_length, short in self.active.values())
+        if len(where) > self.console.width - _BAR:
+            where = next(iter(self.active.values()))[1] if alone else f"{len(self.active)} runs"
+        self._advance(where, *self._done_of(), status)
 
     def _done_of(self) -> tuple[int, int]:
         return self.runs_done * self.epochs + sum(self.epochs_of.values()), self.runs * self.epochs

@@ -86,9 +86,20 @@ def _outcome(material: Material, pixels: Pixels, run: Run, listener: Listener) -
             raise
         (run.folder / "traceback.txt").write_text(traceback.format_exc())
         found = _failure(material, reason_of(error), len(done))
-        if material.device.type == "cuda":
+        if material.device.type == "cuda" and not device_is_lost(material.device):
             torch.cuda.empty_cache()  # the next run may need what this one held
     return _record(material, run, found, done, time.time() - started)
+
+
+def device_is_lost(device: torch.device) -> bool:
+    """Return whether the device is of no more use to this process, as CUDA is after an index beyond a tensor."""
+    if device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
 
 
 def reason_of(error: BaseException) -> str:

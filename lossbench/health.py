@@ -12,8 +12,10 @@ from torch import Tensor
 from lossbench.metrics import effective_rank
 
 STEPS = 50  # fewer tell nothing: batch normalisation's running statistics are still on their way
-_RANK = 1.5  # effective rank below which all lies on a line; healthy runs of 3 classes and more stay above 3
-_POINT = 1e-3  # variance of unit vectors below which everything lies in a point; healthy runs stay above 0.1
+# effective rank below which everything lies on a line; healthy runs of three classes and more stay above 3
+_RANK = 1.5
+# variance of unit vectors below which everything lies in a point; healthy runs of so many steps stay above 0.3
+_POINT = 0.01
 _FALL = 0.01  # share of the first epoch's loss by which it must have fallen
 _CHANCE = 0.001  # of guessing as well as this
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lossbench.claims import claimed
 from lossbench.errors import InputError
-from lossbench.execute import execute
+from lossbench.execute import device_is_lost, execute
 from lossbench.material import Material, Pixels, open_pixels
 from lossbench.plan import Listener, Run
 from lossbench.results import Record, read_record
@@ -65,6 +65,8 @@ def made_meanwhile(run: Run) -> Record | None:
 def in_turn(material: Material, todo: Sequence[Run], listener: Listener) -> dict[str, Record]:
     """Do the runs in this process and return their records by hash; those of other processes are waited for.
 
+    Ends early, without the rest, where a run has made the device useless to this process.
+
     Raises:
         InputError: as `attempt`.
     """
@@ -78,6 +80,8 @@ def in_turn(material: Material, todo: Sequence[Run], listener: Listener) -> dict
             time.sleep(PAUSE)
         elif done := attempt(material, pixels, run, listener):
             made[run.hash] = tell(listener, run, done)
+            if done.record["status"] == "failed" and device_is_lost(material.device):
+                break
         else:
             queue.postpone(run)
     return made

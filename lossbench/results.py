@@ -126,8 +126,9 @@ def load_records(benchmark: Path) -> list[Record]:
 
 
 def of_benchmark(records: Iterable[Record], settled: Mapping[str, Any]) -> list[Record]:
-    """Return the records that the table ``record`` of a benchmark.toml is about: same protocol, and of a loss whose
-    plugin has changed since, the latest alone.
+    """Return the records that the table ``record`` of a benchmark.toml is about.
+
+    They are of its protocol; of a loss whose plugin has changed since, they are those of the plugin that ran last.
     """
     plugins = settled.get("plugins") or {}
     return [

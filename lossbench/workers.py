@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -16,7 +17,7 @@ import torch
 from lossbench.claims import claimed
 from lossbench.data.parallel import cores
 from lossbench.errors import InputError
-from lossbench.execute import record_death
+from lossbench.execute import device_is_lost, record_death
 from lossbench.jobs import PAUSE, Done, Queue, attempt, made_meanwhile, tell
 from lossbench.material import Material, open_pixels
 from lossbench.plan import Listener, Run
@@ -86,6 +87,7 @@ def _start(material: Material, jobs: int, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")  # not fork: threads of torch do not survive one
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(material, threads, theirs))
+    resource_tracker.ensure_running()  # or it starts in the middle, and lets interrupts through
     with _environment(jobs, threads), _interrupts_held():
         process.start()
     theirs.close()
@@ -140,7 +142,8 @@ def _hear(worker: _Worker, material: Material, queue: Queue, listener: Listener)
     elif kind == "taken" and worker.run is not None:
         queue.postpone(worker.run)
         worker.run = None
-    elif kind == "done":
+    elif kind in ("done", "last"):
+        worker.gone = kind == "last"
         return Done(*content)
     return None
 
@@ -213,7 +216,13 @@ def _work(material: Material, threads: int, connection: Connection) -> None:
         parent.send("ready")
         while True:
             done = attempt(material, pixels, connection.recv(), parent)
-            parent.send("done", tuple(done)) if done else parent.send("taken")
+            if done is None:
+                parent.send("taken")
+            elif done.record["status"] == "failed" and device_is_lost(material.device):
+                parent.send("last", tuple(done))
+                os._exit(0)  # another process can use the device again
+            else:
+                parent.send("done", tuple(done))
     except InputError as error:
         parent.send("stop", str(error))
     except EOFError:

@@ -1,0 +1,210 @@
+"""Many processes on one results folder, and many jobs of one command: each run once, none lost, the same bits."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lossbench.bench import run_benchmark
+from lossbench.claims import claimed
+from lossbench.config import Config
+from lossbench.results import load_records, read_record
+from tests.test_bench import Recorder, bench, figures
+from tests.test_plugin_failures import LOSS, plugin
+
+COMMAND = [sys.executable, "-m", "lossbench", "run", "--image-size", "32"]
+DONE = re.compile(r"^(\S+) · repeat (\d)/\d · test accuracy", re.MULTILINE)
+
+
+def start(*words, **options):
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*COMMAND, *map(str, words)], env=environment, **quiet, **options)
+
+
+def wait_for(what, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def nobody_left(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_claim_ends_with_its_process_however_that_ends(tmp_path):
+    run = tmp_path / "orl" / "runs" / "ce-r0-0123"
+    script = (
+        "import sys, time, pathlib; from lossbench.claims import claimed\n"
+        "with claimed(pathlib.Path(sys.argv[1])) as mine:\n    print(mine, flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, run], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "True\n"
+    with claimed(run) as mine:
+        assert not mine
+    with claimed(run.with_name("ce-r1-0123")) as other:
+        assert other
+    holder.kill()
+    holder.wait()
+    with claimed(run) as mine:
+        assert mine
+    assert not run.exists()
+
+
+def test_four_processes_do_each_run_once_and_one_that_is_killed_loses_none(tmp_path):
+    words = ("--losses", "ce,arcface,cosface", "--repeats", 3, "--epochs", 25, "--out", tmp_path)
+    processes = [start(*words) for _ in range(4)]
+    wait_for(lambda: list(tmp_path.glob("orl/runs/*/checkpoint.pt")))
+    for line in (victim := processes[0]).stdout:
+        if "epoch 6/25" in line:  # in the middle of a run
+            break
+    victim.kill()
+    victim.communicate()
+    outputs = [process.communicate(timeout=200) for process in processes[1:]]
+    assert [process.returncode for process in processes] == [-signal.SIGKILL, 0, 0, 0]
+    assert [err for _, err in outputs] == [""] * 3
+    tables = {out[out.index("orl: mean") :] for out, _ in outputs}
+    assert len(tables) == 1
+    assert next(iter(tables)).count("±") > 12
+    done = Counter(match for out, _ in outputs for match in DONE.findall(out))
+    assert set(done) == {(loss, str(repeat)) for loss in ("ce", "arcface", "cosface") for repeat in (1, 2, 3)}
+    assert set(done.values()) == {1}
+    for record in load_records(tmp_path / "orl"):
+        assert record["status"] == "finished"
+    folders = list((tmp_path / "orl" / "runs").iterdir())
+    assert len(folders) == 12
+    for folder in folders:
+        left = {"embeddings.npz", "resamples.npz", "run.json", "weights.safetensors"}
+        left |= set() if folder.name.startswith("untrained") else {"history.jsonl"}
+        assert {path.name for path in folder.iterdir()} == left
+        if "history.jsonl" in left:
+            assert len((folder / "history.jsonl").read_text().splitlines()) == 25
+
+
+def test_processes_with_other_losses_add_to_one_benchmark(lossbench, tmp_path):
+    words = ("--epochs", 1, "--image-size", 32, "--out", tmp_path)
+    lossbench("run", "--losses", "ce", "--repeats", 2, *words)
+    lossbench("run", "--losses", "cosface:margin=0.2", "--repeats", 1, *words)
+    code, out, _ = lossbench("run", "--config", tmp_path / "orl" / "benchmark.toml")
+    assert code == 0
+    assert "5 runs are finished already" in out
+    assert "training 1 runs" in out  # the second repeat of the second loss
+    lossbench("run", "--losses", "arcface", "--repeats", 1, *words, "--lr", "0.01")  # other settings: another benchmark
+    assert 'losses = "arcface"' in (tmp_path / "orl" / "benchmark.toml").read_text()
+
+
+def test_a_run_that_another_process_just_finished_is_not_trained_again(tmp_path):
+    """Also with --force, and whoever comes first."""
+    folder, _, _ = bench(tmp_path, "ce", repeats=1)
+    run = next(folder.glob("runs/ce-*"))
+    words = ("--losses", "ce", "--repeats", 1, "--epochs", 2, "--out", tmp_path, "--force")
+    with claimed(run) as mine, claimed(next(folder.glob("runs/untrained-*"))):
+        assert mine
+        waiting = start(*words)
+        for line in waiting.stdout:
+            if "in the hands of other processes; waiting" in line:
+                break
+        text = (run / "run.json").read_text()
+        (run / "run.json").write_text(text.replace('"seed": 0', '"seed": 0, "by": "another"'))
+    out, _ = waiting.communicate(timeout=100)
+    assert waiting.returncode == 0
+    assert "ce · repeat 1/1 · done by another process" in out
+    assert read_record(run)["by"] == "another"
+
+
+def test_jobs_give_the_same_bits_and_lose_no_run_to_a_plugin_that_kills(tmp_path):
+    body = "\n    def forward(self, embeddings, labels):\n        import os, signal\n        self.epoch += 1\n"
+    deadly = {"killed": "os.kill(os.getpid(), signal.SIGKILL)", "left": "os._exit(3)"}
+    bad = [
+        plugin(tmp_path, name, f"{body}        if self.epoch > 5:\n            {how}\n        return {LOSS}\n")
+        for name, how in deadly.items()
+    ]
+    _, one, _ = bench(tmp_path / "one", "ce,arcface", threads=1, repeats=1)
+    _, two, heard = bench(tmp_path / "two", f"ce,{','.join(bad)},arcface", threads=1, jobs=2, repeats=1)
+    found = {record["entrant"]: record for record in two}
+    assert figures([found["untrained"], found["ce"], found["arcface"]]) == figures(one)
+    for record in one[1:]:
+        other = found[record["entrant"]]
+        weights = [load_file(f"{r['folder']}/weights.safetensors") for r in (record, other)]
+        assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+        assert record["hash"] == other["hash"]
+    assert found["killed"]["status"] == found["left"]["status"] == "failed"
+    assert found["killed"]["epoch"] == found["left"]["epoch"] == 2
+    assert "its process was killed by signal 9 (SIGKILL); out of memory?" in found["killed"]["reason"]
+    assert "its process was ended with exit code 3" in found["left"]["reason"]
+    assert Counter(run[0] for run in heard.trained) == {"ce": 2, "arcface": 2, "killed": 1, "left": 1}
+    _, _, heard = bench(tmp_path / "two", f"ce,{','.join(bad)},arcface", threads=1, jobs=2, repeats=1)
+    assert (heard.runs, heard.skipped) == (0, 5)
+
+
+def test_a_device_that_a_failed_run_has_made_useless_stops_no_other_run(tmp_path, monkeypatch):
+    """On CUDA an index beyond a tensor does so; here the answer to the question is given."""
+    monkeypatch.setattr("lossbench.jobs.device_is_lost", lambda device: True)
+    bad = plugin(
+        tmp_path, "bad", "\n    def forward(self, embeddings, labels):\n        raise RuntimeError('assert')\n"
+    )
+    _, records, heard = bench(tmp_path / "out", f"{bad},ce,cosface", repeats=1)
+    assert [r["status"] for r in records] == ["finished", "failed", "finished", "finished"]
+    assert len(heard.trained) == 4
+
+
+def test_threads_are_part_of_a_run_and_shared_among_jobs(tmp_path):
+    bench(tmp_path, "ce", repeats=1, threads=1)
+    _, records, heard = bench(tmp_path, "ce", repeats=1, threads=2)
+    assert heard.trained
+    assert [r["machine"]["threads"] for r in records] == [2, 2]
+    assert torch.get_num_threads() == 1  # as before
+    assert heard.notes == [
+        f"2 finished runs were made with 1 threads (--threads 1 takes them up): kept in {tmp_path}/orl, and left out"
+    ]
+    _, _, heard = bench(tmp_path, "ce", repeats=1, jobs=2)  # of one thread in all: one each
+    assert not heard.trained
+
+
+def test_ctrl_c_stops_all_jobs_at_once_and_the_same_command_goes_on(tmp_path):
+    words = ("--losses", "ce,arcface,cosface", "--repeats", 1, "--epochs", 60, "--jobs", 2, "--out", tmp_path)
+    process = start(*words, start_new_session=True)
+    wait_for(lambda: len(list(tmp_path.glob("orl/runs/*/checkpoint.pt"))) == 2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    begun = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 5
+    assert (process.returncode, err) == (130, "error: stopped; the same command goes on where this one ended\n")
+    wait_for(lambda: nobody_left(process.pid), seconds=5)
+    kept = [path.parent.name for path in tmp_path.glob("orl/runs/*/checkpoint.pt")]
+    assert len(kept) == 2
+    config = Config(losses="ce,arcface,cosface", repeats=1, epochs=60, image_size=32, out=str(tmp_path), jobs=2)
+    _, records = run_benchmark(config, heard := Recorder())
+    assert [record["status"] for record in records] == ["finished"] * 4
+    assert heard.runs == 3
+
+
+def test_a_process_whose_parent_is_killed_ends_too(tmp_path):
+    words = ("--losses", "ce,arcface", "--repeats", 1, "--epochs", 2000, "--jobs", 2, "--out", tmp_path)
+    process = start(*words, start_new_session=True)
+    wait_for(lambda: len(list(tmp_path.glob("orl/runs/*/checkpoint.pt"))) == 2)
+    process.kill()
+    process.communicate()
+
+    wait_for(lambda: nobody_left(process.pid), seconds=20)
+    assert [path.parent.name[:9] for path in tmp_path.glob("orl/runs/*/run.json")] == ["untrained"]
+
+
+@pytest.mark.parametrize("words", [("--jobs", "0"), ("--threads", "0"), ("--jobs", "two")])
+def test_bad_numbers_are_one_line(lossbench, tmp_path, words):
+    code, _, err = lossbench("run", *words, "--out", tmp_path / "out")
+    assert code == 2
+    assert words[0] in err
+    assert err.count("\n") == 1

@@ -1,0 +1,235 @@
+"""State that is not what it was: each is one line, and nothing that was finished is lost."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lossbench.artifacts import load_model, load_weights
+from lossbench.bench import run_benchmark
+from lossbench.config import Config
+from lossbench.errors import InputError
+from lossbench.measure import measure
+from lossbench.results import load_records
+from tests.test_bench import FAST, bench
+from tests.test_plugin_failures import FORWARD, plugin
+
+WORDS = ("--epochs", 2, "--image-size", 32, "--repeats", 1)
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mount what mount(8) takes on a folder while a test lasts."""
+    place = tmp_path / "mounted"
+    place.mkdir()
+    mounts = []
+
+    def mount(*words):
+        if subprocess.run(["mount", *words, place], capture_output=True).returncode:
+            pytest.skip("this user may not mount anything")
+        mounts.append(place)
+        return place
+
+    yield mount
+    for place in reversed(mounts):
+        subprocess.run(["umount", place], check=True)
+
+
+def test_files_that_cannot_grow_are_one_line_and_no_failed_run(lossbench, pixels, tmp_path):
+    """As on a full disk, by a limit that needs no rights; the checkpoint of arcface does not fit."""
+    code, _, _ = lossbench("run", "--losses", "ce", "--out", tmp_path, *WORDS)
+    assert code == 0
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+
+    command = [sys.executable, "-m", "lossbench", "run", "--losses", "ce,arcface", "--out", str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *map(str, WORDS)], capture_output=True, text=True, env=environment, preexec_fn=limit
+    )
+    err = done.stderr
+    assert done.returncode == 2
+    assert err.count("\n") == 1
+    assert "runs/arcface-r0" in err
+    assert "cannot be written (File too large); mend it, and the same command goes on" in err
+    assert not list(tmp_path.glob("orl/runs/arcface-*/run.json"))
+    code, out, _ = lossbench("run", "--losses", "ce,arcface", "--out", tmp_path, *WORDS)
+    assert code == 0
+    assert "2 runs are finished already" in out
+    assert "training 1 runs" in out
+    assert not list(tmp_path.glob("orl/runs/*/.*"))
+
+
+@pytest.mark.parametrize("mebibytes", [1, 4, 8])
+def test_a_full_disk_is_one_line_wherever_it_fills(lossbench, pixels, mounted, mebibytes):
+    disk = mounted("-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs")
+    code, _, err = lossbench("run", "--losses", "ce", "--out", disk, *WORDS)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "No space left on device" in err
+    records = load_records(disk / "orl") if list(disk.glob("orl/runs/*/run.json")) else []
+    assert all(record["status"] == "finished" for record in records)
+    subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
+    code, out, _ = lossbench("run", "--losses", "ce", "--out", disk, *WORDS)
+    assert code == 0
+    assert ("finished already" in out) == bool(records)
+
+
+def test_a_read_only_folder_is_one_line(lossbench, mounted, tmp_path):
+    lossbench("run", "--losses", "ce", "--out", tmp_path / "out", *WORDS)
+    place = mounted("--bind", tmp_path / "out")
+    subprocess.run(["mount", "-o", "remount,ro,bind", place], check=True)
+    for words in (("run", "--losses", "ce,cosface", "--out", place, *WORDS), ("report", place / "orl")):
+        code, _, err = lossbench(*words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "cannot be written" in err
+    assert len(load_records(place / "orl")) == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda text: text.replace('"schema": 1', '"schema": 99'), "has schema 99, this lossbench reads 1; upgrade"),
+        (lambda text: text[: len(text) // 2], "cannot be read"),
+        (lambda text: "", "cannot be read"),
+    ],
+    ids=["newer", "half", "empty"],
+)
+def test_a_record_that_cannot_be_read_is_one_line_for_run_and_report(lossbench, tmp_path, damage, says):
+    lossbench("run", "--losses", "ce,cosface", "--out", tmp_path, *WORDS)
+    path = next(tmp_path.glob("orl/runs/ce-*/run.json"))
+    whole = path.read_text()
+    path.write_text(damage(whole))
+    for words in (("run", "--losses", "ce,cosface", "--out", tmp_path, *WORDS), ("report", tmp_path / "orl")):
+        code, _, err = lossbench(*words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err
+        assert str(path) in err
+    code, out, _ = lossbench("run", "--losses", "cosface", "--out", tmp_path, *WORDS)  # who does not need it goes on
+    assert code == 0
+    shutil.rmtree(path.parent)  # what the line told
+    code, out, _ = lossbench("run", "--losses", "ce,cosface", "--out", tmp_path, *WORDS)
+    assert code == 0
+    assert "training 1 runs" in out
+
+
+def test_a_model_comes_back_from_its_folder(orl, pixels, tmp_path):
+    path = plugin(tmp_path, "mine", FORWARD)
+    _, records, _ = bench(tmp_path / "out", f"{path},arcface+0.5*triplet,subcenter_arcface", repeats=1)
+    for record in records:
+        backbone, head = load_model(record)
+        assert (head is None) == (record["entrant"] == "untrained")
+        found = measure(backbone, head, pixels, orl.split(0))
+        for name in ("test_accuracy", "val_accuracy", "identification"):
+            assert found.figures[name] == record["metrics"][name], (record["entrant"], name)
+        saved = np.load(f"{record['folder']}/embeddings.npz")
+        assert np.array_equal(found.embeddings["query"].numpy(), saved["query"])
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"\xff" * 500])
+def test_weights_that_fail_to_load_are_one_line(tmp_path, damage):
+    _, records, _ = bench(tmp_path, "ce", repeats=1)
+    path = Path(records[1]["folder"]) / "weights.safetensors"
+    assert "head.weight" in load_weights(path.parent)
+    path.write_bytes(damage(path.read_bytes()))
+    for load in (lambda: load_weights(path.parent), lambda: load_model(records[1])):
+        with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors is damaged[^\n]*--force\Z"):
+            load()
+    path.unlink()
+    with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors cannot be read[^\n]*--force\Z"):
+        load_weights(path.parent)
+
+
+def test_a_model_that_is_no_longer_what_it_was_is_one_line(tmp_path):
+    path = Path(plugin(tmp_path, "mine", FORWARD))
+    _, records, _ = bench(tmp_path / "out", str(path), repeats=1)
+    record = records[1]
+    with pytest.raises(InputError, match=r"do not fit \(Error\(s\) in loading[^\n]*\Z"):
+        load_model({**record, "people": {**record["people"], "train": 7}})
+    with pytest.raises(InputError, match=r"run.json does not say what was trained \(KeyError\('protocol'\)\)"):
+        load_model({key: value for key, value in record.items() if key != "protocol"})
+    path.write_text(path.read_text() + "# changed\n")
+    with pytest.raises(InputError, match="the loss 'mine' has changed since"):
+        load_model(record)
+    path.unlink()
+    with pytest.raises(InputError, match="no loss called 'mine'"):
+        load_model(record)
+
+
+def test_data_that_changed_is_said_and_trained_anew(lossbench, tree, tmp_path):
+    settings = {"batch_size": 8, "backbone": "tiny", "data": str(tree), "repeats": 1}
+    _, first, _ = bench(tmp_path / "out", "ce", **settings)
+    photo = tree / "train" / "p0" / "0.jpg"
+    before = photo.read_bytes()
+    Image.new("RGB", (64, 64), "grey").save(photo)
+    folder, second, heard = bench(tmp_path / "out", "ce", **settings)
+    assert heard.trained
+    assert heard.notes == [
+        f"2 finished runs were made with other images (the data has changed since): kept in {folder}, and left out"
+    ]
+    assert [r["protocol_hash"] != s["protocol_hash"] for r, s in zip(first, second, strict=True)] == [True, True]
+    shutil.copytree(tree / "query" / "p4", tree / "distractors" / "p9")
+    _, _, heard = bench(tmp_path / "out", "ce", **settings)
+    assert heard.notes[0].startswith("4 finished runs were made with other images")
+    assert lossbench("report", folder)[0] == 0
+    assert "4 runs with other settings in this folder are left out" in (folder / "report.md").read_text()
+    shutil.rmtree(tree / "distractors" / "p9")
+    photo.write_bytes(before)
+    _, _, heard = bench(tmp_path / "out", "ce", **settings)  # as it was at first: nothing was lost
+    assert (heard.trained, heard.notes) == ([], [])
+
+
+def test_the_same_images_dealt_out_otherwise_are_another_benchmark(tree, tmp_path):
+    settings = {"batch_size": 8, "backbone": "tiny", "data": str(tree), "repeats": 1}
+    _, first, _ = bench(tmp_path / "out", "ce", **settings)
+    last = max((tree / "train").glob("*/*.jpg"))
+    last.rename(tree / "val" / last.parent.name / f"0{last.name}")
+    _, second, heard = bench(tmp_path / "out", "ce", **settings)
+    assert heard.trained
+    assert first[1]["protocol_hash"] != second[1]["protocol_hash"]
+
+
+def test_a_report_shows_a_changed_plugin_once(lossbench, tmp_path):
+    path = Path(plugin(tmp_path, "mine", FORWARD))
+    out = tmp_path / "out"
+    lossbench("run", "--losses", path, "--out", out, *WORDS)
+    path.write_text(path.read_text().replace("0.1, 30.0", "0.2, 20.0"))
+    lossbench("run", "--losses", path, "--out", out, *WORDS)
+    assert len(load_records(out / "orl")) == 3
+    assert lossbench("report", out / "orl")[0] == 0
+    text = (out / "orl" / "report.md").read_text()
+    assert "| mine | 1 |" in text
+    assert "1 runs with other settings in this folder are left out" in text
+
+
+def test_a_damaged_benchmark_file_is_written_anew(tmp_path):
+    folder, _, _ = bench(tmp_path, "ce", repeats=1)
+    (folder / "benchmark.toml").write_bytes(b"\xff\x00 = [")
+    bench(tmp_path, "cosface", repeats=1)
+    assert 'losses = "cosface"' in (folder / "benchmark.toml").read_text()
+
+
+def test_nobody_who_reads_is_no_failed_run(tmp_path):
+    """As in `lossbench run | head`."""
+    command = [sys.executable, "-m", "lossbench", "run", "--losses", "ce", "--epochs", "12", "--image-size", "32"]
+    process = subprocess.Popen([*command, "--repeats", "1", "--out", tmp_path], stdout=-1, stderr=-1, text=True)
+    assert "training" in process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
+    _, records = run_benchmark(Config(losses="ce", out=str(tmp_path), **{**FAST, "epochs": 12, "repeats": 1}), Quiet())
+    assert [record["status"] for record in records] == ["finished"] * 2
+
+
+class Quiet:
+    def decoding(self, done, total): ...
+    def start(self, runs, skipped, epochs): ...
+    def epoch(self, run, epoch): ...
+    def finished(self, run, record): ...
+    def note(self, text): ...
