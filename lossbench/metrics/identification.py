@@ -78,8 +78,11 @@ def identification_rate(
     supported = [rank for rank in ranks if rank >= 1]
     columns = max(1, len(query) + len(distractors))
     kept = min(_MOST, max(_LEAST, round(_SPREAD * sum(supported) / math.sqrt(columns))))
+    threads = torch.get_num_threads() if query.device.type == "cpu" else 1
     with full_precision():
-        found = order_statistics(pairs.jobs, pairs.exact, supported, total, pairs.query.slack, kept=kept)
+        found = order_statistics(
+            pairs.jobs, pairs.exact, supported, total, pairs.query.slack, kept=kept, threads=threads
+        )
     selected = dict(zip(supported, found, strict=True))
     accepted, positives = dict.fromkeys(supported, 0), 0
     for scores, _ in pairs.positives():

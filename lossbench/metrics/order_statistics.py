@@ -59,6 +59,7 @@ def order_statistics(
     slack: float,
     *,
     kept: int = _KEPT,
+    threads: int = 1,
 ) -> list[Ranked]:
     """Return the (k+1)-th largest score for every rank k.
 
@@ -71,6 +72,7 @@ def order_statistics(
         slack: no float32 score is further than this from its exact one, in the unit of the float32 scores.
         kept: how many scores may be kept. Scores within `slack` of a rank are kept as values with their counts where
             they are more.
+        threads: blocks to work on at a time; of use on a processor alone.
     """
     places = _Places(exact)
     searches = {rank: _Search(rank, total, _share(rank, ranks, kept), slack, places) for rank in sorted(set(ranks))}
@@ -79,7 +81,7 @@ def order_statistics(
     while len(found) < len(searches):
         open_searches = [search for rank, search in searches.items() if rank not in found]
         places.forget()
-        _stream(jobs(number), open_searches, places)
+        _stream(_in_threads(jobs(number), open_searches, threads), open_searches, places)
         for search in open_searches:
             if (ranked := search.settle()) is not None:
                 found[search.rank] = ranked
@@ -150,21 +152,20 @@ def _screen(tiles: "Iterator[Tile]", searches: "Sequence[_Search]") -> list[_Scr
     return found
 
 
-def _stream(jobs: Iterator[Job], searches: "Sequence[_Search]", places: _Places) -> None:
-    for screened in _in_threads(jobs, searches):
-        for tile in screened:
+def _stream(blocks: Iterator[list[_Screened]], searches: "Sequence[_Search]", places: _Places) -> None:
+    for block in blocks:
+        for tile in block:
             number = places.number(tile.rows, tile.columns)
             for search, bracket, beyond in zip(searches, tile.brackets, tile.beyond, strict=True):
                 search.add(tile, bracket, beyond, number)
 
 
-def _in_threads(jobs: Iterator[Job], searches: "Sequence[_Search]") -> Iterator[list[_Screened]]:
-    """Screen one block after another; many of them on as many threads as torch has, a block each.
+def _in_threads(jobs: Iterator[Job], searches: "Sequence[_Search]", threads: int) -> Iterator[list[_Screened]]:
+    """Screen one block after another; many of them on several threads, a block each.
 
-    A thread that multiplies and compares by itself wastes no time on the others, and comparing takes numpy, which has
-    one thread.
+    A thread that multiplies and compares by itself wastes no time on the others, and numpy compares on one thread.
     """
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     ahead = list(islice(jobs, _FEW))
     if threads == 1 or len(ahead) < _FEW:
         yield from (_screen(job(), searches) for job in chain(ahead, jobs))
@@ -180,7 +181,7 @@ def _in_threads(jobs: Iterator[Job], searches: "Sequence[_Search]") -> Iterator[
             while waiting:
                 yield waiting.popleft().result()
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def _ends(brackets: list[tuple[float, float]]) -> list[float]:

@@ -27,7 +27,7 @@ def stream(scores, tile, passes, chance):
     return tiles
 
 
-def every_rank(scores, ranks, *, kept, least, tile, monkeypatch):
+def every_rank(scores, ranks, *, kept, least, tile, monkeypatch, threads=1):
     """The order statistics found, how many passes it took, and what sorting says."""
     monkeypatch.setattr(order_statistics, "_LEAST", least)
     passes = []
@@ -39,6 +39,7 @@ def every_rank(scores, ranks, *, kept, least, tile, monkeypatch):
         whole.numel(),
         SLACK,
         kept=kept,
+        threads=threads,
     )
     ordered = np.sort(whole.flatten().numpy())[::-1]
     expected = [(int(ordered[k]), int((ordered > ordered[k]).sum())) for k in ranks]
@@ -65,20 +66,12 @@ KINDS = ["spread", "close", "few values", "two values", "one value", "columns di
 RANKS = [0, 1, 29, 300, 3000, 14_999, 15_000, 29_998, 29_999]
 
 
-@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    assert torch.get_num_threads() == request.param
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(("kept", "tile"), [(10**6, 100), (4000, 50), (900, 7), (60, 1)])
 def test_equals_sorting_whatever_fits_in_memory(kind, kept, tile, threads, monkeypatch):
     found, expected, _ = every_rank(
-        spread(kind), RANKS, kept=kept, least=kept // 30, tile=tile, monkeypatch=monkeypatch
+        spread(kind), RANKS, kept=kept, least=kept // 30, tile=tile, monkeypatch=monkeypatch, threads=threads
     )
     assert found == expected
 
