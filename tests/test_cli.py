@@ -98,7 +98,9 @@ def test_run_twice_prints_the_same_table_and_report_writes_everything(lossbench,
     assert {p.name for p in (out / "orl" / "figures").iterdir()} == {
         f"{f}.{e}" for f in figures for e in ("svg", "png")
     }
-    assert {p.name for p in (out / "orl" / "tables").iterdir()} == {"summary.csv", "runs.csv", "verdicts.csv"}
+    assert {p.name for p in (out / "orl" / "tables").iterdir()} == {
+        f"{table}.csv" for table in ("summary", "runs", "verdicts", "ranks")
+    }
     text = (out / "orl" / "report.md").read_text()
     assert all(f"figures/{figure}.png" in text for figure in figures)
 

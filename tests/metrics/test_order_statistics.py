@@ -62,13 +62,13 @@ def spread(kind):
     return scores.clamp(-1, 1)
 
 
+RANKS = [0, 1, 29, 300, 3000, 15_000, 29_999]
 KINDS = ["spread", "close", "few values", "two values", "one value", "columns differ"]
-RANKS = [0, 1, 29, 300, 3000, 14_999, 15_000, 29_998, 29_999]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize(("kept", "tile"), [(10**6, 100), (4000, 50), (900, 7), (60, 1)])
+@pytest.mark.parametrize(("kept", "tile"), [(10**6, 100), (4000, 50), (900, 17), (90, 8)])
 def test_equals_sorting_whatever_fits_in_memory(kind, kept, tile, threads, monkeypatch):
     found, expected, _ = every_rank(
         spread(kind), RANKS, kept=kept, least=kept // 30, tile=tile, monkeypatch=monkeypatch, threads=threads
@@ -123,7 +123,7 @@ def test_float32_products_are_within_the_slack(dim):
     assert off.abs().max() < rows.slack
 
 
-@pytest.mark.parametrize("block", [2, 5, 64, 4096])
+@pytest.mark.parametrize("block", [10, 64, 4096])
 @pytest.mark.parametrize("kept", [200, 10**6])
 def test_the_identification_rate_is_the_same_for_any_block_and_memory(block, kept, monkeypatch):
     torch.manual_seed(0)
