@@ -3,13 +3,13 @@
 The rules err on the side of silence: a run that they fail is left out of every mean.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from lossbench.metrics.clusters import effective_rank
 
 STEPS = 50  # fewer tell nothing: batch normalisation's running statistics are still on their way
 # effective rank below which everything lies on a line; healthy runs of three classes and more stay above 3
@@ -64,19 +64,6 @@ def spread(embeddings: Tensor) -> float:
     """Return the variance of the unit vectors of `embeddings` [N, D]: 0 where all are one, up to 1."""
     unit = F.normalize(embeddings.double(), dim=1)
     return (unit - unit.mean(dim=0)).square().sum(dim=1).mean().item()
-
-
-def effective_rank(embeddings: Tensor) -> float:
-    """Return exp of the entropy of the covariance's normalised eigenvalues, of unit vectors: 1 on a line, up to D.
-
-    Source: Roy & Vetterli 2007, EUSIPCO, definition 1. 1 also where there is no variance at all.
-    """
-    unit = F.normalize(embeddings.double(), dim=1)
-    centred = unit - unit.mean(dim=0)
-    variances = torch.linalg.eigvalsh(centred.T @ centred).clamp_min(0)
-    total = variances.sum()
-    shares = variances / total if total > 0 else variances
-    return math.exp(-torch.xlogy(shares, shares).sum().item())
 
 
 def _by_chance(outcome: Outcome) -> bool:
