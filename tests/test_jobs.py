@@ -17,6 +17,7 @@ from lossbench.bench import run_benchmark
 from lossbench.claims import claimed
 from lossbench.config import Config
 from lossbench.results import load_records, read_record
+from tests.perf.kill_drill import heed_interrupts
 from tests.test_bench import Recorder, bench, figures
 from tests.test_plugin_failures import FORWARD, LOSS, plugin
 
@@ -27,7 +28,9 @@ DONE = re.compile(r"^(\S+) · repeat (\d)/\d · test accuracy", re.MULTILINE)
 def start(*words, **options):
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*COMMAND, *map(str, words)], env=environment, **quiet, **options)
+    return subprocess.Popen(
+        [*COMMAND, *map(str, words)], env=environment, preexec_fn=heed_interrupts, **quiet, **options
+    )
 
 
 def wait_for(what, seconds=120):
