@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lossbench import __version__, data_cli
+from lossbench import __version__, data_cli, model_cli, plugin_cli
 from lossbench.errors import InputError, NobodyListens
-from lossbench.plugin_cli import mount
 
 if TYPE_CHECKING:
     from lossbench.config import Config
@@ -139,6 +138,22 @@ def run(
     select: Annotated[
         str | None, typer.Option(help="Which epoch is reported: last, or val for the best on val.", show_default="last")
     ] = None,
+    track: Annotated[
+        bool | None,
+        typer.Option(
+            "--track",
+            help="Measure test and query after every epoch, for the report alone: what picking an epoch by them hides.",
+            show_default=False,
+        ),
+    ] = None,
+    deconfound: Annotated[
+        bool | None,
+        typer.Option(
+            "--deconfound",
+            help="Also train every margin loss at margin 0 with its own scale, and ce: margin and scale told apart.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
     out: Annotated[
         str | None, typer.Option(help="Where results go, in a folder named after the data.", show_default="results")
@@ -255,4 +270,5 @@ def list_(
         console.listing("data", [(name, (info.what, f"credit: {info.credit}")) for name, info in DATA.items()])
 
 
-mount(app)
+model_cli.mount(app)
+plugin_cli.mount(app)

@@ -36,6 +36,8 @@ class Config:
     warmup: float = 0.1
     seed: int = 0
     select: str = "last"
+    track: bool = False
+    deconfound: bool = False
     device: str = "auto"
     out: str = "results"
     plugins: tuple[str, ...] = ()

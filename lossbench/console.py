@@ -69,7 +69,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     for i, header in enumerate(headers):
         shown.add_column(escape(header), justify="right" if i and numbers else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*(escape(cell) for cell in row))
+        shown.add_row(*("[dim]–[/dim]" if cell == "–" else escape(cell) for cell in row))
     _console().print(shown)
 
 

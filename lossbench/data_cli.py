@@ -38,7 +38,9 @@ Test = Annotated[float, typer.Option(help="Share of a person's images for test/.
 Size = Annotated[int, typer.Option(help="Pixels per side of a crop.")]
 CropOption = Annotated[CropKind, typer.Option(help="ArcFace's crop, the face alone, or the whole head.")]
 Seed = Annotated[int, typer.Option(help="Decides every draw.")]
-Dedupe = Annotated[bool, typer.Option("--dedupe", help="Keep near-duplicates together in one split.")]
+Dedupe = Annotated[
+    bool, typer.Option("--dedupe", help="Keep near-duplicates together in one split; they count as one image.")
+]
 Marks = Annotated[
     Path | None, typer.Option(help="CSV of PERSON/FILE and ten numbers: x, y of two eyes, nose, two mouth corners.")
 ]
@@ -131,27 +133,36 @@ def bin_(
 def _prepare(collection: Any, options: dict[str, Any]) -> None:
     from lossbench import console
     from lossbench.data.crops import CropOptions
-    from lossbench.data.prepare import prepare
+    from lossbench.data.prepare import finished_crops, prepare, work_folder
     from lossbench.data.splitting import SplitOptions
 
     for note in collection.notes:
         console.say(f"note: {note}")
     split = SplitOptions(**{name: options[name] for name in SplitOptions.__dataclass_fields__})
-    with console.counting("aligning faces") as progress:
-        made = prepare(
-            collection,
-            options["out"],
-            split,
-            CropOptions(options["size"], options["crop"].value),
-            dedupe=options["dedupe"],
-            on_progress=progress,
-        )
+    out = options["out"]
+    try:
+        with console.counting("aligning faces") as progress:
+            made = prepare(
+                collection,
+                out,
+                split,
+                CropOptions(options["size"], options["crop"].value),
+                dedupe=options["dedupe"],
+                on_progress=progress,
+            )
+    except KeyboardInterrupt:
+        if count := finished_crops(out):
+            console.say(f"{count:,} finished crops wait in {work_folder(out)}; delete that folder to give them up")
+        raise
     rows = [[part, str(made.people[part]), str(made.images[part])] for part in made.images]
     console.table(["part", "people", "images"], rows, title=str(made.folder))
     if made.eye_error is not None:
         console.say(f"eyes lie {made.eye_error:.2f} px from the template on average")
     if made.left_out:
         console.say(f"{len(made.left_out)} near-duplicates of other sets' images are left out; split.json names them")
+    if made.passed_over:
+        some = ", ".join(made.passed_over[:3]) + (", ..." if len(made.passed_over) > 3 else "")
+        console.say(f"{len(made.passed_over)} people have too few images that differ and are passed over: {some}")
     if not made.new:
         console.say("it was prepared by this very command before; nothing to do")
     console.say(f"check it with: lossbench data check {made.folder}")

@@ -27,6 +27,7 @@ from lossbench.measure import Measured, measure, verify_pairs
 from lossbench.plan import Listener, Run, sha
 from lossbench.results import SCHEMA, Record, write_record
 from lossbench.train import Epoch, Trained, initial_backbone, train
+from lossbench.twins import plain_twin
 
 # Faults of the machine, not of a loss.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
@@ -132,6 +133,7 @@ def _record(material: Material, run: Run, found: dict[str, Any], epochs: Sequenc
             for term in (run.spec.terms if run.spec else ())
             if not term.plugin.name.startswith("pml:")
         },
+        "plain_twin": _twin(run),
         "hash": run.hash,
         "protocol_hash": sha(run.identity["protocol"]),
         "seed": material.config.seed,
@@ -143,6 +145,11 @@ def _record(material: Material, run: Run, found: dict[str, Any], epochs: Sequenc
         "machine": machine_facts(material.device),
         "split_file": material.split_file,
     }
+
+
+def _twin(run: Run) -> str | None:
+    twin = plain_twin(run.spec) if run.spec else None
+    return str(twin) if twin else None
 
 
 def _train_and_measure(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossbench.metrics.clusters import effective_rank
+from lossbench.metrics import effective_rank
 
 STEPS = 50  # fewer tell nothing: batch normalisation's running statistics are still on their way
 # effective rank below which everything lies on a line; healthy runs of three classes and more stay above 3

@@ -18,6 +18,7 @@ from lossbench.measure import PairImages
 from lossbench.plan import Listener, sha
 from lossbench.registry import Spec, find_plugins, load_head, parse_losses
 from lossbench.train import be_deterministic, initial_backbone
+from lossbench.twins import with_twins
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,13 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Material:
     Raises:
         InputError: something the user gave is wrong; nothing was written but the cache.
     """
-    specs = parse_losses(config.losses, find_plugins(config.plugins))
+    known = find_plugins(config.plugins)
+    specs = parse_losses(config.losses, known)
+    if config.deconfound:
+        specs = with_twins(specs, known)
     batch_size = config.batch_size
     config = config.resolved()
-    device = _device(config.device)
+    device = device_of(config.device)
     be_deterministic(device)
     faces = open_data(
         config.data,
@@ -109,7 +113,12 @@ def _open_store(files: Sequence[Path], config: Config, listener: Listener) -> Im
     return open_store(files, config.image_size, on_progress=lambda done: listener.decoding(done, len(files)))
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return the device that ``--device`` names; ``auto`` is the GPU where there is one.
+
+    Raises:
+        InputError: no such device here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

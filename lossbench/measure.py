@@ -1,5 +1,6 @@
 """All figures of one trained model: embeds every image of the split once, then measures."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from lossbench.head import Head
 from lossbench.metrics import (
     DEFAULT_FPRS,
     angle_statistics,
+    effective_rank,
     identification_rate,
     logit_hits,
     nearest_mean_hits,
@@ -23,6 +25,7 @@ from lossbench.metrics import (
     verification,
 )
 from lossbench.metrics.bootstrap import bootstrap_identification, bootstrap_share, multiplicities, replicates_for
+from lossbench.unseen import unseen_figures
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,16 @@ def verify_pairs(backbone: nn.Module, images: PairImages, *, flip: bool) -> dict
     return {**asdict(verification(scores, torch.tensor(pairs.same), torch.tensor(pairs.folds))), "flip": flip}
 
 
-def embed(backbone: nn.Module, pixels: Tensor, part: Part, *, batch_size: int = 256) -> Tensor:
+def embed(backbone: nn.Module, pixels: Tensor, part: Part, *, batch_size: int | None = None) -> Tensor:
     """Return the embeddings [N, D] (float32, not normalised) of a part's images, the backbone in evaluation mode.
 
     Args:
         backbone: images [B, 3, H, W] in 0..1 -> [B, D].
         pixels: [all images, H, W, 3] uint8 on the backbone's device.
         part: which rows.
-        batch_size: images per forward pass.
+        batch_size: images per forward pass; None: 256 on a GPU, 64 on a CPU, whose cache is small.
     """
+    batch_size = batch_size or (256 if pixels.is_cuda else 64)
     was_training = backbone.training
     backbone.eval()
     rows = torch.tensor(part.rows, device=pixels.device)
@@ -91,6 +95,20 @@ def share(found: Tensor) -> float:
     return found.to(torch.float64).mean().item()
 
 
+def tracked_figures(backbone: nn.Module, head: Head, pixels: Tensor, split: Split) -> dict[str, float | None]:
+    """Return test accuracy and identification rates under their flat names, null where the data does not support one.
+
+    They are read after every epoch on request, to show what choosing an epoch by them would pretend.
+    """
+    parts = {name: embed(backbone, pixels, part) for name, part in split.parts()}
+    labels = {name: torch.tensor(part.labels, device=pixels.device) for name, part in split.parts()}
+    test = hits(head, parts["test"], labels["test"], parts["train"], labels["train"])
+    rates = identification_rate(parts["query"], labels["query"], parts["distractors"], DEFAULT_FPRS)
+    found = zip(DEFAULT_FPRS, rates.tpr.tolist(), strict=True)
+    named = {f"tpr@{fpr:g}": None if math.isnan(tpr) else tpr for fpr, tpr in found}
+    return {"test_accuracy": share(test), **named}
+
+
 @dataclass(frozen=True)
 class Measured:
     """The figures of one model, nested as in the record of a run; what they are of; and what resampling gives.
@@ -109,8 +127,6 @@ def measure(backbone: nn.Module, head: Head | None, pixels: Tensor, split: Split
     labels = {name: torch.tensor(part.labels, device=pixels.device) for name, part in split.parts()}
     train = embeddings["train"], labels["train"]
     centers = head.class_centers() if head is not None else None
-    rates = identification_rate(embeddings["query"], labels["query"], embeddings["distractors"], DEFAULT_FPRS)
-    points = zip(*(getattr(rates, name).tolist() for name in _POINT), strict=True)
     recognised = {
         "test_accuracy": hits(head, embeddings["test"], labels["test"], *train),
         "test_accuracy_ncm": nearest_mean_hits(embeddings["test"], labels["test"], *train),
@@ -118,11 +134,11 @@ def measure(backbone: nn.Module, head: Head | None, pixels: Tensor, split: Split
     figures = {
         **{name: share(found) for name, found in recognised.items()},
         "val_accuracy": share(hits(head, embeddings["val"], labels["val"], *train)),
-        "identification": [dict(zip(_POINT, point, strict=True)) for point in points],
-        "positives": rates.positives,
-        "negatives": rates.negatives,
         "train_angles": asdict(angle_statistics(*train, centers)),
-        "query_angles": _without_centers(asdict(angle_statistics(embeddings["query"], labels["query"]))),
+        "train_effective_rank": effective_rank(embeddings["train"]),
+        **unseen_figures(
+            embeddings["query"], labels["query"], embeddings["distractors"], (embeddings["val"], labels["val"])
+        ),
     }
     embeddings = {name: tensor.cpu() for name, tensor in embeddings.items()}
     return Measured(figures, embeddings, _resamples(split, embeddings, recognised))
@@ -147,10 +163,3 @@ def _resamples(
     )
     found |= {f"tpr@{fpr:g}": rates[:, i] for i, fpr in enumerate(DEFAULT_FPRS)}
     return {name: tensor.numpy() for name, tensor in found.items()}
-
-
-_POINT = ("fpr", "tpr", "threshold", "achieved_fpr")
-
-
-def _without_centers(angles: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in angles.items() if not name.startswith("w_")}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lossbench.train import Epoch
 
 # What does not change what a run finds: which entrants, how many repeats, where things lie; threads are hashed apart.
-_NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device", "pairs", "jobs", "threads")
+_NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device", "pairs", "jobs", "threads", "deconfound")
 _PACKAGES = ("torch", "torchvision", "timm", "pytorch-metric-learning", "pillow")
 
 
@@ -115,7 +115,7 @@ def sha(value: Any) -> str:
 def _code_fingerprint() -> str:
     """Return the SHA-256 over our own source that makes the numbers: another lossbench never reuses these runs."""
     package = Path(__file__).parent
-    modules = ["head", "blocks", "networks", "backbones", "train", "measure", "health"]
+    modules = ["head", "blocks", "networks", "backbones", "train", "measure", "unseen", "health"]
     modules += [f"data/{name}" for name in ["batches", "decode", "faces", "folders", "images", "orl", "pairs"]]
     files = [*(package / f"{name}.py" for name in modules), *sorted((package / "metrics").glob("*.py"))]
     return hashlib.sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()

@@ -56,6 +56,19 @@ def write_text(path: Path, text: str) -> None:
         half.unlink(missing_ok=True)
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write figures as JSON, NaN as null, making the folder it lies in.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(_without_nan(value), indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
 def write_record(folder: Path, record: Record) -> Record:
     """Write ``run.json``, which makes the run whole, and return it as it will be read: NaN has become null."""
     text = json.dumps(_without_nan(record), indent=1, allow_nan=False)
@@ -141,14 +154,21 @@ def read_arrays(record: Record, name: str, keys: Sequence[str] | None = None) ->
 
 
 def read_history(record: Record) -> list[dict[str, Any]]:
-    """Return a run's history, a dictionary per epoch; empty for a run that never finished one."""
+    """Return a run's history, a dictionary per epoch; empty for a run that never finished one.
+
+    ``tracked`` is there where figures of test and query were asked for: flat name to number or None.
+    """
     path = Path(record["folder"]) / "history.jsonl"
     if not path.is_file():
         return []
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [{key: line[key] for key in ("epoch", "train_loss", "val_accuracy")} for line in lines]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        epochs = [{key: line[key] for key in ("epoch", "train_loss", "val_accuracy")} for line in lines]
+        for epoch, line in zip(epochs, lines, strict=True):
+            if tracked := line.get("tracked"):
+                epoch["tracked"] = {name: None if v is None else float(v) for name, v in tracked.items()}
+        return epochs
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); delete its folder to train this run again") from error
 
 
@@ -171,6 +191,15 @@ def _flat(record: Record) -> dict[str, Any]:
     for point in metrics.get("identification", ()):
         flat[f"tpr@{point['fpr']:g}"] = point["tpr"]
         flat[f"achieved_fpr@{point['fpr']:g}"] = point["achieved_fpr"]
+    for point in metrics.get("threshold_transfer", ()):
+        flat[f"transfer_fpr@{point['fpr']:g}"] = point["achieved_fpr"]
+        flat[f"transfer_tpr@{point['fpr']:g}"] = point["tpr"]
+    for point in metrics.get("open_set", ()):
+        flat[f"dir@{point['far']:g}"] = point["rate"]
+    for search, rates in metrics.get("cmc", {}).items():
+        flat.update({f"cmc{rank}_{search}": value for rank, value in rates.items() if rank != "entries"})
+    for group in ("retrieval", "clusters"):
+        flat.update(metrics.get(group, {}))
     flat.update({f"verification_{name}": value for name, value in _verification(metrics).items()})
     for people in ("train", "query"):
         flat.update({f"{people}_{name}": value for name, value in (metrics.get(f"{people}_angles") or {}).items()})
@@ -180,7 +209,9 @@ def _flat(record: Record) -> dict[str, Any]:
 
 def _verification(metrics: Mapping[str, Any]) -> dict[str, float]:
     found = metrics.get("verification") or {}
-    return {name: found[name] for name in ("accuracy", "standard_error", "threshold", "tar", "eer") if name in found}
+    return {
+        name: found[name] for name in ("accuracy", "standard_error", "threshold", "tar", "eer", "auc") if name in found
+    }
 
 
 def runs_frame(records: Iterable[Record]) -> "pd.DataFrame":

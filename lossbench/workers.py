@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from lossbench.claims import claimed
-from lossbench.data.parallel import cores, start_worker
+from lossbench.data.parallel import cores
 from lossbench.errors import InputError
 from lossbench.execute import device_is_lost, record_death
 from lossbench.jobs import PAUSE, Done, Queue, attempt, made_meanwhile, tell
@@ -206,7 +207,7 @@ def _work(material: Material, threads: int, connection: Connection) -> None:
 
     The number of threads is set twice: OpenMP reads the environment, torch is told.
     """
-    start_worker()
+    _follow_parent()
     torch.set_num_threads(threads)
     be_deterministic(material.device)
     parent = _Sender(connection)
@@ -226,3 +227,16 @@ def _work(material: Material, threads: int, connection: Connection) -> None:
         parent.send("stop", str(error))
     except EOFError:
         os._exit(1)
+
+
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent, and die with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()  # also returns when it was killed
+    os._exit(1)

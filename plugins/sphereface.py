@@ -11,7 +11,7 @@ from lossbench import Head, margin_softmax
 class SphereFace(Head):
     """Cross-entropy on ||x||·[c + (psi(theta_y) - c)/(1 + lambda)], psi = (-1)^k cos(m·theta) - 2k."""
 
-    uses_norm = True
+    uses_norm, plain_at = True, "margin=1"  # the modified softmax: the norm is the scale
 
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: int = 4, lambda_min: float = 5.0):
         super().__init__()

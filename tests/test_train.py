@@ -1,5 +1,8 @@
 """Training: what entrants share, what augmentation touches, resume, determinism, selection."""
 
+import platform
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -172,6 +175,29 @@ def test_embedding_leaves_the_mode_and_the_statistics_alone(orl, pixels):
     torch.testing.assert_close(whole, parts, atol=1e-5, rtol=1e-4)
     assert backbone.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+
+
+FAULTS = """
+import resource, sys, torch
+from lossbench.train import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+for step in range(6):
+    if step == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    held = [torch.ones(2**22) for _ in range(4)]  # 64 MiB, 16,384 pages
+    del held
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_memory_freed_by_one_step_serves_the_next():
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True).stdout)
+        for how in ("kept", "given back")
+    }
+    assert faults["kept"] < 1000 < faults["given back"], faults
 
 
 def test_a_loss_that_is_no_number_fails_with_its_reason(orl, pixels, tmp_path):

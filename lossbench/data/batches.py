@@ -26,7 +26,8 @@ def epoch_order(labels: Tensor, batch_size: int, samples_per_class: int | None, 
         return torch.randperm(len(labels), generator=generator)[: steps * size].view(steps, size)
     groups = math.ceil(size / samples_per_class)
     people = _InTurn(torch.arange(int(labels.max()) + 1), generator)
-    images = [_InTurn(torch.nonzero(labels == person).flatten(), generator) for person in people.items.tolist()]
+    by_person = torch.split(torch.argsort(labels, stable=True), torch.bincount(labels).tolist())
+    images = [_InTurn(positions, generator) for positions in by_person]
     batches = [
         torch.cat([images[person].take(samples_per_class) for person in people.take(groups).tolist()])[:size]
         for _ in range(steps)
@@ -79,14 +80,24 @@ def augment(images: Tensor, draws: Tensor) -> Tensor:
     mirror = (draws[0] < 0.5).to(images.dtype) * -2 + 1
     angle = _within(draws[1], math.radians(10))
     scale = 1 + _within(draws[2], 0.1)
-    shift_x, shift_y = _within(draws[3], 0.12), _within(draws[4], 0.12)  # grid coordinates span 2 a side
+    shift = _within(draws[3:5], 0.12)  # [2, B]; grid coordinates span 2 a side
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    matrix = torch.stack([cos * mirror, -sin, shift_x, sin * mirror, cos, shift_y], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-    moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    per_column, per_row = torch.stack([cos, sin]) * mirror, torch.stack([-sin, cos])
+    grid = _grid(per_column, per_row, shift, images.shape[2], images.shape[3])
+    # Sampling reads one channel at a time, so that channels_last is the slow layout here, and here alone.
+    moved = F.grid_sample(images.contiguous(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     contrast, brightness = (1 + _within(d, 0.2).view(-1, 1, 1, 1) for d in draws[5:7])
     mean = moved.mean(dim=(1, 2, 3), keepdim=True)
-    return ((moved - mean) * contrast + mean * brightness).clamp_(0, 1).contiguous(memory_format=torch.channels_last)
+    moved = moved.mul_(contrast).add_(mean * (brightness - contrast)).clamp_(0, 1)  # (x - mean) c + mean b
+    return moved.contiguous(memory_format=torch.channels_last)
+
+
+def _grid(per_column: Tensor, per_row: Tensor, shift: Tensor, height: int, width: int) -> Tensor:
+    """Return where to sample [B, H, W, 2] from slopes and shift [2, B] (x; y): `F.affine_grid`, without its product."""
+    x, y = ((torch.arange(n, device=shift.device, dtype=shift.dtype) * 2 + 1) / n - 1 for n in (width, height))
+    along_columns = per_column[..., None] * x  # [2, B, W]
+    along_rows = per_row[..., None] * y + shift[..., None]  # [2, B, H]
+    return (along_rows[..., None] + along_columns[:, :, None]).permute(1, 2, 3, 0)
 
 
 def _within(draw: Tensor, limit: float) -> Tensor:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lossbench.data.collection import Collection, Landmarks, Photo, refuse_traversal, ten_numbers
-from lossbench.data.names import shown
+from lossbench.data.names import clipped, shown
 from lossbench.errors import InputError
 
 IMAGES = "img_align_celeba"
@@ -104,10 +104,10 @@ def _read_pairs(path: Path, form: str, valid: Callable[[str], bool]) -> dict[str
     for number, words in _lines(path):
         where = f"{path.name} line {number}"
         if len(words) != 2 or not valid(words[1]):
-            raise InputError(f"{where}: '{shown(' '.join(words))[:80]}' should be {form}; mend the row")
+            raise InputError(f"{where}: '{clipped(' '.join(words))}' should be {form}; mend the row")
         name = _file_name(words[0], where)
         if name in found:
-            raise InputError(f"{where}: '{name}' comes a second time; keep one row")
+            raise InputError(f"{where}: '{clipped(name)}' comes a second time; keep one row")
         found[name] = words[1]
     return found
 
@@ -116,7 +116,7 @@ def _read_landmarks(path: Path) -> dict[str, Landmarks]:
     rows = _lines(path)
     _, count = next(rows, (0, [""]))
     if len(count) != 1 or not count[0].isdigit():
-        raise InputError(f"{path.name} line 1: '{shown(' '.join(count))[:80]}' should be the number of rows")
+        raise InputError(f"{path.name} line 1: '{clipped(' '.join(count))}' should be the number of rows")
     _, header = next(rows, (0, []))
     if len(header) != 10:
         raise InputError(f"{path.name} line 2 should name ten columns, lefteye_x to rightmouth_y; it has {len(header)}")
@@ -125,7 +125,7 @@ def _read_landmarks(path: Path) -> dict[str, Landmarks]:
         where = f"{path.name} line {number}"
         name = _file_name(words[0], where)
         if name in found:
-            raise InputError(f"{where}: '{name}' comes a second time; keep one row")
+            raise InputError(f"{where}: '{clipped(name)}' comes a second time; keep one row")
         found[name] = ten_numbers(words[1:], where)
     if len(found) != int(count[0]):
         raise InputError(
@@ -136,5 +136,5 @@ def _read_landmarks(path: Path) -> dict[str, Landmarks]:
 
 def _file_name(name: str, where: str) -> str:
     if "/" in name or "\\" in name:
-        raise InputError(f"{where}: '{shown(name)}' should be a file name without folders")
+        raise InputError(f"{where}: '{clipped(name)}' should be a file name without folders")
     return refuse_traversal(name, where)

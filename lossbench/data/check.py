@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Look:
-    """One image: where it is, and what is in it, or why it cannot be read."""
+    """One image: where it is, and what is in it, or why it cannot be used; no SHA-256 where it cannot be read."""
 
     part: str
     person: str
@@ -124,15 +124,16 @@ def _entries(folder: Path) -> list[Path]:
 
 def _look(look: Look) -> Look:
     """Open one image; runs in a worker process."""
+    sha256 = ""
     try:
         check_name(look.file.parent)
         check_name(look.file)
         data = read_bytes(look.file)
+        sha256 = hashlib.sha256(data).hexdigest()
         image = decode(data, look.file)
     except InputError as error:
-        return Look(look.part, look.person, look.file, error=str(error))
-    sha = hashlib.sha256(data).hexdigest()
-    return Look(look.part, look.person, look.file, sha, image.size, thumbnail(image))
+        return replace(look, sha256=sha256, error=str(error))
+    return replace(look, sha256=sha256, size=image.size, thumbnail=thumbnail(image))
 
 
 def _manifest(root: Path, looks: Sequence[Look]) -> Finding:
@@ -142,13 +143,17 @@ def _manifest(root: Path, looks: Sequence[Look]) -> Finding:
             return Finding(
                 "split.json", "note", 0, "none: nobody can tell whether files moved since the split was made"
             )
-        names = [look.file.relative_to(root).as_posix() for look in looks]
-        split_file.verify_layout(names)
-        digests = {name: look.sha256 for name, look in zip(names, looks, strict=True) if look.sha256}
-        split_file.verify_content(list(digests), list(digests.values()))
     except InputError as error:
         return Finding("split.json", "flaw", 1, str(error))
-    return Finding("split.json", "ok", len(names), "every file is what and where it was when the split was made")
+    names = [look.file.relative_to(root).as_posix() for look in looks]
+    digests = {name: look.sha256 for name, look in zip(names, looks, strict=True) if look.sha256}
+    unread = {entry["path"] for entry in split_file.content["files"]} & set(names) - set(digests)
+    faults = split_file.layout_faults(names) + split_file.content_faults(list(digests), list(digests.values()))
+    faults += [f"{shown(root / name)} cannot be read, so nobody knows whether it changed" for name in sorted(unread)]
+    if faults:
+        text = f"of {len(names):,} files {len(digests):,} were compared with it: {_some(faults)}"
+        return Finding("split.json", "flaw", len(faults), text, faults)
+    return Finding("split.json", "ok", len(names), f"all {len(names):,} files lie where it says and have its SHA-256")
 
 
 def _unreadable(looks: Sequence[Look]) -> Finding:
@@ -202,10 +207,10 @@ def _pairs_text(pairs: Sequence[dict[str, Any]]) -> str:
     strangers = sum(not pair["same_person"] for pair in pairs)
     identical = sum(pair["identical"] for pair in pairs)
     best = max(pairs, key=lambda pair: pair["correlation"])
+    names = f"{strangers} under two names: wrong labels?" if strangers else "none under two names;"
     return (
         f"correlation {scores[0]:.2f} to {scores[-1]:.2f}, half above {scores[len(scores) // 2]:.2f}; {identical} "
-        "identical "
-        f"files; {strangers} under two names: wrong labels? e.g. {best['a']} = {best['b']}"
+        f"identical files; {names} e.g. {best['a']} = {best['b']}"
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lossbench.data.folders import PARTS, SUFFIXES, entries
-from lossbench.data.names import shown
+from lossbench.data.names import clipped, shown
 from lossbench.errors import InputError
 
 Landmarks = tuple[float, ...]  # x1 y1 ... x5 y5: left eye, right eye, nose, left and right corner of the mouth
@@ -96,13 +96,13 @@ def read_landmark_csv(path: Path) -> dict[str, Landmarks]:
     """
     found: dict[str, Landmarks] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             for number, row in enumerate(csv.reader(file), 1):
                 if not row or (number == 1 and not any(_is_number(cell) for cell in row[1:])):
                     continue
                 name = refuse_traversal(row[0], f"{path} line {number}")
                 if name in found:
-                    raise InputError(f"{path} line {number}: '{shown(name)}' comes a second time; keep one row")
+                    raise InputError(f"{path} line {number}: '{clipped(name)}' comes a second time; keep one row")
                 found[name] = ten_numbers(row[1:], f"{path} line {number}")
     except OSError as error:
         raise InputError(f"--landmarks {path} cannot be read: {error.strerror}") from error
@@ -115,11 +115,11 @@ def refuse_traversal(name: str, where: str) -> str:
     """Return a relative path as given.
 
     Raises:
-        InputError: it is absolute, climbs with '..', or holds control characters.
+        InputError: it is absolute, holds '.' or '..' as a step, or control characters.
     """
     parts = name.replace("\\", "/").split("/")
-    if not name or ".." in parts or parts[0] == "" or ":" in parts[0] or any(c < " " for c in name):
-        raise InputError(f"{where}: '{shown(name)}' is not a path inside the data folder; use PERSON/FILE")
+    if not name or {".", ".."} & set(parts) or parts[0] == "" or ":" in parts[0] or any(c < " " for c in name):
+        raise InputError(f"{where}: '{clipped(name)}' is not a path inside the data folder; use PERSON/FILE")
     return name
 
 
@@ -130,9 +130,9 @@ def ten_numbers(cells: list[str], where: str) -> Landmarks:
         InputError: there are not ten, or one is no finite number.
     """
     if len(cells) != 10 or not all(_is_number(cell) for cell in cells):
-        given = shown(" ".join(cells))[:80]
         raise InputError(
-            f"{where}: '{given}' should be ten numbers, x and y of two eyes, nose, two corners of the mouth"
+            f"{where}: '{clipped(' '.join(cells))}' should be ten numbers, x and y of two eyes, nose, two "
+            "corners of the mouth"
         )
     return tuple(float(cell) for cell in cells)
 

@@ -1,4 +1,8 @@
-"""Aligned crops of photos, made in parallel, each written whole or not at all."""
+"""Aligned crops of photos, made in parallel, each written whole or not at all.
+
+A crop is kept under a key of all that it is made from (the photo's bytes, landmarks, options, versions): a later try
+takes it for that photo alone, and makes a changed photo's crop anew.
+"""
 
 import hashlib
 import io
@@ -8,7 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import __version__ as pillow
 
+from lossbench import __version__
 from lossbench.data.align import CROPS, Points, box_matrix, landmark_matrix, template, transform, warp
 from lossbench.data.atomic import write_bytes
 from lossbench.data.collection import Collection, Photo
@@ -42,9 +48,11 @@ class CropOptions:
 
 @dataclass(frozen=True)
 class MadeCrop:
-    """A crop on disk: SHA-256 of its bytes, thumbnail, and how far the eyes lie from the template, in pixels."""
+    """A crop on disk: where, SHA-256 of its bytes and of its photo's, thumbnail, eyes' pixels from the template."""
 
+    file: Path
     sha256: str
+    source_sha256: str
     thumbnail: Thumbnails
     eye_error: float | None
 
@@ -57,7 +65,9 @@ def make_crops(
     options: CropOptions,
     on_progress: Callable[[int, int], None],
 ) -> list[MadeCrop]:
-    """Write the crop of every photo into `folder`/NAME, keeping those that are there.
+    """Write the crop of every photo into `folder`/PERSON/KEY.jpg, keeping those that are there.
+
+    A photo that cannot be used does not stop the others: when all is done, `folder`/unreadable.txt names every one.
 
     Args:
         collection: where the photos come from.
@@ -68,17 +78,36 @@ def make_crops(
         on_progress: called with crops finished and crops in all.
 
     Raises:
-        InputError: an unreadable photo, or landmarks that all coincide.
+        InputError: unreadable photos, or landmarks that all coincide.
         OSError: the disk is full, or the folder cannot be written.
     """
     for person in sorted({photo.person for photo in photos}):
         (folder / person).mkdir(exist_ok=True)
-    work = partial(_make_crop, folder, options, collection.face_box)
-    crops = []
+    work = partial(_try_crop, folder, options, collection.face_box)
+    crops: list[MadeCrop] = []
+    bad: list[str] = []
     for crop in in_parallel(work, list(zip(photos, names, strict=True))):
-        crops.append(crop)
-        on_progress(len(crops), len(photos))
+        if isinstance(crop, str):
+            bad.append(crop)
+        else:
+            crops.append(crop)
+        on_progress(len(crops) + len(bad), len(photos))
+    if bad:
+        write_bytes(folder / UNREADABLE, "".join(f"{line}\n" for line in bad).encode())
+        raise InputError(bad[0] + (f" ({len(bad):,} such photos in {shown(folder / UNREADABLE)})" if bad[1:] else ""))
     return crops
+
+
+UNREADABLE = "unreadable.txt"
+
+
+def _try_crop(
+    folder: Path, options: CropOptions, face_box: tuple[float, float, float], job: tuple[Photo, str]
+) -> MadeCrop | str:
+    try:
+        return _make_crop(folder, options, face_box, job)
+    except InputError as error:
+        return str(error)
 
 
 def _make_crop(
@@ -86,22 +115,25 @@ def _make_crop(
 ) -> MadeCrop:
     """Align one photo and write its crop, unless an earlier try did; runs in a worker process."""
     photo, name = job
-    target, error = folder / name, None
+    error = None
     if photo.landmarks is not None:
         try:
             error = eye_error(landmark_matrix(photo.landmarks, options.size, options.crop), photo.landmarks, options)
         except ValueError as wrong:
             raise InputError(f"{shown(photo.path)}: {wrong}; mend its row in the landmark file") from wrong
-    if target.is_file():
-        data = target.read_bytes()
-    else:
-        image = decode(read_bytes(photo.path), photo.path)
+    source = read_bytes(photo.path)
+    source_sha256 = hashlib.sha256(source).hexdigest()
+    made_from = f"{__version__}\0{pillow}\0{options}\0{face_box}\0{name}\0{photo.landmarks}\0{source_sha256}"
+    target = folder / photo.person / f"{hashlib.sha256(made_from.encode()).hexdigest()[:32]}.jpg"
+    data = target.read_bytes() if target.is_file() else b""
+    if not data:  # or emptied by a power cut
+        image = decode(source, photo.path)
         crop = warp(image, _matrix(photo, image.size, options, face_box), options.size)
         buffer = io.BytesIO()
         crop.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
         data = buffer.getvalue()
         write_bytes(target, data)
-    return MadeCrop(hashlib.sha256(data).hexdigest(), thumbnail(decode(data, target)), error)
+    return MadeCrop(target, hashlib.sha256(data).hexdigest(), source_sha256, thumbnail(decode(data, target)), error)
 
 
 def _matrix(photo: Photo, size: tuple[int, int], options: CropOptions, box: tuple[float, float, float]) -> Points:

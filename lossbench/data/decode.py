@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -19,7 +21,8 @@ def read_bytes(file: Path) -> bytes:
         InputError: it cannot be read.
     """
     try:
-        return file.read_bytes()
+        with file.open("rb", buffering=0) as whole:
+            return whole.readall()
     except OSError as error:
         raise InputError(f"{shown(file)} cannot be read ({error.strerror}); replace or remove it") from error
 
@@ -34,10 +37,22 @@ def decode(data: bytes, name: Path | str) -> Image.Image:
     Raises:
         InputError: no image, a damaged one, or more than `MAX_PIXELS` pixels.
     """
+    with bomb_warnings_off():
+        return decode_quietly(data, name)
+
+
+@contextmanager
+def bomb_warnings_off() -> Iterator[None]:
+    """Keep Pillow from warning of what is refused here anyway: the limit is stricter than Pillow's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def decode_quietly(data: bytes, name: Path | str) -> Image.Image:
+    """Do what `decode` does, within the caller's `bomb_warnings_off`: for many images that once is enough."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-            image: Image.Image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         raise InputError(f"{shown(name)} is not an image in a known format; replace or remove it") from None
     except Image.DecompressionBombError:

@@ -63,7 +63,7 @@ def _people(root: Path, part: str) -> dict[str, list[Path]]:
     for person in entries(folder):
         if not person.is_dir():
             continue
-        images = [file for file in entries(person) if _is_image(file)]
+        images = [file for file in entries(person) if is_image(file)]
         if len(images) < AT_LEAST[part]:
             raise InputError(
                 f"{person} holds {len(images)} image{'s' * (len(images) != 1)}; a person in {part} needs at least "
@@ -75,7 +75,8 @@ def _people(root: Path, part: str) -> dict[str, list[Path]]:
     return people
 
 
-def _is_image(file: Path) -> bool:
+def is_image(file: Path) -> bool:
+    """Return whether a path is that of an image, by its suffix; hidden files are none."""
     return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 

@@ -17,18 +17,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from lossbench.data.atomic import write_bytes
-from lossbench.data.decode import MAX_PIXELS, decode, read_bytes
+from lossbench.data.decode import MAX_PIXELS, read_bytes
 from lossbench.data.names import shown
+from lossbench.data.packing import RECIPE, decode_into
 from lossbench.data.parallel import in_parallel, workers_for
 from lossbench.errors import InputError
 
 __all__ = ["MAX_PIXELS", "ImageStore", "cache_folder", "clear_cache", "open_store", "stores"]
 
-RECIPE = "upright rgb, centre square, PIL bilinear"  # how a file becomes pixels; part of the fingerprint
-_CHUNK = 64  # images that a process decodes and writes at a time
+_CHUNK = 32  # images that a process decodes and writes at a time
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _stat_key(files: Sequence[Path], side: int) -> str:
             stat = file.stat()
         except OSError as error:
             raise InputError(f"{shown(file)} cannot be read ({error.strerror}); replace or remove it") from error
-        place = os.fsencode(here / file)
+        place = os.fsencode(file if file.is_absolute() else here / file)
         digest.update(place + f"\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}\n".encode())
     return digest.hexdigest()[:32]
 
@@ -144,7 +143,7 @@ def _build(
             file.write(header)
             _reserve(file.fileno(), len(header) + len(files) * side * side * 3)
         digests = []
-        work = partial(_decode_into, half, len(header), side)
+        work = partial(decode_into, half, len(header), side)
         jobs = [(start, files[start : start + _CHUNK]) for start in range(0, len(files), _CHUNK)]
         for chunk in in_parallel(work, jobs, workers=workers or workers_for(len(files)), chunk=1):
             digests += chunk
@@ -184,26 +183,6 @@ def _reserve(descriptor: int, size: int) -> None:
         os.posix_fallocate(descriptor, 0, size)
     else:
         os.ftruncate(descriptor, size)
-
-
-def _decode_into(half: Path, offset: int, side: int, job: tuple[int, Sequence[Path]]) -> list[str]:
-    """Decode some files into their places in the store and return their SHA-256; runs in a worker process."""
-    start, files = job
-    pixels, digests = [], []
-    for file in files:
-        data = read_bytes(file)
-        pixels.append(_square(decode(data, file), side).tobytes())
-        digests.append(hashlib.sha256(data).hexdigest())
-    with half.open("r+b") as store:
-        store.seek(offset + start * side * side * 3)
-        store.write(b"".join(pixels))
-    return digests
-
-
-def _square(image: Image.Image, side: int) -> Image.Image:
-    edge = min(image.size)
-    left, top = (image.width - edge) // 2, (image.height - edge) // 2
-    return image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + edge, top + edge))
 
 
 @dataclass(frozen=True)

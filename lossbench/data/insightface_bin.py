@@ -29,9 +29,10 @@ class _Dtype:
     """Stands for numpy.dtype."""
 
     def __init__(self, name: object, *_: object):
-        if name not in _KINDS:
+        name = name.decode("latin1") if isinstance(name, bytes) else name  # Python 2 wrote it so
+        if not isinstance(name, str) or name not in _KINDS:
             raise pickle.UnpicklingError(f"an array of type {name!r}")
-        self.kind = _KINDS[str(name)]
+        self.kind = _KINDS[name]
 
     def __setstate__(self, state: object) -> None:
         """Ignore byte order: all admitted types are single bytes."""

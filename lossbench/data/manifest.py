@@ -69,44 +69,57 @@ class SplitFile:
             raise InputError(f"{shown(path)} {what}; upgrade lossbench")
         return SplitFile(root, found, hashlib.sha256(data).hexdigest())
 
-    def verify_layout(self, names: Sequence[str]) -> None:
-        """Compare which files are where with split.json; fast, no file is opened.
+    def layout_faults(self, names: Sequence[str]) -> list[str]:
+        """Compare which files are where with split.json, and return a line per file that was moved, added or removed.
 
         Args:
             names: the paths, relative to the tree, of all images in it.
-
-        Raises:
-            InputError: a file was moved, added or removed after the split was made.
         """
         listed, there = {entry["path"] for entry in self.content["files"]}, set(names)
         gone = {path.split("/", 1)[1]: path for path in sorted(listed - there)}
+        faults = []
         for name in sorted(there - listed):
-            if was := gone.get(name.split("/", 1)[1]):
+            if was := gone.pop(name.split("/", 1)[1], None):
                 what = f"was made as {was}: its split changed after the fact; move it back"
             else:
                 what = f"is not in {NAME}: it was added after the split was made; remove it"
-            raise InputError(f"{shown(self.root / name)} {what}, {_ELSE}")
-        if gone:
-            first, count = shown(self.root / min(gone.values())), len(gone)
-            raise InputError(f"{first} is in {NAME} but gone ({count} files are); put it back, {_ELSE}")
+            faults.append(f"{shown(self.root / name)} {what}")
+        return faults + [f"{shown(self.root / path)} is in {NAME} but gone; put it back" for path in gone.values()]
 
-    def verify_content(self, names: Sequence[str], digests: Sequence[str]) -> None:
-        """Compare what is in the files with split.json; their layout is verified already.
+    def content_faults(self, names: Sequence[str], digests: Sequence[str]) -> list[str]:
+        """Compare what is in the files with split.json, and return a line per file that changed.
 
         Args:
-            names: N paths relative to the tree.
+            names: N paths relative to the tree; what split.json does not list is `layout_faults`' to find.
             digests: their SHA-256.
-
-        Raises:
-            InputError: a file's content changed.
         """
         listed = {entry["path"]: entry["sha256"] for entry in self.content["files"]}
         origin = {sha256: path for path, sha256 in listed.items()}
+        faults = []
         for name, digest in zip(names, digests, strict=True):
-            if listed[name] != digest:
+            if listed.get(name, digest) != digest:
                 was = f"it now holds what was {origin[digest]}" if digest in origin else "its content changed"
-                file = shown(self.root / name)
-                raise InputError(f"{file} is not the file that {NAME} describes: {was}; restore it, {_ELSE}")
+                faults.append(f"{shown(self.root / name)} is not the file that {NAME} describes: {was}; restore it")
+        return faults
+
+    def verify_layout(self, names: Sequence[str]) -> None:
+        """Refuse a tree whose files were moved, added or removed; fast, no file is opened.
+
+        Raises:
+            InputError: such a file; see `layout_faults`.
+        """
+        _refuse(self.layout_faults(names))
+
+    def verify_content(self, names: Sequence[str], digests: Sequence[str]) -> None:
+        """Refuse a tree with files that changed.
+
+        Raises:
+            InputError: such a file; see `content_faults`.
+        """
+        _refuse(self.content_faults(names, digests))
 
 
-_ELSE = "prepare the data again, or skip this test with --no-verify"
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        more = f" ({len(faults):,} such files)" if faults[1:] else ""
+        raise InputError(f"{faults[0]}{more}, prepare the data again, or skip this test with --no-verify")

@@ -10,6 +10,11 @@ def shown(path: Path | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 
 
+def clipped(text: str) -> str:
+    """Return a file's text for one line of a message: escaped, and no more than 80 characters of it."""
+    return shown(text[:80]) + ("..." if len(text) > 80 else "")
+
+
 def check_name(path: Path) -> None:
     """Refuse a file or folder whose name no text file can hold, and a link that leads nowhere.
 

@@ -1,16 +1,16 @@
 """Verification pairs: two images each, of one person or of two, in folds. Read from LFW's format or CSV; and drawn."""
 
-import csv
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 from lossbench.data.collection import refuse_traversal
-from lossbench.data.folders import SUFFIXES
-from lossbench.data.names import shown
+from lossbench.data.folders import SUFFIXES, entries
+from lossbench.data.names import clipped, shown
 from lossbench.data.splitting import CLOSED, OPEN
 from lossbench.errors import InputError
 
@@ -35,18 +35,24 @@ def read_pairs(path: Path, tree: Path | None) -> PairSet:
 
     LFW's format: a first line with the number of folds and of pairs of each kind per fold (or with the latter alone);
     then `NAME N M` for one person and `NAME N OTHER M` for two, where N is a number (NAME/NAME_000N.jpg, LFW's naming)
-    or the name of the file in NAME's folder without its suffix. Fields are separated by tabs, or by blanks.
+    or the name of the file in NAME's folder without its suffix. Fields are separated by tabs, or by blanks. Where the
+    file has no folds (LFW's pairsDevTest.txt), each kind is dealt out over ten in its order.
 
     Folders of people are looked for in the data's query/ and distractors/, else beside the pairs file.
 
     Raises:
         InputError: no such file, a malformed row, an image that is not there, or a person the data trains on.
     """
-    path = path / "pairs.csv" if path.is_dir() and (path / "pairs.csv").is_file() else path
-    if path.suffix == ".bin":
-        raise InputError(f"--pairs {path} is not prepared; first: lossbench data prepare bin --file {path} --out DIR")
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.is_dir() and not (path / "pairs.csv").is_file():
+            raise InputError(f"--pairs {shown(path)} is a folder without pairs.csv; give the pairs.txt of a tree")
+        path = path / "pairs.csv" if path.is_dir() else path
+        if path.suffix == ".bin":
+            cure = f"lossbench data prepare bin --file {shown(path)} --out DIR"
+            raise InputError(f"--pairs {shown(path)} is not prepared; first: {cure}")
+        if path.exists() and not path.is_file():
+            raise InputError(f"--pairs {shown(path)} is no file; give a pairs.txt, or what data prepare bin made")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"--pairs {shown(path)} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -66,50 +72,62 @@ _Row = tuple[Path, Path, bool, int]
 
 
 def _csv_rows(path: Path, text: str) -> list[_Row]:
-    rows = list(csv.reader(text.splitlines()))
-    if not rows or rows[0] != ["a", "b", "same"]:
+    rows = [line.split(",") for line in text.removesuffix("\n").split("\n")]  # no name that was written needs quotes
+    if rows[0] != ["a", "b", "same"]:
         raise InputError(f"--pairs {shown(path)} line 1 should be a,b,same; prepare the .bin again")
     count = len(rows) - 1
     found = []
     for i, cells in enumerate(rows[1:]):
-        where = f"{path.name} line {i + 2}"
+        where = f"{shown(path.name)} line {i + 2}"
         if len(cells) != 3 or cells[2] not in ("0", "1"):
-            raise InputError(f"{where}: '{shown(','.join(cells))[:80]}' should be PATH,PATH,0 or 1")
+            raise InputError(f"{where}: '{clipped(','.join(cells))}' should be PATH,PATH,0 or 1")
         a, b = (path.parent / refuse_traversal(cell, where) for cell in cells[:2])
         for file in (a, b):
-            if not file.is_file():
-                raise InputError(f"{where}: {shown(file)} is not there; prepare the .bin again")
+            if not _is_file(file):
+                raise InputError(f"{where}: {clipped(str(file))} is not there; prepare the .bin again")
         found.append((a, b, cells[2] == "1", i * FOLDS // count))
     return found
 
 
 def _lfw_rows(path: Path, text: str, finder: "_Finder") -> list[_Row]:
-    lines = [(n, line.split("\t") if "\t" in line else line.split()) for n, line in enumerate(text.splitlines(), 1)]
+    lines = [(n, line.split("\t") if "\t" in line else line.split()) for n, line in enumerate(text.split("\n"), 1)]
     lines = [(n, [word.strip() for word in words]) for n, words in lines if any(words)]
     head = lines[0][1] if lines else []
     if len(head) not in (1, 2) or not all(
         word.isascii() and word.isdigit() and len(word) < 10 and int(word) > 0 for word in head
     ):
         raise InputError(
-            f"{path.name} line 1: '{shown(' '.join(head))[:80]}' should be the number of folds and of pairs of each "
-            "kind per fold, as in '10 300'"
+            f"{shown(path.name)} line 1: '{clipped(' '.join(head))}' should be the number of folds and of pairs of "
+            "each kind per fold, as in '10 300'"
         )
     expected = 2 * int(head[-1]) * (int(head[0]) if len(head) == 2 else 1)
     if len(lines) - 1 != expected:
         raise InputError(
-            f"{path.name} line 1 promises {expected} pairs and {len(lines) - 1} follow; the file is cut or mixed up"
+            f"{shown(path.name)} line 1 promises {expected} pairs and {len(lines) - 1} follow; the file is cut or "
+            "mixed up"
         )
-    folds = int(head[0]) if len(head) == 2 and int(head[0]) > 1 else FOLDS
+    folds = int(head[0]) if len(head) == 2 else 1
     found = []
     for i, (number, words) in enumerate(lines[1:]):
-        where = f"{path.name} line {number}"
+        where = f"{shown(path.name)} line {number}"
         if len(words) == 3:
             a, b = finder.find(words[0], words[1], where), finder.find(words[0], words[2], where)
         elif len(words) == 4:
             a, b = finder.find(words[0], words[1], where), finder.find(words[2], words[3], where)
         else:
-            raise InputError(f"{where}: '{shown(' '.join(words))[:80]}' should be NAME N M or NAME N OTHER M")
+            raise InputError(f"{where}: '{clipped(' '.join(words))}' should be NAME N M or NAME N OTHER M")
         found.append((a, b, len(words) == 3, i * folds // expected))
+    return found if folds > 1 else _dealt_out(found)
+
+
+def _dealt_out(rows: Sequence[_Row]) -> list[_Row]:
+    """Return the rows in ten folds with pairs of both kinds in each."""
+    count = Counter(same for _, _, same, _ in rows)
+    seen: Counter[bool] = Counter()
+    found = []
+    for a, b, same, _ in rows:
+        found.append((a, b, same, seen[same] * FOLDS // count[same]))
+        seen[same] += 1
     return found
 
 
@@ -117,7 +135,7 @@ class _Finder:
     """Finds the image that a pairs file means, listing every person's folder once."""
 
     def __init__(self, beside: Path, tree: Path | None):
-        self.roots = [*([tree / part for part in OPEN] if tree else []), beside]
+        self.roots = [*([*(tree / part for part in OPEN), tree] if tree else []), beside]
         self.trained = [tree / part for part in CLOSED] if tree else []
         self.people: dict[str, dict[str, Path]] = {}
 
@@ -130,24 +148,41 @@ class _Finder:
             found = images.get(f"{person}_{int(image):04d}")
         if found is None:
             raise InputError(
-                f"{where}: no image '{shown(image)}' of '{shown(person)}' among the {len(images)} there; mend the row"
+                f"{where}: no image '{clipped(image)}' of '{clipped(person)}' among the {len(images)} there; mend the "
+                "row"
             )
         return found
 
     def _images(self, person: str, where: str) -> dict[str, Path]:
         if not person or "/" in person or "\\" in person:
-            raise InputError(f"{where}: '{shown(person)}' should be a person's folder name, without any path")
+            raise InputError(f"{where}: '{clipped(person)}' should be a person's folder name, without any path")
         refuse_traversal(person, where)
         for root in self.roots:
-            if (root / person).is_dir():
-                files = sorted(f for f in (root / person).iterdir() if f.suffix.lower() in SUFFIXES)
-                return {file.stem: file for file in files}
-        if any((root / person).is_dir() for root in self.trained):
+            if _is_dir(root / person):
+                return {file.stem: file for file in entries(root / person) if file.suffix.lower() in SUFFIXES}
+        if any(_is_dir(root / person) for root in self.trained):
             raise InputError(
-                f"{where}: '{person}' is somebody the data trains on; pairs must be of people no model has seen"
+                f"{where}: '{clipped(person)}' is somebody the data trains on; pairs must be of people no model has "
+                "seen"
             )
         places = ", ".join(shown(root) for root in self.roots)
-        raise InputError(f"{where}: nobody called '{shown(person)}' in {places}; put the folder there or mend the row")
+        raise InputError(
+            f"{where}: nobody called '{clipped(person)}' in {places}; put the folder there or mend the row"
+        )
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name longer than any that a disk can hold
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def draw_pairs(people: Mapping[str, Sequence[str]], seed: int) -> str | None:

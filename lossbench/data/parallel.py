@@ -1,20 +1,28 @@
-"""The same function over many items, in processes: threads gain nothing where images are this small (the GIL)."""
+"""The same function over many items, in processes: threads gain nothing where images are this small (the GIL).
 
-import multiprocessing
+Not `multiprocessing`: a forked copy of torch's threads can deadlock, and a spawned process first runs the caller's
+script again and imports what that imports. A process here starts in a tenth of a second, needs no guard in the caller's
+script, and does not hear Ctrl-C: that is this process's to handle.
+"""
+
 import os
-import signal
-import threading
+import pickle
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
 
 from lossbench.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_SMALL = 1500  # items; below, starting processes costs more than they save
+_SMALL = 1000  # items; below, starting processes costs more than they save
+_AHEAD = 2  # chunks handed to a helper at once, so that it never waits for this process to look up from its own
+_SERVE = "import sys; sys.path[:] = sys.argv[1:]; from lossbench.data.worker import serve; serve()"
 
 
 def cores() -> int:
@@ -32,60 +40,107 @@ def in_parallel(
 ) -> Iterator[Result]:
     """Yield `function` of every item, in the order of the items.
 
-    This process works, too, and from the start: the others take half a second before they can.
+    This process works, too, and from the start.
 
     Args:
-        function: a module's function, or a `functools.partial` of one: other processes must be able to find it.
+        function: a module's function, or a `functools.partial` of one: other processes must be able to import it.
         items: what to work on.
         workers: processes, this one included; `workers_for` the items when None.
         chunk: items handed to a process at a time.
 
     Raises:
-        InputError: `function` raised it, or a process died.
+        InputError: `function` raised it (the first such item's, in their order), or a process died.
     """
     helpers = (workers_for(len(items)) if workers is None else workers) - 1
-    if helpers < 1:
+    chunks = [items[i : i + chunk] for i in range(0, len(items), chunk)]
+    if helpers < 1 or len(chunks) < 2:
         yield from map(function, items)
         return
-    chunks = [items[i : i + chunk] for i in range(0, len(items), chunk)]
-    # spawn, not fork: the caller may hold threads of torch, and a forked copy of those can deadlock
-    pool = ProcessPoolExecutor(helpers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker)
-    work: deque[Future[list[Result]]] = deque()  # chunks in their order: handed out, or done here
-    busy: set[Future[list[Result]]] = set()
+    done: list[Future[list[Result]]] = [Future() for _ in chunks]
+    left: SimpleQueue[int] = SimpleQueue()
+    for i in range(len(chunks)):
+        left.put(i)
+    team: list[_Helper] = []
     try:
-        for part in chunks:
-            busy = {future for future in busy if not future.done()}
-            if len(busy) < 2 * helpers:
-                work.append(pool.submit(_apply, function, part))
-                busy.add(work[-1])
-            else:
-                work.append(Future())
-                work[-1].set_result(_apply(function, part))
-            while work and work[0].done():
-                yield from work.popleft().result()
-        while work:
-            yield from work.popleft().result()
-    except BrokenProcessPool:
-        raise InputError(
-            "a worker process died (out of memory, or a script that calls lossbench without an "
-            "`if __name__ == '__main__':` guard); the same command goes on where this one ended"
-        ) from None
+        for _ in range(min(helpers, len(chunks) - 1)):
+            team.append(_Helper(function, chunks, left, done))
+            team[-1].start()
+        first = 0
+        while (mine := _next(left)) is not None:
+            try:
+                done[mine].set_result([function(item) for item in chunks[mine]])
+            except Exception as error:
+                done[mine].set_exception(error)
+            while first < len(done) and done[first].done():
+                yield from done[first].result()
+                first += 1
+        for future in done[first:]:
+            yield from future.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        while _next(left) is not None:
+            pass
+        for helper in team:
+            helper.end()
 
 
-def _apply(function: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:
-    return [function(item) for item in chunk]
+def _next(left: "SimpleQueue[int]") -> int | None:
+    try:
+        return left.get_nowait()
+    except Empty:
+        return None
 
 
-def start_worker() -> None:
-    """Make this worker process leave Ctrl-C to its parent, and die with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+class _Helper(Thread):
+    """Feeds one process and takes its results."""
 
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        chunks: Sequence[Sequence[Any]],
+        left: "SimpleQueue[int]",
+        done: Sequence["Future[list[Any]]"],
+    ):
+        super().__init__(daemon=True)
+        self.function, self.chunks, self.left, self.results = function, chunks, left, done
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _SERVE, *sys.path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is not for it; it ends with its input
+            )
+        except OSError as error:
+            raise InputError(f"a worker process cannot be started ({error.strerror}); close other programs") from error
 
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()  # also returns when it was killed
-    os._exit(1)
+    def run(self) -> None:
+        """Hand out chunks until none is left."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        given: deque[int] = deque()
+        try:
+            pickle.dump(self.function, self.process.stdin)
+            while True:
+                while len(given) < _AHEAD and (i := _next(self.left)) is not None:
+                    given.append(i)
+                    pickle.dump(self.chunks[i], self.process.stdin)
+                self.process.stdin.flush()
+                if not given:
+                    return
+                good, value = pickle.load(self.process.stdout)
+                if good:
+                    self.results[given.popleft()].set_result(value)
+                else:
+                    self.results[given.popleft()].set_exception(value)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            died = InputError("a worker process died (out of memory?); the same command goes on where this one ended")
+            for i in given:
+                self.results[i].set_exception(died)
+
+    def end(self) -> None:
+        """Stop the process, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        self.join()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()

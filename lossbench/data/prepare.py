@@ -1,16 +1,18 @@
 """From a collection of photos to a tree of aligned crops whose split is folders on disk, described by split.json.
 
 Everything is made in a hidden folder beside the target and renamed into place at the very end: the target is there if
-and only if it is whole. An interrupted preparation goes on from the crops that are finished. The same collection and
-options give the same bytes.
+and only if it is whole. An interrupted preparation goes on from the finished crops of photos that did not change. The
+same collection and options give the same bytes.
 """
 
 import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +20,46 @@ import numpy as np
 
 from lossbench import __version__
 from lossbench.data.atomic import write_bytes
+from lossbench.data.choice import choose, photos_of
 from lossbench.data.collection import Collection, Photo
 from lossbench.data.crops import CropOptions, make_crops
-from lossbench.data.duplicates import groups_of, near_duplicates
+from lossbench.data.decode import read_bytes
 from lossbench.data.folders import PARTS
 from lossbench.data.manifest import NAME, Entry, SplitFile, write_manifest
 from lossbench.data.names import shown
 from lossbench.data.pairs import draw_pairs
-from lossbench.data.splitting import SplitOptions, choose_people, split_images
+from lossbench.data.parallel import in_parallel
+from lossbench.data.splitting import SplitOptions, choose_people
 from lossbench.errors import InputError
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` made: images per part, people per part, and how far eyes lie from the template, in pixels."""
+    """What `prepare` made: images per part, people per part, and how far eyes lie from the template, in pixels.
+
+    `left_out` names images, `passed_over` people that near-duplicates cost their place.
+    """
 
     folder: Path
     images: dict[str, int]
     people: dict[str, int]
     eye_error: float | None
     left_out: tuple[str, ...]
+    passed_over: tuple[str, ...]
     new: bool
+
+
+def work_folder(out: Path) -> Path:
+    """Return the hidden folder in which `out` is made; it is gone when `out` is whole."""
+    return out.absolute().with_name(f".{out.name}.preparing")
+
+
+def finished_crops(out: Path) -> int:
+    """Return how many crops an interrupted preparation of `out` left for the next try."""
+    try:
+        return sum(1 for place in ("crops", "tree/*") for _ in work_folder(out).glob(f"{place}/*/*.jpg"))
+    except OSError:  # a name longer than any that a disk can hold
+        return 0
 
 
 def prepare(
@@ -60,122 +81,167 @@ def prepare(
         out: the tree to make; must not exist, be empty, or be what the same command made.
         split: how many people, shares, seed.
         crop: size and kind.
-        dedupe: keep near-duplicates together in one split.
+        dedupe: keep near-duplicates together in one split and count them as one image. Who then has too few is passed
+            over, and the next in line takes the place: in the closed set by number of files, else by the seed.
         on_progress: called with crops finished and crops in all.
 
     Raises:
         InputError: options out of range, an unreadable photo, a target in use, or a disk that is full or not writable.
     """
     crop.check()
-    chosen = choose_people(collection.per_person(), split)
-    wanted = {person for people in chosen.values() for person in people}
-    photos = [photo for photo in collection.photos if photo.person in wanted]
-    names = _crop_names(photos)
-    parameters = {**asdict(split), **asdict(crop), "dedupe": dedupe}
+    choose_people(collection.per_person(), split)
     header = {
         "lossbench": __version__,
         "source": {"kind": collection.kind, "root": collection.root.resolve().as_posix()},
-        "parameters": parameters,
-        "photos": _fingerprint(photos, names),
+        "parameters": {**asdict(split), **asdict(crop), "dedupe": dedupe},
         "absent": len(collection.absent),
         "notes": list(collection.notes),
     }
-    if (out / NAME).is_file():
-        return _already_there(out, header)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(
-            f"--out: {shown(out)} exists and was not made by this command; choose another folder or delete it"
-        )
-    work = out.absolute().with_name(f".{out.name}.preparing")
+    work = work_folder(out)
     try:
-        _start_or_resume(work, header)
-        crops = make_crops(collection, photos, names, work / "crops", crop, on_progress)
-        groups = groups_of(near_duplicates(np.stack([c.thumbnail for c in crops])), names) if dedupe else None
-        people: dict[str, list[str]] = {}
-        for photo, name in zip(photos, names, strict=True):
-            people.setdefault(photo.person, []).append(name)
-        part_of, left_out = split_images(people, chosen, split, groups)
-        tree = _arrange(work, part_of)
-        entries = [
-            _entry(photo, name, part_of[name], crop_made.sha256, collection)
-            for photo, name, crop_made in zip(photos, names, crops, strict=True)
-            if name in part_of
-        ]
-        entries.sort(key=lambda entry: (PARTS.index(entry.split), entry.path))
-        eye_error = _mean([c.eye_error for c in crops if c.eye_error is not None])
-        if collection.absent:
-            write_bytes(tree / "absent.txt", "".join(f"{name}\n" for name in collection.absent).encode())
-        pairs = draw_pairs(
-            {p: [n.split("/")[1] for n in people[p] if n in part_of] for p in chosen["query"]}, split.seed
-        )
-        if pairs is not None:
-            write_bytes(tree / "pairs.txt", pairs.encode())
-        write_manifest(tree, {**header, "eye_error_px": eye_error, "left_out": left_out}, entries)
-        if out.is_dir():
-            out.rmdir()
-        tree.rename(out)
-        shutil.rmtree(work)
+        if (out / NAME).is_file():
+            return _already_there(collection, split, out, header)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(
+                f"--out: {shown(out)} exists and was not made by this command; choose another folder or delete it"
+            )
+        with _alone(work, out):
+            try:
+                _take_back(work)
+                made = _make(collection, split, crop, dedupe, header, out, on_progress)
+            except InputError as error:
+                raise InputError(f"{error}{_waiting(out)}") from error
+            finally:
+                if not finished_crops(out):
+                    shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
+        return made
     except OSError as error:
+        reason = error.strerror or error
         raise InputError(
-            f"--out: {shown(out)} cannot be written ({error.strerror or error}); what is finished waits in "
-            f"{shown(work)}: "
-            "make room and give the same command again, or delete it"
+            f"--out: {shown(out)} cannot be written ({reason}); make room or choose another place{_waiting(out)}"
         ) from error
-    return _summary(out, entries, eye_error, left_out, new=True)
 
 
-def _crop_names(photos: Sequence[Photo]) -> list[str]:
-    names = [f"{photo.person}/{photo.path.stem}.jpg" for photo in photos]
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"two photos would both become {shown(twice[0])}; rename one of them")
-    return names
+@contextmanager
+def _alone(work: Path, out: Path) -> Iterator[None]:
+    """Keep a second preparation of the same target out."""
+    from filelock import FileLock, Timeout
+
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"--out: another process is preparing {shown(out)}; wait until it is done") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _fingerprint(photos: Sequence[Photo], names: Sequence[str]) -> str:
-    """Return the SHA-256 over which photos these are, by name, size and landmarks: a resumed preparation must match."""
-    digest = hashlib.sha256()
-    for photo, name in zip(photos, names, strict=True):
-        try:
-            size = photo.path.stat().st_size
-        except OSError as error:
-            raise InputError(f"{shown(photo.path)} cannot be read ({error.strerror}); replace or remove it") from error
-        digest.update(f"{name}\0{size}\0{photo.landmarks}\n".encode())
-    return digest.hexdigest()
+def _waiting(out: Path) -> str:
+    if not (count := finished_crops(out)):
+        return ""
+    place = shown(work_folder(out))
+    return f"; {count:,} finished crops wait in {place}: give the same command again to go on, or delete that folder"
 
 
-def _already_there(out: Path, header: Mapping[str, Any]) -> Prepared:
-    found = SplitFile.of(out)
-    manifest = found.content if found else {}
+def _make(
+    collection: Collection,
+    split: SplitOptions,
+    crop: CropOptions,
+    dedupe: bool,
+    header: Mapping[str, Any],
+    out: Path,
+    on_progress: Callable[[int, int], None],
+) -> Prepared:
+    work = work_folder(out)
+    make = partial(make_crops, collection, folder=work / "crops", options=crop, on_progress=on_progress)
+    choice = choose(collection, split, make, dedupe=dedupe)
+    part_of, crops = choice.part_of, choice.crops
+    photos, names = photos_of(collection, choice.people)
+    placed = {f"{part_of[name]}/{name}": crops[name].file for name in names if name in part_of}
+    tree = _arrange(work, placed)
+    entries = [
+        _entry(photo, name, part_of[name], crops[name].sha256, collection)
+        for photo, name in zip(photos, names, strict=True)
+        if name in part_of
+    ]
+    entries.sort(key=lambda entry: (PARTS.index(entry.split), entry.path))
+    eyes = [crops[name].eye_error for name in names]
+    eye_error = _mean([error for error in eyes if error is not None])
+    if collection.absent:
+        write_bytes(tree / "absent.txt", "".join(f"{name}\n" for name in collection.absent).encode())
+    query = [name for name in names if part_of.get(name) == "query"]
+    images_of = {p: [n.split("/")[1] for n in query if n.split("/")[0] == p] for p in choice.people["query"]}
+    if (pairs := draw_pairs(images_of, split.seed)) is not None:
+        write_bytes(tree / "pairs.txt", pairs.encode())
+    digests = {name: made.source_sha256 for name, made in crops.items()}
+    found = {
+        "photos": _fingerprint(collection, choice.people, choice.passed_over, digests),
+        "eye_error_px": eye_error,
+        "left_out": choice.left_out,
+        "passed_over": choice.passed_over,
+    }
+    write_manifest(tree, {**header, **found}, entries)
+    if out.is_dir():
+        out.rmdir()
+    tree.rename(out)
+    return _summary(out, [asdict(entry) for entry in entries], found, new=True)
+
+
+def _fingerprint(
+    collection: Collection, people: Mapping[str, Sequence[str]], passed_over: Sequence[str], digests: Mapping[str, str]
+) -> str:
+    """Return the SHA-256 over which photos these are, by name, content and landmarks."""
+    total = hashlib.sha256()
+    for photo, name in zip(*photos_of(collection, {**people, "passed over": passed_over}), strict=True):
+        total.update(f"{name}\0{digests[name]}\0{photo.landmarks}\n".encode())
+    return total.hexdigest()
+
+
+def _already_there(collection: Collection, split: SplitOptions, out: Path, header: Mapping[str, Any]) -> Prepared:
+    """Return what an earlier command made, if it was this very one on these very photos; reads all of them."""
+    split_file = SplitFile.of(out)
+    manifest = split_file.content if split_file else {}
     same = {name: manifest.get(name) for name in header} == json.loads(json.dumps(header))
-    if not same:
-        raise InputError(
-            f"--out: {shown(out)} was prepared with other data or options; choose another folder or delete it"
-        )
-    entries = [Entry(**entry) for entry in manifest["files"]]
-    return _summary(out, entries, manifest["eye_error_px"], manifest["left_out"], new=False)
+    passed_over = manifest.get("passed_over")
+    if same and isinstance(passed_over, list):
+        counts = {p: count for p, count in collection.per_person().items() if p not in passed_over}
+        people = choose_people(counts, split)
+        photos, names = photos_of(collection, {**people, "passed over": passed_over})
+        digests = dict(zip(names, in_parallel(_source_sha256, [photo.path for photo in photos]), strict=True))
+        if manifest.get("photos") == _fingerprint(collection, people, passed_over, digests):
+            return _summary(out, manifest["files"], manifest, new=False)
+    raise InputError(f"--out: {shown(out)} was prepared with other data or options; choose another folder or delete it")
 
 
-def _start_or_resume(work: Path, header: Mapping[str, Any]) -> None:
-    """Make the work folder; keep what an interrupted preparation of the very same tree left in it."""
-    note, text = work / "header.json", json.dumps(header, sort_keys=True)
-    if work.exists() and not (note.is_file() and note.read_text(encoding="utf-8") == text):
-        shutil.rmtree(work)
+def _source_sha256(file: Path) -> str:
+    return hashlib.sha256(read_bytes(file)).hexdigest()
+
+
+def _take_back(work: Path) -> None:
+    """Make the work folder; put crops back that an interrupted preparation had put in their places already."""
     (work / "crops").mkdir(parents=True, exist_ok=True)
-    write_bytes(note, text.encode())
-    for crop in (work / "tree").glob("*/*/*.jpg"):  # stopped while crops were being put in their places
-        back = work / "crops" / crop.parent.name / crop.name
-        back.parent.mkdir(exist_ok=True)
-        crop.rename(back)
-    shutil.rmtree(work / "tree", ignore_errors=True)
+    tree, note = work / "tree", work / _PLACED
+    if tree.is_dir() and note.is_file():
+        for path, crop in json.loads(note.read_bytes()).items():
+            if (tree / path).is_file():
+                (tree / path).rename(work / "crops" / crop)
+    shutil.rmtree(tree, ignore_errors=True)
 
 
-def _arrange(work: Path, part_of: Mapping[str, str]) -> Path:
-    """Put every crop into the folder of its part, by renaming."""
-    tree = work / "tree"
-    for name, part in part_of.items():
-        target = tree / part / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (work / "crops" / name).rename(target)
+_PLACED = "placed.json"
+
+
+def _arrange(work: Path, placed: Mapping[str, Path]) -> Path:
+    """Put every crop into its place in the tree, by renaming."""
+    tree, crops = work / "tree", work / "crops"
+    write_bytes(work / _PLACED, json.dumps({p: c.relative_to(crops).as_posix() for p, c in placed.items()}).encode())
+    for path, crop in placed.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        crop.rename(tree / path)
     return tree
 
 
@@ -188,9 +254,9 @@ def _mean(values: Sequence[float]) -> float | None:
     return round(float(np.mean(values)), 4) if values else None
 
 
-def _summary(
-    out: Path, entries: Sequence[Entry], eye_error: float | None, left_out: Sequence[str], new: bool
-) -> Prepared:
-    images = Counter(entry.split for entry in entries)
-    people = {part: len({e.identity for e in entries if e.split == part}) for part in PARTS}
-    return Prepared(out, {part: images[part] for part in PARTS}, people, eye_error, tuple(left_out), new)
+def _summary(out: Path, files: Sequence[Mapping[str, Any]], found: Mapping[str, Any], new: bool) -> Prepared:
+    images = Counter(file["split"] for file in files)
+    people = {part: len({file["identity"] for file in files if file["split"] == part}) for part in PARTS}
+    left_out, passed_over = tuple(found["left_out"]), tuple(found["passed_over"])
+    counts = {part: images[part] for part in PARTS}
+    return Prepared(out, counts, people, found["eye_error_px"], left_out, passed_over, new)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lossbench.data.folders import AT_LEAST
 from lossbench.errors import InputError
 
 CLOSED = ("train", "val", "test")
@@ -87,7 +88,7 @@ def split_images(
     chosen: Mapping[str, Sequence[str]],
     options: SplitOptions,
     groups: Mapping[str, int] | None = None,
-) -> tuple[dict[str, str], list[str]]:
+) -> tuple[dict[str, str], list[str], list[str]]:
     """Assign every image of the chosen people to a part.
 
     A person's images are shuffled by the seed; the first `test` share (rounded, at least one) is test, the next `val`
@@ -98,43 +99,55 @@ def split_images(
         chosen: from `choose_people`.
         options: shares and seed.
         groups: the group of every image that has near-duplicates. Images of a group stay together in one part; those
-            of an open-set person whose group already lies elsewhere are left out.
+            of an open-set person whose group already lies elsewhere are left out. A group counts as one image, and
+            goes to train where it holds more images than the share asked for.
 
     Returns:
-        The part of every image, and the images left out.
+        The part of every image; the images left out; and the people whom near-duplicates leave with fewer than
+        `min_images` images, fewer than 2 in train, or none in val or test (closed set), fewer than 2 (query), or none
+        (distractors).
 
     Raises:
-        InputError: near-duplicates leave a person with too few images.
+        InputError: the shares leave somebody fewer than 2 images for train.
     """
     groups = groups or {}
     part_of: dict[str, str] = {}
     taken: dict[int, tuple[str, str]] = {}  # group -> part and, in the open set, whose
     left_out = []
+    unfit = []
     for person in chosen["closed"]:
         units = _units(people[person], groups, options.seed)
-        count = len(people[person])
-        want = {"test": max(1, round(count * options.test)), "val": max(1, round(count * options.val))}
+        shares = {"test": options.test, "val": options.val}
+        want = {part: max(1, round(len(units) * share)) for part, share in shares.items()}
+        largest = {part: max(1, round(len(people[person]) * share)) for part, share in shares.items()}
         have = dict.fromkeys(CLOSED, 0)
         for unit in units:
             group = groups.get(unit[0], -1)
-            short = next((part for part in ("test", "val") if have[part] + len(unit) <= want[part]), "train")
+            fitting = (part for part in shares if have[part] < want[part] and len(unit) <= largest[part])
+            short = next(fitting, "train")
             part = taken.setdefault(group, (short, ""))[0] if group >= 0 else short
-            have[part] += len(unit)
+            have[part] += 1
             part_of.update(dict.fromkeys(unit, part))
-        if have["train"] < 2 or not have["val"] or not have["test"]:
-            raise InputError(
-                f"person '{person}' has too few images that differ: {have['train']} in train, {have['val']} in val, "
-                f"{have['test']} in test; raise --min-images or leave --dedupe out"
-            )
+        if len(units) < options.min_images or any(have[part] < AT_LEAST[part] for part in CLOSED):
+            if not any(image in groups for image in people[person]):
+                raise InputError(
+                    f"--val {options.val} and --test {options.test} leave person '{person}' {have['train']} of "
+                    f"{len(units)} images for train; lower them or raise --min-images, so that at least 2 are left"
+                )
+            unfit.append(person)
     for part in OPEN:
         for person in chosen[part]:
-            for unit in _units(people[person], groups, options.seed):
+            units, kept = _units(people[person], groups, options.seed), 0
+            for unit in units:
                 group = groups.get(unit[0], -1)
                 if group >= 0 and taken.setdefault(group, (part, person)) != (part, person):
                     left_out += unit
                 else:
+                    kept += 1
                     part_of.update(dict.fromkeys(unit, part))
-    return part_of, sorted(left_out)
+            if len(units) < options.min_images or kept < AT_LEAST[part]:
+                unfit.append(person)
+    return part_of, sorted(left_out), unfit
 
 
 def _units(images: Sequence[str], groups: Mapping[str, int], seed: int) -> list[list[str]]:

@@ -7,26 +7,58 @@ from lossbench.metrics.accuracy import (
     nearest_mean_accuracy,
     nearest_mean_hits,
 )
+from lossbench.metrics.calibration import ThresholdTransfer, threshold_transfer
+from lossbench.metrics.clusters import (
+    ClusterStatistics,
+    alignment,
+    cluster_statistics,
+    effective_rank,
+    kmeans_agreement,
+    silhouette,
+    uniformity,
+)
+from lossbench.metrics.gallery import Cmc, Enrolment, OpenSet, cmc, enrol, open_set
 from lossbench.metrics.geometry import AngleStatistics, angle_statistics
 from lossbench.metrics.identification import DEFAULT_FPRS, IdentificationRate, identification_rate
+from lossbench.metrics.retrieval import Retrieval, retrieval
 from lossbench.metrics.uncertainty import Estimate, estimate, holm
-from lossbench.metrics.verification import Verification, pair_scores, verification
+from lossbench.metrics.verification import Roc, Verification, auc, pair_scores, roc, verification
 
 __all__ = [
     "DEFAULT_FPRS",
     "AngleStatistics",
+    "ClusterStatistics",
+    "Cmc",
+    "Enrolment",
     "Estimate",
     "IdentificationRate",
+    "OpenSet",
+    "Retrieval",
+    "Roc",
+    "ThresholdTransfer",
     "Verification",
+    "alignment",
     "angle_statistics",
+    "auc",
     "class_means",
+    "cluster_statistics",
+    "cmc",
+    "effective_rank",
+    "enrol",
     "estimate",
     "holm",
     "identification_rate",
+    "kmeans_agreement",
     "logit_accuracy",
     "logit_hits",
     "nearest_mean_accuracy",
     "nearest_mean_hits",
+    "open_set",
     "pair_scores",
+    "retrieval",
+    "roc",
+    "silhouette",
+    "threshold_transfer",
+    "uniformity",
     "verification",
 ]

@@ -54,7 +54,7 @@ def bootstrap_share(hits: Tensor, people: Tensor, weights: Tensor) -> Tensor:
 
 
 def replicates_for(query: int, distractors: int, fprs: Sequence[float] = DEFAULT_FPRS) -> int:
-    """Return how many replicates are affordable: 1000, and fewer, at least 500, for many negatives."""
+    """Return how many replicates are affordable: 1000, and fewer, at least 200, for many negatives."""
     tail = min(_PAIRS, _TAIL * max(fprs) * (query**2 / 2 + query * distractors))
     return int(min(1000, max(200, _BUDGET / max(tail, 1))))
 
@@ -85,9 +85,10 @@ def bootstrap_identification(
     """
     owners = torch.cat([query_labels, distractor_labels + query_weights.shape[1]])
     share = min(1.0, _TAIL * max(fprs))
-    expected = share * (len(query) ** 2 / 2 + len(query) * len(distractors))
-    kept = min(1.0, _PAIRS / max(expected, 1))
-    positives, positive_people, tail, pairs = scored_pairs(query, distractors, owners, share, kept)
+    most = int(_PAIRS / share)
+    positives, positive_people, negatives, people_of, kept = scored_pairs(query, distractors, owners, most)
+    tail = negatives[: math.ceil(share * len(negatives))]
+    pairs = people_of[:, : len(tail)]
     weights = torch.cat([query_weights, distractor_weights], dim=1)
     people = query_weights.shape[1]
     images = torch.bincount(owners, minlength=weights.shape[1])

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossbench.metrics.directions import GRID
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -14,7 +16,8 @@ class Verification:
 
     `accuracy` is the mean over folds, `standard_error` its standard error, `threshold` the mean of the folds'
     thresholds; `tar` is the share of same-person pairs accepted at a false-accept rate of `far`, NaN where the pairs do
-    not support it; `eer` the equal error rate. `same` and `different` are numbers of pairs.
+    not support it; `eer` the equal error rate, `auc` the area under the ROC. `same` and `different` are numbers of
+    pairs.
     """
 
     accuracy: float
@@ -23,13 +26,29 @@ class Verification:
     tar: float
     far: float
     eer: float
+    auc: float
     same: int
     different: int
     fold_accuracies: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Roc:
+    """The exact ROC of P pairs, strictest threshold first; tensors are float64 [K] on the CPU, K <= P + 1.
+
+    Point k accepts the pairs scored strictly above `threshold`: `far` of the different-person pairs and `tar` of the
+    same-person pairs, from 0 and 0 to 1 and 1. Pairs of equal scores are accepted together.
+    """
+
+    far: Tensor
+    tar: Tensor
+    threshold: Tensor
+
+
 def pair_scores(a: Tensor, b: Tensor) -> Tensor:
-    """Return the cosines [P] of the rows of `a` and `b`, [P, D] each, in float64 rounded to float32 so that ties tie.
+    """Return the cosines [P] of the rows of `a` and `b`, [P, D] each, as float32 in which ties tie.
+
+    They are computed in float64 and rounded to multiples of 2^-30 first: float32 alone keeps the rounding around 0.
 
     Raises:
         ValueError: shapes that differ, or an embedding that is zero or not finite.
@@ -39,7 +58,8 @@ def pair_scores(a: Tensor, b: Tensor) -> Tensor:
     norms = torch.stack([a, b]).to(torch.float64).norm(dim=2)
     if not bool(((norms > 0) & norms.isfinite()).all()):
         raise ValueError("an embedding is zero or not finite; it has no direction to compare")
-    return F.cosine_similarity(a.to(torch.float64), b.to(torch.float64), dim=1, eps=0).to(torch.float32)
+    cosines = F.cosine_similarity(a.to(torch.float64), b.to(torch.float64), dim=1, eps=0)
+    return (cosines.mul(GRID).round() / GRID).to(torch.float32)
 
 
 def verification(scores: Tensor, same: Tensor, folds: Tensor, *, far: float = 1e-3) -> Verification:
@@ -69,11 +89,8 @@ def verification(scores: Tensor, same: Tensor, folds: Tensor, *, far: float = 1e
     """
     if not scores.ndim == 1 or not scores.shape == same.shape == folds.shape:
         raise ValueError(f"scores {tuple(scores.shape)}, same {tuple(same.shape)} and folds must all be [P]")
-    if not bool(scores.isfinite().all()):
-        raise ValueError("a score is not finite")
-    scores, same, folds = scores.to(torch.float64).cpu(), same.to(torch.bool).cpu(), folds.cpu()
-    if not bool(same.any()) or bool(same.all()):
-        raise ValueError("there must be pairs of one person and pairs of two")
+    scores, same = _checked(scores, same)
+    folds = folds.cpu()
     if not 0 < far < 1:
         raise ValueError(f"false-accept rate {far} is not between 0 and 1")
     numbers = sorted(set(folds.tolist()))
@@ -93,6 +110,7 @@ def verification(scores: Tensor, same: Tensor, folds: Tensor, *, far: float = 1e
         tar=_tar(scores, same, far),
         far=far,
         eer=equal_error_rate(scores, same),
+        auc=auc(scores, same),
         same=int(same.sum()),
         different=int((~same).sum()),
         fold_accuracies=tuple(accuracies),
@@ -120,6 +138,43 @@ def equal_error_rate(scores: Tensor, same: Tensor) -> float:
     return float(far[after - 1] + share * (far[after] - far[after - 1]))
 
 
+def roc(scores: Tensor, same: Tensor) -> Roc:
+    """Return the exact ROC of scored pairs: one point per different score, and the one that accepts nothing.
+
+    Args:
+        scores: [P] similarities, finite.
+        same: [P] bool, True where the pair shows one person.
+
+    Raises:
+        ValueError: shapes that differ, scores that are not finite, or one kind of pair only.
+    """
+    thresholds, false_accepts, true_accepts = _accepted(*_checked(scores, same))
+    false_accepts, true_accepts = false_accepts.to(torch.float64), true_accepts.to(torch.float64)
+    return Roc(false_accepts / false_accepts[-1], true_accepts / true_accepts[-1], thresholds)
+
+
+def auc(scores: Tensor, same: Tensor) -> float:
+    """Return the area under the ROC, 0 to 1: how often a same-person pair scores above a different one, ties half.
+
+    It is the Mann-Whitney statistic (Hanley & McNeil 1982), counted in whole numbers. Arguments and errors of `roc`.
+    """
+    _, false_accepts, true_accepts = _accepted(*_checked(scores, same))
+    twice = (false_accepts.diff() * (true_accepts[1:] + true_accepts[:-1])).sum()
+    return int(twice) / (2 * int(false_accepts[-1]) * int(true_accepts[-1]))
+
+
+def _checked(scores: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scores as float64 and `same` as bool, on the CPU."""
+    if scores.ndim != 1 or scores.shape != same.shape:
+        raise ValueError(f"scores {tuple(scores.shape)} and same {tuple(same.shape)} must both be [P]")
+    if not bool(scores.isfinite().all()):
+        raise ValueError("a score is not finite")
+    scores, same = scores.to(torch.float64).cpu(), same.to(torch.bool).cpu()
+    if not bool(same.any()) or bool(same.all()):
+        raise ValueError("there must be pairs of one person and pairs of two")
+    return scores, same
+
+
 def _accepted(scores: Tensor, same: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return all thresholds that matter, strictest first, and how many different and same pairs each accepts."""
     values, order = scores.sort(descending=True)
@@ -127,7 +182,9 @@ def _accepted(scores: Tensor, same: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     false_accepts = (~same[order]).to(torch.int64).cumsum(0)
     last = torch.cat([values[1:] < values[:-1], torch.tensor([True])])  # ties are accepted together or not at all
     below = torch.cat([values[1:], values[-1:] - 2])
-    cuts = torch.cat([values[:1], ((values + below) / 2)[last]])
+    halfway = (values + below) / 2
+    halfway = torch.where(halfway < values, halfway, below)  # neighbouring numbers have nothing between
+    cuts = torch.cat([values[:1], halfway[last]])
     zero = torch.zeros(1, dtype=torch.int64)
     return cuts, torch.cat([zero, false_accepts[last]]), torch.cat([zero, true_accepts[last]])
 

@@ -65,21 +65,25 @@ def _margin(s: Subject) -> str:
 
 @named("margin 0 is the plain softmax")
 def _plain(s: Subject) -> str:
-    """Where the head says so (`plain_at`), the loss is the cross-entropy of scale * logits."""
+    """Where the head says so (`plain_at`), the loss is the cross-entropy of scale * logits; the norm is a scale too."""
     claim = s.head().plain_at
     if claim is None or len(s.spec.terms) > 1:
         raise Skipped("the head names no hyper-parameters where it would be (plain_at)")
     plain = s
     for setting in filter(None, claim.split(":")):
         name, value = setting.split("=")
-        plain = plain.turned(next(k for k in s.knobs if k.name == name), float(value))
+        knob = next(k for k in s.knobs if k.name == name)
+        plain = plain.turned(knob, type(knob.value)(value))
     head = plain.laid_out()
-    scale = float(next(k.value for k in s.knobs if k.name == "scale"))
+    scales = [float(k.value) for k in s.knobs if k.name == "scale"]
+    if not scales and not head.uses_norm:
+        raise Broken("it has neither a hyper-parameter scale nor uses_norm: the softmax of what would it be?")
     worst = 0.0
     for seed in range(4):
         x, labels = scene(head, seed=seed)
         logits = head.logits(x)
         assert logits is not None
+        scale = scales[0] if scales else x.norm(dim=1, keepdim=True)
         want = F.cross_entropy(scale * logits, labels)
         worst = max(worst, ((loss_of(head, x, labels) - want).abs() / want.abs().clamp_min(1e-6)).item())
     if worst > 1e-5:

@@ -1,15 +1,16 @@
 """The text of a report."""
 
-import html
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from lossbench.registry import UNTRAINED
+from lossbench.report.gains import scale_and_margin, selection_gap, signed
+from lossbench.report.markup import plain, table
+from lossbench.report.sections import clusters, gallery, operating_points
 from lossbench.report.study import Study
-from lossbench.report.tables import ANGLES, HEADLINE, SPEED, VERIFICATION, Figure, failures, text, text_table
-from lossbench.report.verdicts import LEVEL, Verdict
+from lossbench.report.tables import ANGLES, HEADLINE, SPEED, VERIFICATION, Figure, failures, text_table
+from lossbench.report.verdicts import LEVEL, Verdict, rank_table
 
 
 def markdown(
@@ -35,7 +36,7 @@ def markdown(
     people, images, machine = first["people"], first["images"], first["machine"]
     captions = dict(drawn)
     lines = [
-        f"# Losses compared on {_plain(first['data'])}",
+        f"# Losses compared on {plain(first['data'])}",
         "",
         f"Backbone `{settings['backbone']}`, {settings['image_size']} px, embeddings of {settings['embedding_dim']}; "
         f"{settings['epochs']} epochs of batch {settings['batch_size']}, AdamW at {settings['lr']:g}, seed "
@@ -52,7 +53,7 @@ def markdown(
         "",
         f"Mean ± half-width of the 95 % interval, over {repeats} repeats and the people they were measured on.",
         "",
-        *_table(*text_table(study, HEADLINE)),
+        *table(*text_table(study, HEADLINE)),
         "",
         "\\* accuracy by nearest class mean of the training embeddings: this row has no class scores. `untrained` is "
         "the same backbone before its first step.",
@@ -63,7 +64,12 @@ def markdown(
         "",
         *_verdict_lines(found),
         "",
+        *scale_and_margin(study),
+        *selection_gap(study),
         *_figure(captions, "similarities"),
+        *operating_points(study),
+        *gallery(study),
+        *clusters(study),
         *_figure(captions, "query_map"),
         *_verification_lines(study),
         "## Geometry",
@@ -71,16 +77,16 @@ def markdown(
         "Degrees, as in table 3 of the ArcFace paper (arXiv:1801.07698). W-EC: class center to class mean. W-Inter: "
         "center to the nearest other center. Intra: sample to its class mean. Inter: class mean to the nearest other.",
         "",
-        *_table(*text_table(study, ANGLES)),
+        *table(*text_table(study, ANGLES)),
         "",
         *_figure(captions, "angles"),
         "## Training",
         "",
         *_figure(captions, "training_curves"),
-        *_table(*text_table(study, SPEED)),
+        *table(*text_table(study, SPEED)),
         "",
         "images/s counts training alone, without its first epoch; seconds is a whole run, measuring included. Both "
-        f"depend on the machine: {_plain(str(machine.get('device')))}, {_plain(str(machine.get('threads')))} threads.",
+        f"depend on the machine: {plain(str(machine.get('device')))}, {plain(str(machine.get('threads')))} threads.",
         "",
         "## What the numbers mean",
         "",
@@ -101,7 +107,7 @@ def markdown(
 
 
 def _survival(study: Study) -> list[str]:
-    lines = [f"- {_plain(line)}" for line in failures(study.records)]
+    lines = [f"- {plain(line)}" for line in failures(study.records)]
     if not lines:
         return []
     what = "Failed runs are results: `runs` tells how many survived, and every mean is over those alone."
@@ -131,25 +137,13 @@ def _verification_lines(study: Study) -> list[str]:
         "interval; the standard error is that over folds within a repeat. TAR and EER take all pairs together."
         + (" Each embedding has that of the mirrored image added." if first["flip"] else ""),
         "",
-        *_table(*text_table(study, VERIFICATION)),
+        *table(*text_table(study, VERIFICATION)),
         "",
     ]
 
 
 def _selection(select: str) -> str:
     return "the last epoch is reported" if select == "last" else "the epoch that is best on val is reported"
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(map(_plain, cells)) + " |"
-
-    return [line(headers), "|" + " --- |" + " ---: |" * (len(headers) - 1), *(line(row) for row in rows)]
-
-
-def _plain(text: str) -> str:
-    """Escape what Markdown or HTML would take for markup: names and reasons come from whoever wrote the plugin."""
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(text, quote=False))
 
 
 def _figure(captions: dict[str, str], stem: str) -> list[str]:
@@ -171,8 +165,12 @@ def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
         f"(both at {LEVEL} divided by the number of pairs).",
         "",
     ]
+    ranks = rank_table(found)
+    shown = [[row["loss"], *(str(row[name]) for name in _SHOWN)] for row in ranks.to_dict("records")]
+    lines += ["Ranks, shared where losses are not separable: 1 plus the number of losses that are ahead.", ""]
+    lines += [*table(["loss", *_SHOWN.values()], shown), ""]
     headers = ["figure", "pair", "difference", "p (Holm)", "verdict", "detectable", "repeats"]
-    return lines + _table(headers, [_verdict_row(v) for v in found])
+    return lines + table(headers, [_verdict_row(v) for v in found])
 
 
 _SHOWN = {
@@ -188,7 +186,7 @@ def _verdict_row(verdict: Verdict) -> list[str]:
     return [
         _SHOWN[verdict.figure.name],
         f"{verdict.a} − {verdict.b}",
-        ("+" if d.mean > 0 else "") + text(d, 3),
+        signed(d, True),
         "–" if math.isnan(verdict.adjusted_p) else f"{verdict.adjusted_p:.3f}",
         verdict.text,
         "–" if math.isnan(detectable) else f"{detectable:.3f}",

@@ -36,6 +36,36 @@ VERIFICATION = (
     Figure("verification_standard_error", "its standard error", 4),
     Figure("verification_tar", "TAR @ FAR 0.001"),
     Figure("verification_eer", "EER"),
+    Figure("verification_auc", "AUC", 4),
+)
+GALLERY = (
+    Figure("cmc1_without_distractors", "rank 1"),
+    Figure("cmc5_without_distractors", "rank 5"),
+    Figure("cmc10_without_distractors", "rank 10"),
+    Figure("cmc1_with_distractors", "rank 1, distractors"),
+    Figure("cmc5_with_distractors", "rank 5, distractors"),
+    Figure("cmc10_with_distractors", "rank 10, distractors"),
+    Figure("dir@0.1", "DIR @ FAR 0.1"),
+    Figure("dir@0.01", "DIR @ FAR 0.01"),
+)
+RETRIEVAL = (
+    Figure("precision_at_1", "precision@1"),
+    Figure("r_precision", "R-precision"),
+    Figure("map_at_r", "MAP@R"),
+)
+CLUSTERS = (
+    Figure("silhouette", "silhouette"),
+    Figure("nmi", "NMI"),
+    Figure("ami", "AMI"),
+    Figure("alignment", "alignment"),
+    Figure("uniformity", "uniformity", 2),
+    Figure("effective_rank", "effective rank", 1),
+)
+TRANSFER = (
+    Figure("transfer_fpr@0.1", "FPR 0.1 becomes", 4),
+    Figure("transfer_fpr@0.05", "0.05 becomes", 4),
+    Figure("transfer_fpr@0.01", "0.01 becomes", 4),
+    Figure("transfer_fpr@0.001", "0.001 becomes", 4),
 )
 ANGLES = (
     Figure("train_w_ec", "W-EC", 2),

@@ -62,6 +62,18 @@ def verdicts(study: Study, figures: Sequence[Figure] = COMPARABLE) -> list[Verdi
     return found
 
 
+def rank_table(found: Sequence[Verdict]) -> "pd.DataFrame":
+    """Return each loss's rank at every figure, ties shared: 1 plus the number of losses that are ahead of it."""
+    import pandas as pd
+
+    names = list(dict.fromkeys(name for v in found for name in (v.a, v.b)))
+    ranks: dict[str, list[str] | list[int]] = {"loss": names}
+    for figure in dict.fromkeys(v.figure.name for v in found):
+        own = [v for v in found if v.figure.name == figure]
+        ranks[figure] = [1 + sum(name in (v.a, v.b) and v.ahead not in (None, name) for v in own) for name in names]
+    return pd.DataFrame(ranks)
+
+
 def verdict_table(found: Sequence[Verdict]) -> "pd.DataFrame":
     """Return the verdicts as numbers, one row per pair and figure."""
     import pandas as pd

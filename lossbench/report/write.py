@@ -6,10 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from lossbench.errors import InputError
+from lossbench.report.gains import gap_table, split_table
 from lossbench.report.markdown import markdown, verified
 from lossbench.report.study import Study
-from lossbench.report.tables import ANGLES, HEADLINE, SPEED, number_table
-from lossbench.report.verdicts import verdict_table, verdicts
+from lossbench.report.tables import (
+    ANGLES,
+    CLUSTERS,
+    GALLERY,
+    HEADLINE,
+    RETRIEVAL,
+    SPEED,
+    TRANSFER,
+    number_table,
+)
+from lossbench.report.verdicts import rank_table, verdict_table, verdicts
 from lossbench.results import load_records, of_benchmark, runs_frame, write_text
 
 _SETTINGS: dict[str, type | tuple[type, ...]] = {  # of benchmark.toml, that the report tells
@@ -63,10 +73,16 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         from lossbench.report.figures import write_figures  # seaborn takes a second to import
 
         drawn = write_figures(records, figures)  # what may fail comes before the tables are replaced
-        figures_shown = (*HEADLINE, *verified(study), *ANGLES, *SPEED)
+        unseen = (*GALLERY, *TRANSFER, *RETRIEVAL, *CLUSTERS)
+        figures_shown = (*HEADLINE, *verified(study), *unseen, *ANGLES, *SPEED)
         number_table(study, figures_shown).to_csv(tables / "summary.csv", index=False)
         runs_frame(records).to_csv(tables / "runs.csv", index=False)
         verdict_table(found).to_csv(tables / "verdicts.csv", index=False)
+        for name, made in (("scale_and_margin", split_table(study)), ("selection_gap", gap_table(study))):
+            (tables / f"{name}.csv").unlink(missing_ok=True)  # of an earlier report
+            if len(made):
+                made.to_csv(tables / f"{name}.csv", index=False)
+        rank_table(found).to_csv(tables / "ranks.csv", index=False)
         text = markdown(settings, study, found, drawn, left_out=len(everything) - len(records))
         write_text(folder / "report.md", text)
     except OSError as error:

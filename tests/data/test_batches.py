@@ -1,7 +1,10 @@
 """The order of an epoch, batches and augmentation."""
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
 
@@ -72,6 +75,23 @@ def test_each_draw_does_what_it_says(pixels, which, draw, expected):
     draws = NEUTRAL.clone()
     draws[which] = draw
     torch.testing.assert_close(augment(image, draws), expected(image), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("side", [(32, 32), (24, 32)])
+def test_augmentation_is_what_affine_grid_and_plain_colour_arithmetic_give(pixels, side):
+    images = batch_images(pixels, torch.arange(0, 400, 40))[:, :, : side[0], : side[1]]
+    draws = augmentation_draws(torch.Size((1, 10)), generator())[0]
+    flip, turn, zoom, x, y, contrast, brightness = draws * 2 - 1
+    expected = []
+    for i, image in enumerate(images):
+        angle, scale, mirror = math.radians(10) * turn[i], 1 + 0.1 * zoom[i], -1 if flip[i] < 0 else 1
+        cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+        matrix = torch.tensor([[cos * mirror, -sin, 0.12 * x[i]], [sin * mirror, cos, 0.12 * y[i]]])
+        grid = F.affine_grid(matrix[None], [1, 3, *side], align_corners=False)
+        moved = F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)[0]
+        mean = moved.mean()
+        expected.append(((moved - mean) * (1 + 0.2 * contrast[i]) + mean * (1 + 0.2 * brightness[i])).clamp(0, 1))
+    torch.testing.assert_close(augment(images, draws), torch.stack(expected), atol=1e-4, rtol=0)
 
 
 def test_images_of_a_batch_draw_their_own_parameters(pixels):

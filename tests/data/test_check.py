@@ -86,6 +86,30 @@ def test_unreadable_images_sizes_and_missing_images_are_flaws(tree):
     assert found["split.json"].verdict == "flaw"
 
 
+def test_a_damaged_file_is_no_longer_what_split_json_lists(tree):
+    damaged = first(tree, "val")
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    found = findings(tree)["split.json"]
+    assert (found.verdict, found.count) == ("flaw", 1)
+    assert "of 72 files 72 were compared with it" in found.text
+    assert f"{damaged.name} is not the file that split.json describes: its content changed" in found.text
+
+
+def test_what_cannot_be_read_is_not_called_ok(tree, monkeypatch):
+    locked = first(tree, "val")
+
+    def refuse(file):
+        if file == locked:
+            raise InputError(f"{file} cannot be read (Permission denied); replace or remove it")
+        return file.read_bytes()
+
+    monkeypatch.setattr("lossbench.data.check.read_bytes", refuse)  # root may read everything
+    found = findings(tree)["split.json"]
+    assert (found.verdict, found.count) == ("flaw", 1)
+    assert "of 72 files 71 were compared" in found.text
+    assert f"{locked.name} cannot be read, so nobody knows" in found.text
+
+
 def test_strange_files_do_not_stop_the_check(tree):
     folder = os.fsencode(first(tree, "train").parent)
     Path(os.fsdecode(folder + b"/a\nb.jpg")).write_bytes(b"")

@@ -38,6 +38,31 @@ def test_every_way_to_write_one_is_read(tmp_path, content, protocol, kind):
     assert read_bin(tmp_path / "x.bin") == (encoded, labels)
 
 
+def python2_pickle(encoded, labels):
+    """The bytes that Python 2's pickle, protocol 2, writes for arrays as cv2.imencode returns them, one column each."""
+    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    start = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    arrays = [
+        start
+        + b"(K\x01J" + len(data).to_bytes(4, "little") + b"K\x01\x86" + dtype
+        + b"\x89T" + len(data).to_bytes(4, "little") + data + b"tb"
+        for data in encoded
+    ]  # fmt: skip
+    marks = [b"\x88" if label else b"\x89" for label in labels]
+    return b"\x80\x02](" + b"".join(arrays) + b"e](" + b"".join(marks) + b"e\x86."
+
+
+def test_what_python_2_wrote_is_read(tmp_path, content):
+    encoded, labels = content
+    (tmp_path / "arrays.bin").write_bytes(python2_pickle(encoded, labels))
+    assert len(pickle.loads(python2_pickle(encoded, labels), encoding="bytes")[0]) == 40  # it is a genuine pickle
+    assert read_bin(tmp_path / "arrays.bin") == (encoded, labels)
+    strings = b"".join(b"T" + len(data).to_bytes(4, "little") + data for data in encoded)
+    marks = b"".join(b"I01\n" if label else b"I00\n" for label in labels)
+    (tmp_path / "strings.bin").write_bytes(b"\x80\x02](" + strings + b"e](" + marks + b"e\x86.")
+    assert read_bin(tmp_path / "strings.bin") == (encoded, labels)
+
+
 def test_prepared_it_is_a_pair_set(tmp_path, content):
     encoded, labels = content
     (tmp_path / "x.bin").write_bytes(pickle.dumps(content))

@@ -66,8 +66,19 @@ def test_added_gone_and_changed_files_are_refused(tree):
     with pytest.raises(InputError, match=r"3\.jpg is not the file.*its content changed"):
         verify(tree)
     (tree / "test/a/3.jpg").unlink()
-    with pytest.raises(InputError, match=r"3\.jpg is in split\.json but gone \(1 files are\)"):
+    with pytest.raises(InputError, match=r"3\.jpg is in split\.json but gone; put it back, prepare the data again, or"):
         verify(tree)
+
+
+def test_all_faults_are_counted(tree):
+    for name in NAMES:
+        (tree / name).write_bytes(b"other")
+    with pytest.raises(InputError, match=r"3\.jpg is not the file.*\(3 such files\)"):
+        verify(tree)
+    (tree / "train/a/1.jpg").rename(tree / "test/a/1.jpg")
+    (tree / "train/a/2.jpg").unlink()
+    faults = SplitFile.of(tree).layout_faults(names_of(tree))
+    assert [fault.split("a/")[1].split(" ")[0] for fault in faults] == ["1.jpg", "2.jpg"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"files": [{}]}', '{"files": 3}', '{"schema": 9, "files": []}'])

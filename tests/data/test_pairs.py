@@ -1,4 +1,6 @@
+import os
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,19 @@ def test_lfw_format_with_numbers_and_names(tree):
     assert len(pairs.files) == len(set(pairs.files)) == 6
 
 
+def test_without_folds_in_the_file_each_has_pairs_of_both_kinds(tree):
+    (tree / "query" / "Many").mkdir()
+    for i in range(1, 22):
+        (tree / "query" / "Many" / f"Many_{i:04d}.jpg").write_bytes(b"")
+    same = [f"Many\t{i}\t{i + 1}" for i in range(1, 21)]
+    different = [f"Many\t{i}\tAnn\t1" for i in range(1, 21)]
+    for head in ("20", "1\t20"):  # as LFW's pairsDevTest.txt: all of one person first
+        pairs = read_pairs(write(tree, "\n".join([head, *same, *different]) + "\n"), tree)
+        assert sorted(zip(pairs.folds, pairs.same, strict=True)) == sorted(
+            (fold, kind) for fold in range(10) for kind in (True, False) for _ in range(2)
+        )
+
+
 def test_folders_may_lie_beside_the_pairs_file(tree):
     path = write(tree / "query", "1\nAnn 1 2\nAnn 1 Ann 000023\n")
     assert len(read_pairs(path, None).files) == 3
@@ -74,16 +89,65 @@ def test_files_that_are_no_pairs_file(tree):
     (tree / "bytes.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not text in UTF-8"):
         read_pairs(tree / "bytes.txt", tree)
+    with pytest.raises(InputError, match=r"query is a folder without pairs\.csv; give the pairs\.txt of a tree"):
+        read_pairs(tree / "query", tree)
+    with pytest.raises(InputError, match="cannot be read: File name too long"):
+        read_pairs(tree / ("n" * 300), tree)
+    os.mkfifo(tree / "pipe.txt")
+    for endless in (tree / "pipe.txt", Path("/dev/zero")):
+        with pytest.raises(InputError, match="is no file"):
+            read_pairs(endless, tree)
 
 
-@pytest.mark.parametrize("row", ["../secret.jpg,images/0.jpg,1", "/etc/passwd,images/0.jpg,1", "images/0.jpg,x.jpg,0"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        "{long}\t1\t2",
+        "Ann\t{long}\t2",
+        "A\0nn\t1\t2",
+        "Ann\t1\0\t2",
+        ".\t1\t2",
+        "/etc\tpasswd\t1",
+        "An\u2028n\t1\t2",
+        "C:\\x\t1\t2",
+        "\t".join("x" * 1_000_000),
+    ],
+)
+def test_a_strange_row_is_one_short_line(tree, row):
+    path = write(tree, f"1\n{row.format(long='n' * 300_000)}\nAnn\t1\tCy\t1\n")
+    with pytest.raises(InputError, match="line 2") as raised:
+        read_pairs(path, tree)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 1000
+
+
+def test_a_byte_order_mark_is_no_matter(tree):
+    path = write(tree, "\ufeff1\r\nAnn\t1\t2\r\nAnn\t1\tCy\t1\r\n")
+    assert read_pairs(path, tree).same == (True, False)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "../secret.jpg,images/0.jpg,1",
+        "/etc/passwd,images/0.jpg,1",
+        "images/0.jpg,x.jpg,0",
+        f"images/{'n' * 300_000},images/0.jpg,1",
+        "images/0\0.jpg,images/0.jpg,1",
+        '"images/0\n.jpg",images/0.jpg,1',
+        "x," * 1_000_000,
+        "",
+    ],
+)
 def test_a_csv_cannot_leave_its_folder(tree, row):
     (tree / "pairs.csv").write_text(f"a,b,same\n{row}\n")
     (tree / "images").mkdir()
     (tree / "images" / "0.jpg").write_bytes(b"")
     (tree.parent / "secret.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match=r"not a path inside|is not there"):
+    with pytest.raises(InputError, match=r"line 2: .*(not a path inside|is not there|should be PATH)") as raised:
         read_pairs(tree, None)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 1000
 
 
 def test_drawn_pairs_are_pairs_of_each_kind_in_disjoint_folds():

@@ -11,9 +11,9 @@ from lossbench.data.align import landmark_matrix, template, transform
 from lossbench.data.celeba import read_celeba
 from lossbench.data.collection import LFW_BOX, read_folder
 from lossbench.data.crops import CropOptions
-from lossbench.data.folders import PARTS, read_tree
+from lossbench.data.folders import read_tree
 from lossbench.data.pairs import read_pairs
-from lossbench.data.prepare import prepare
+from lossbench.data.prepare import prepare, work_folder
 from lossbench.data.splitting import SplitOptions
 from lossbench.errors import InputError
 
@@ -95,33 +95,103 @@ def test_an_interruption_leaves_no_tree_and_is_resumed(face_tree, tmp_path):
     damaged = root / "p11" / "005.png"
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:100] + bytes(len(whole) - 100))
-    with pytest.raises(InputError, match=r"005\.png cannot be read as an image"):
+    work = tmp_path / ".out.preparing"
+    with pytest.raises(
+        InputError,
+        match=rf"005\.png cannot be read as an image.*71 finished crops wait in {work}: give the same command",
+    ):
         prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
     assert not (tmp_path / "out").exists()
-    waiting = {f.name: f.stat().st_mtime_ns for f in (tmp_path / ".out.preparing" / "crops" / "p00").iterdir()}
-    assert len(waiting) == 6
+    waiting = {f.stat().st_mtime_ns for f in work.glob("crops/*/*.jpg")}
     damaged.write_bytes(whole)
     made = prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
-    assert not (tmp_path / ".out.preparing").exists()
-    part = next(p for p in PARTS if (tmp_path / "out" / p / "p00").is_dir())
-    assert {
-        f.name: f.stat().st_mtime_ns for f in (tmp_path / "out" / part / "p00").iterdir()
-    }.items() <= waiting.items()
+    assert not work.exists()
+    again = {f.stat().st_mtime_ns for f in made.folder.rglob("*.jpg")} - waiting
+    assert len(again) == 1
     prepare(read_folder(root), tmp_path / "fresh", SPLIT, CROP)
     assert bytes_of(made.folder) == bytes_of(tmp_path / "fresh")
 
 
-def test_stopped_between_renames_is_resumed(face_tree, tmp_path, monkeypatch):
-    root = face_tree(PEOPLE)
+def interrupted(root, out, monkeypatch):
+    """Stop a preparation when all crops are in their places."""
     monkeypatch.setattr("lossbench.data.prepare.write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+        prepare(read_folder(root), out, SPLIT, CROP)
     monkeypatch.undo()
-    assert list((tmp_path / ".out.preparing" / "tree").rglob("*.jpg"))
+    return {f.stat().st_mtime_ns for f in work_folder(out).glob("tree/*/*/*.jpg")}
+
+
+def test_all_bad_photos_are_found_at_once_and_may_be_removed(face_tree, tmp_path):
+    root = face_tree(PEOPLE | {"p03": 7})
+    bad = [root / "p03" / "006.png", root / "p07" / "002.png"]
+    for file in bad:
+        file.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"006\.png is not an image .*\(2 such photos in .*unreadable\.txt\); 71 fin"):
+        prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+    lines = (work_folder(tmp_path / "out") / "crops" / "unreadable.txt").read_text().splitlines()
+    assert [str(file) in line for file, line in zip(bad, lines, strict=True)] == [True, True]
+    waiting = {f.stat().st_mtime_ns for f in work_folder(tmp_path / "out").glob("crops/*/*.jpg")}
+    for file in bad:
+        file.unlink()
+    made = prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+    assert {f.stat().st_mtime_ns for f in made.folder.rglob("*.jpg")} == waiting
+
+
+def test_where_no_photo_can_be_read_nothing_is_left(face_tree, tmp_path):
+    root = face_tree(PEOPLE)
+    for file in root.rglob("*.png"):
+        file.write_bytes(b"no image")
+    with pytest.raises(InputError, match="not an image") as raised:
+        prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+    assert "wait" not in str(raised.value)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["faces", "faces.csv"]
+
+
+def test_a_photo_that_changed_while_it_was_interrupted_is_made_anew(face_tree, tmp_path, monkeypatch):
+    root = face_tree(PEOPLE)
+    waiting = interrupted(root, tmp_path / "out", monkeypatch)
+    assert len(waiting) == 72
+    one, two = root / "p00" / "000.png", root / "p01" / "001.png"
+    one.write_bytes(two.read_bytes()[: one.stat().st_size].ljust(one.stat().st_size, b"\0"))  # of equal size
+    os.utime(one, ns=(1, 1))
+    made = prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+    assert len({f.stat().st_mtime_ns for f in made.folder.rglob("*.jpg")} - waiting) == 1
+    prepare(read_folder(root), tmp_path / "fresh", SPLIT, CROP)
+    assert bytes_of(made.folder) == bytes_of(tmp_path / "fresh")
+
+
+def test_a_photo_that_changed_afterwards_is_noticed(face_tree, tmp_path):
+    root = face_tree(PEOPLE)
+    prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+    photo = root / "p00" / "000.png"
+    photo.write_bytes(photo.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match="prepared with other data or options"):
+        prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
+
+
+def test_two_at_once_do_not_meet(face_tree, tmp_path):
+    from filelock import FileLock
+
+    work = work_folder(tmp_path / "out")
+    work.mkdir()
+    with FileLock(work / "lock"), pytest.raises(InputError, match="another process is preparing"):
+        prepare(read_folder(face_tree(PEOPLE)), tmp_path / "out", SPLIT, CROP)
+    assert work.exists()
+    assert prepare(read_folder(tmp_path / "faces"), tmp_path / "out", SPLIT, CROP).new
+
+
+def test_stopped_between_renames_is_resumed(face_tree, tmp_path, monkeypatch):
+    root = face_tree(PEOPLE)
+    assert interrupted(root, tmp_path / "out", monkeypatch)
     assert not (tmp_path / "out").exists()
     prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
     prepare(read_folder(root), tmp_path / "fresh", SPLIT, CROP)
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "fresh")
+
+
+def test_a_target_of_an_endless_name_is_one_line(face_tree, tmp_path):
+    with pytest.raises(InputError, match="cannot be written"):
+        prepare(read_folder(face_tree(PEOPLE)), tmp_path / ("n" * 300), SPLIT, CROP)
 
 
 def test_a_target_in_use_is_refused(face_tree, tmp_path):
@@ -158,6 +228,28 @@ def test_dedupe_leaves_out_a_query_image_that_is_in_the_closed_set(face_tree, tm
     made = prepare(read_folder(root), tmp_path / "out", SPLIT, CROP, dedupe=True)
     assert made.left_out == ("q00/stolen.jpg",)
     assert not list((tmp_path / "out").rglob("stolen.jpg"))
+
+
+def test_dedupe_passes_over_who_has_too_few_different_images(face_tree, tmp_path):
+    root = face_tree({f"p{i:02d}": 9 for i in range(6)} | {f"q{i:02d}": 6 for i in range(8)})
+    for i in range(1, 9):  # p00 has the most images, and nine times the same
+        (root / "p00" / f"{i:03d}.png").write_bytes((root / "p00" / "000.png").read_bytes())
+    options = SplitOptions(5, 4, 3, 3)
+    drawn = sorted(
+        p.name for p in (prepare(read_folder(root), tmp_path / "all", options, CROP).folder / "query").iterdir()
+    )
+    stolen = root / drawn[0]
+    for i in range(5):  # one query person has a single image that is not somebody else's
+        (stolen / f"{i:03d}.png").write_bytes((root / "p01" / f"{i:03d}.png").read_bytes())
+    made = prepare(read_folder(root), tmp_path / "out", options, CROP, dedupe=True)
+    assert made.passed_over == ("p00", stolen.name)
+    assert sorted(p.name for p in (made.folder / "train").iterdir()) == ["p01", "p02", "p03", "p04", "p05"]
+    assert made.people == {"train": 5, "val": 5, "test": 5, "query": 3, "distractors": 3}
+    assert not {"p00", stolen.name} & {f.parent.name for f in made.folder.rglob("*.jpg")}
+    again = prepare(read_folder(root), tmp_path / "out", options, CROP, dedupe=True)
+    assert (again.new, again.passed_over) == (False, made.passed_over)
+    with pytest.raises(InputError, match="--dedupe passed over 2 people with too few images that differ"):
+        prepare(read_folder(root), tmp_path / "many", SplitOptions(6, 4, 4, 4), CROP, dedupe=True)
 
 
 def test_landmark_csv_aligns_and_lfw_takes_the_middle(face_tree, tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.data import images
+from lossbench.data import images, packing
 from lossbench.data.images import clear_cache, open_store, stores
 from lossbench.errors import InputError
 
@@ -46,7 +46,7 @@ def no_decoding(monkeypatch):
     def refuse(*_):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(images, "decode", refuse)
+    monkeypatch.setattr(packing, "decode_quietly", refuse)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -136,24 +136,34 @@ def test_a_killed_build_takes_its_workers_along(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         """
-import multiprocessing, os, signal, time
+from functools import partial
+from pathlib import Path
+import os
 from lossbench.data.parallel import in_parallel
+from work import work
 
-def work(item):
-    if multiprocessing.parent_process() is not None:
+list(in_parallel(partial(work, os.getpid(), Path(__file__).parent), list(range(9)), workers=3, chunk=1))
+"""
+    )
+    (tmp_path / "work.py").write_text(
+        """
+import os, signal, time
+
+def work(parent, folder, item):
+    if os.getpid() != parent:
+        (folder / f"{os.getpid()}.child").touch()
         time.sleep(60)
-    time.sleep(2)  # the helper has begun by now
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-if __name__ == "__main__":
-    list(in_parallel(work, list(range(9)), workers=2, chunk=1))
+    for _ in range(600):
+        if len(list(folder.glob("*.child"))) == 2:
+            os.kill(parent, signal.SIGKILL)
+        time.sleep(0.05)
+    raise RuntimeError("the helpers do not start")
 """
     )
     killed = subprocess.run([sys.executable, str(script)], check=False, capture_output=True, text=True, env=os.environ)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    children = killed.stdout.split()
-    assert children
+    children = [child.stem for child in tmp_path.glob("*.child")]
+    assert len(children) == 2
     until = time.monotonic() + 10
     while any(alive(child) for child in children) and time.monotonic() < until:
         time.sleep(0.1)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.interpolate import interp1d
 from scipy.optimize import brentq
-from sklearn.metrics import accuracy_score, roc_curve
+from sklearn.metrics import accuracy_score, roc_auc_score, roc_curve
 from sklearn.model_selection import KFold
 
-from lossbench.metrics.verification import best_threshold, equal_error_rate, pair_scores, verification
+from lossbench.metrics.verification import auc, best_threshold, equal_error_rate, pair_scores, roc, verification
 
 
 def made(seed, count=600, ties=False):
@@ -61,6 +61,47 @@ def test_equal_error_rate_of_known_cases():
     assert eer([4.0, 3, 2, 1], [True, False, True, False]) == 0.5
 
 
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_roc_and_its_area_as_scikit_learn(seed, ties):
+    scores, same, folds = made(seed, ties=ties)
+    far, tar, _ = roc_curve(same, scores, drop_intermediate=False)
+    found = roc(*tensors(scores, same))
+    np.testing.assert_allclose(found.far.numpy(), far, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(found.tar.numpy(), tar, rtol=0, atol=1e-15)
+    assert len(found.threshold) == len(np.unique(scores)) + 1
+    for threshold, x, y in zip(found.threshold.tolist(), far, tar, strict=True):
+        assert (np.mean(scores[~same] > threshold), np.mean(scores[same] > threshold)) == pytest.approx((x, y))
+    assert auc(*tensors(scores, same)) == pytest.approx(roc_auc_score(same, scores), abs=1e-14)
+    assert verification(*tensors(scores, same, folds)).auc == auc(*tensors(scores, same))
+
+
+def test_area_of_known_cases():
+    same = torch.tensor([True, True, False, False])
+    assert auc(torch.tensor([0.9, 0.8, 0.1, 0.0]), same) == 1
+    assert auc(torch.tensor([0.0, 0.1, 0.8, 0.9]), same) == 0
+    assert auc(torch.ones(4), same) == 0.5
+    assert auc(torch.tensor([3, 1, 2, 1]), same) == (2 + 0.5) / 4
+
+
+def test_thresholds_tell_neighbouring_numbers_apart():
+    scores = torch.tensor([np.nextafter(0.3, 1), 0.3, np.nextafter(0.3, 0)], dtype=torch.float64)
+    found = roc(scores, torch.tensor([True, False, True]))
+    assert [int((scores > cut).sum()) for cut in found.threshold] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("curve", [roc, auc])
+def test_a_curve_of_nothing_is_refused(curve):
+    with pytest.raises(ValueError, match="pairs of one person and pairs of two"):
+        curve(torch.ones(2), torch.tensor([True, True]))
+    with pytest.raises(ValueError, match="pairs of one person and pairs of two"):
+        curve(torch.ones(0), torch.ones(0, dtype=torch.bool))
+    with pytest.raises(ValueError, match="must both be"):
+        curve(torch.ones(2), torch.tensor([True]))
+    with pytest.raises(ValueError, match="not finite"):
+        curve(torch.tensor([math.inf, 0]), torch.tensor([True, False]))
+
+
 def test_tar_takes_the_rule_of_the_identification_rate():
     scores, same, folds = made(5, 8000)
     found = verification(*tensors(scores, same, folds), far=0.001)
@@ -102,6 +143,9 @@ def test_pair_scores_are_cosines():
     ]
     np.testing.assert_allclose(pair_scores(a, b).numpy(), expected, atol=1e-6)
     assert torch.equal(pair_scores(a, b), pair_scores(4 * a, b / 8))
+    turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64)).Q
+    right_angles = torch.tensor([[1.0, 1, 1]] * 2), torch.tensor([[1.0, -1, 0], [1, 1, -2]])
+    assert pair_scores(*(rows.double() @ turn for rows in right_angles)).tolist() == [0, 0]
     with pytest.raises(ValueError, match="zero or not finite"):
         pair_scores(torch.zeros(1, 4), torch.ones(1, 4))
     with pytest.raises(ValueError, match="must both be"):

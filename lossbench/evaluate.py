@@ -1,0 +1,152 @@
+"""A finished run's model on other faces, without training: evaluate and embed."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lossbench.artifacts import load_model, save_arrays
+from lossbench.data.faces import Part
+from lossbench.data.images import open_store
+from lossbench.data.pairs import PairSet
+from lossbench.data.strangers import Strangers
+from lossbench.errors import InputError
+from lossbench.measure import PairImages, embed, verify_pairs
+from lossbench.metrics import DEFAULT_FPRS
+from lossbench.metrics.bootstrap import bootstrap_identification, multiplicities, replicates_for
+from lossbench.results import Record, load_records, read_arrays, read_record
+from lossbench.unseen import unseen_figures
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one run on other faces, nested as in a record.
+
+    `spread` is the standard deviation over resamples of the people, by flat name; `known` are people among them whose
+    names the run was trained on.
+    """
+
+    record: Record
+    figures: dict[str, Any]
+    spread: dict[str, float]
+    known: tuple[str, ...]
+
+
+def find_runs(places: Sequence[Path]) -> list[Record]:
+    """Return the finished runs in the folders named: runs, or benchmarks with all of theirs.
+
+    Raises:
+        InputError: a folder that is neither, or holds no finished run.
+    """
+    records: list[Record] = []
+    for place in places:
+        if (place / "runs").is_dir():
+            found = load_records(place)
+        else:
+            record = read_record(place)
+            if record is None:
+                raise InputError(f"no finished run in '{place}'; name a folder such as results/orl/runs/arcface-r0-…")
+            found = [{**record, "folder": str(place)}]
+        finished = [record for record in found if record["status"] == "finished"]
+        if not finished:
+            raise InputError(f"every run in '{place}' has failed; there is no model to use")
+        records += finished
+    return list({record["folder"]: record for record in records}.values())
+
+
+def evaluate(
+    record: Record,
+    strangers: Strangers,
+    pairs: PairSet | None = None,
+    *,
+    flip: bool = False,
+    device: torch.device,
+    on_progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """Measure a finished run's model on people it was not trained on.
+
+    Args:
+        record: as `find_runs` returns it.
+        strangers: whom to measure it on.
+        pairs: verification pairs to measure besides.
+        flip: add the mirrored image's embedding, of the pairs alone, as `run --flip` does.
+        device: where to compute.
+        on_progress: called while images are decoded for the first time.
+
+    Raises:
+        InputError: the model cannot be loaded, or an image cannot be read.
+    """
+    backbone = _backbone(record, device)
+    pixels = _pixels(record, strangers.files, device, on_progress)
+    query = embed(backbone, pixels, strangers.query)
+    distractors = embed(backbone, pixels, strangers.distractors) if len(strangers.distractors) else query[:0]
+    labels = torch.tensor(strangers.query.labels, device=device)
+    figures = unseen_figures(query, labels, distractors)
+    if pairs:
+        images = PairImages(pairs, _pixels(record, pairs.files, device, on_progress))
+        figures["verification"] = verify_pairs(backbone, images, flip=flip)
+    trained = set(read_arrays(record, "embeddings.npz", ["train_people"])["train_people"].tolist())
+    known = tuple(sorted(trained & {*strangers.query.people, *strangers.distractors.people}))
+    return Evaluation(record, figures, _spread(query.cpu(), distractors.cpu(), strangers), known)
+
+
+def embed_folder(
+    record: Record,
+    files: Sequence[Path],
+    names: Sequence[str],
+    out: Path,
+    *,
+    device: torch.device,
+    on_progress: Progress,
+) -> tuple[int, int]:
+    """Write the embeddings of images as an .npz file: ``embeddings`` [N, D] float32, not normalised, and ``files`` [N].
+
+    Returns:
+        N and D.
+
+    Raises:
+        InputError: the model cannot be loaded, an image cannot be read, or the file cannot be written.
+    """
+    pixels = _pixels(record, files, device, on_progress)
+    everything = Part(tuple(range(len(files))), (0,) * len(files), ("",))
+    embeddings = embed(_backbone(record, device), pixels, everything).cpu().numpy()
+    try:
+        save_arrays(out, {"embeddings": embeddings, "files": np.asarray(names)})
+    except OSError as error:
+        raise InputError(f"--out: {out} cannot be written ({error.strerror or error})") from error
+    return embeddings.shape[0], embeddings.shape[1]
+
+
+def _backbone(record: Record, device: torch.device) -> nn.Module:
+    backbone, _ = load_model(record)
+    return backbone.to(device).to(memory_format=torch.channels_last)
+
+
+def _pixels(record: Record, files: Sequence[Path], device: torch.device, on_progress: Progress) -> Tensor:
+    side = record["protocol"]["config"]["image_size"]
+    store = open_store(files, side, on_progress=lambda done: on_progress(done, len(files)))
+    return torch.from_numpy(store.pixels).to(device)
+
+
+def _spread(query: Tensor, distractors: Tensor, strangers: Strangers) -> dict[str, float]:
+    replicates = replicates_for(len(query), len(distractors))
+    own, others = strangers.query, strangers.distractors
+    nobody = torch.zeros(replicates, 0, dtype=torch.int64)
+    rates = bootstrap_identification(
+        query,
+        torch.tensor(own.labels),
+        distractors,
+        torch.tensor(others.labels, dtype=torch.int64),
+        multiplicities(own.people, replicates),
+        multiplicities(others.people, replicates) if others.people else nobody,
+    )
+    columns = {f"tpr@{fpr:g}": rates[:, i] for i, fpr in enumerate(DEFAULT_FPRS)}
+    kept = {name: column[column.isfinite()] for name, column in columns.items()}
+    return {name: column.std().item() if len(column) > 1 else math.nan for name, column in kept.items()}

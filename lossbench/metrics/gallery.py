@@ -1,0 +1,224 @@
+"""Search in a gallery of enrolled people: closed-set identification (CMC) and open-set identification (DIR at FAR)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossbench.metrics.accuracy import class_means
+from lossbench.metrics.directions import GRID, people_of
+from lossbench.metrics.products import Directions, exact_scores, full_precision, products, where
+
+DEFAULT_RANKS = (1, 5, 10)
+DEFAULT_FARS = (0.1, 0.01, 0.001)
+_BLOCK = 1024  # rows and columns of one product
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """`templates` [P, D] float64, a row a person; the other images are `probes` [N] (rows of the embeddings), `people`
+    [N] int64 says whose, in 0..P-1.
+    """
+
+    templates: Tensor
+    probes: Tensor
+    people: Tensor
+
+
+def enrol(embeddings: Tensor, labels: Tensor, images: int = 1) -> Enrolment:
+    """Put the first `images` images of every person into a gallery; what is left are probes.
+
+    A person's template is the mean direction of these images, as templates of several images are made in IJB-A's
+    protocol (Klare et al. 2015). A person with no image left has a template and no probes.
+
+    Args:
+        embeddings: [N, D], any norm, not zero.
+        labels: [N] integers.
+        images: of each person, at least 1.
+
+    Raises:
+        ValueError: shapes that do not fit, an embedding that is zero or not finite, or `images` below 1.
+    """
+    if images < 1:
+        raise ValueError(f"images {images} must be at least 1")
+    Directions(embeddings)
+    people, counts = people_of(embeddings, labels)
+    order = people.argsort(stable=True)
+    place = torch.arange(len(people), device=people.device) - (counts.cumsum(0) - counts)[people[order]]
+    enrolled, probes = order[place < images].sort().values, order[place >= images].sort().values
+    templates = class_means(embeddings[enrolled], people[enrolled], len(counts))
+    return Enrolment(templates, probes, people[probes])
+
+
+@dataclass(frozen=True)
+class Cmc:
+    """Cumulative match characteristic: `rate` [K] float64, the share of probes whose person is among the first `ranks`.
+
+    NaN without probes, and for ranks beyond the number of entries. `entries` is how many a probe was compared with.
+    """
+
+    ranks: tuple[int, ...]
+    rate: Tensor
+    probes: int
+    entries: int
+
+
+def cmc(
+    templates: Tensor,
+    probes: Tensor,
+    people: Tensor,
+    distractors: Tensor,
+    ranks: Sequence[int] = DEFAULT_RANKS,
+    *,
+    block: int = _BLOCK,
+) -> Cmc:
+    """Closed-set identification: how often a probe's own person is among the first entries of the gallery by cosine.
+
+    A probe's rank is 1 plus the number of other entries that score at least as high as its own person: ties never
+    help, so an embedding that tells nobody apart has rate 0. Distractors are entries that no probe belongs to
+    (MegaFace; Kemelmacher-Shlizerman et al. 2016). Scores are those of `metrics.products`, ranks exact at any block
+    size; memory grows with the images alone, and `distractors` may be a memory-mapped file.
+
+    Args:
+        templates: [P, D], one entry a person; see `enrol`.
+        probes: [N, D].
+        people: [N] int64, whose image, in 0..P-1.
+        distractors: [M, D]; M may be 0.
+        ranks: each at least 1.
+        block: rows and columns of one product; changes memory and speed only.
+
+    Raises:
+        ValueError: shapes that do not fit, or an embedding that is zero or not finite.
+    """
+    with full_precision():
+        others = _others(Directions(templates), Directions(probes), people, Directions(distractors), max(ranks), block)
+    entries = len(templates) + len(distractors)
+    rates = [_share(others < rank) if rank <= entries else math.nan for rank in ranks]
+    return Cmc(tuple(ranks), torch.tensor(rates, dtype=torch.float64), len(probes), entries)
+
+
+@dataclass(frozen=True)
+class OpenSet:
+    """Detection and identification rate, one per requested false-alarm rate; tensors are float64 [F] on the CPU.
+
+    `rate`, `threshold` and `achieved_far` are NaN where the strangers do not support the point, FAR·M < 1; `rate` also
+    without probes.
+    """
+
+    far: Tensor
+    rate: Tensor
+    threshold: Tensor
+    achieved_far: Tensor
+    probes: int
+    strangers: int
+
+
+def open_set(
+    templates: Tensor,
+    probes: Tensor,
+    people: Tensor,
+    strangers: Tensor,
+    fars: Sequence[float] = DEFAULT_FARS,
+    *,
+    block: int = _BLOCK,
+) -> OpenSet:
+    """Open-set identification at rank 1: DIR at FAR (Phillips, Grother & Micheals 2011, Handbook of Face Recognition).
+
+    A stranger, who is not enrolled, raises a false alarm when the best entry scores above the threshold. With M
+    strangers' images and k = floor(FAR·M + 1e-9), the threshold is the (k+1)-th largest of their best scores. A probe
+    is detected and identified when its own person scores strictly above the threshold and above every other entry.
+    Scores are those of `metrics.products`; memory grows with the images alone.
+
+    Args:
+        templates: [P, D], one entry a person; see `enrol`.
+        probes: [N, D].
+        people: [N] int64, whose image, in 0..P-1.
+        strangers: [M, D]; M may be 0.
+        fars: false-alarm rates, each in (0, 1).
+        block: rows and columns of one product; changes memory and speed only.
+
+    Raises:
+        ValueError: shapes that do not fit, a rate outside (0, 1), or an embedding that is zero or not finite.
+    """
+    if wrong := [far for far in fars if not 0 < far < 1]:
+        raise ValueError(f"false-alarm rate {wrong[0]} is not between 0 and 1")
+    gallery, own = Directions(templates), Directions(probes)
+    mates = _mates(gallery, own, people)
+    with full_precision():
+        first = _others(gallery, own, people, Directions(probes[:0]), 1, block) == 0
+        alarms = _best(gallery, Directions(strangers), block).sort(descending=True).values
+    points = torch.full((len(fars), 3), math.nan, dtype=torch.float64)
+    for point, far in zip(points, fars, strict=True):
+        rank = math.floor(far * len(alarms) + 1e-9)
+        if rank >= 1:
+            cut = int(alarms[rank])
+            values = _share(first & (mates > cut)), cut / GRID, _share(alarms > cut)
+            point[:] = torch.tensor(values, dtype=torch.float64)
+    targets = torch.tensor(list(fars), dtype=torch.float64)
+    return OpenSet(targets, points[:, 0], points[:, 1], points[:, 2], len(probes), len(strangers))
+
+
+def _mates(gallery: Directions, probes: Directions, people: Tensor) -> Tensor:
+    if people.shape != probes.embeddings.shape[:1] or gallery.embeddings.shape[1] != probes.embeddings.shape[1]:
+        raise ValueError(
+            f"templates {tuple(gallery.embeddings.shape)}, probes {tuple(probes.embeddings.shape)} and people "
+            f"{tuple(people.shape)} must be [P, D], [N, D] and [N]"
+        )
+    return exact_scores(probes, torch.arange(len(people), device=people.device), gallery, people)
+
+
+def _others(
+    gallery: Directions, probes: Directions, people: Tensor, distractors: Directions, most: int, block: int
+) -> Tensor:
+    """Return how many other entries score at least as high as each probe's own [N]; counted no further than `most`."""
+    mates = _mates(gallery, probes, people)
+    counts = torch.zeros_like(mates)
+    edges = (mates / GRID - probes.slack).to(torch.float32)
+    unit = probes.unit(slice(None))
+    for entries, own in ((gallery, True), (distractors, False)):
+        for start in range(0, len(entries), block):
+            chosen = slice(start, min(start + block, len(entries)))
+            for row, scores in products(unit, entries, chosen, block):
+                found = where(_at_least(scores, edges[row : row + len(scores)]))
+                i, j = row + found // scores.shape[1], start + found % scores.shape[1]
+                if own:
+                    i, j = i[j != people[i]], j[j != people[i]]
+                higher = exact_scores(probes, i, entries, j) >= mates[i]
+                counts += torch.bincount(i[higher], minlength=len(counts))
+            edges[counts >= most] = math.inf  # these need no more
+    return counts
+
+
+def _best(gallery: Directions, strangers: Directions, block: int) -> Tensor:
+    """Return the highest exact score that any entry has with each stranger [M]."""
+    best = torch.full((len(strangers),), -2 * GRID, dtype=torch.int64, device=strangers.norms.device)
+    for begin in range(0, len(strangers), block):
+        unit = strangers.unit(slice(begin, begin + block))
+        highest = torch.full((len(unit),), -math.inf, device=unit.device)
+        near: list[tuple[Tensor, Tensor, Tensor]] = []  # row, entry, score: those that may be the highest
+        for start in range(0, len(gallery), block):
+            chosen = slice(start, min(start + block, len(gallery)))
+            for _, scores in products(unit, gallery, chosen, block):
+                highest = torch.maximum(highest, scores.amax(dim=1))
+                found = where(_at_least(scores, highest - 2 * strangers.slack))
+                i, j = found // scores.shape[1], found % scores.shape[1]
+                near.append((i, start + j, scores.flatten().index_select(0, found)))
+        i, j, score = (torch.cat(part) for part in zip(*near, strict=True))
+        still = score >= highest[i] - 2 * strangers.slack
+        i, j = i[still], j[still]
+        best.scatter_reduce_(0, begin + i, exact_scores(strangers, begin + i, gallery, j), "amax")
+    return best
+
+
+def _at_least(scores: Tensor, edges: Tensor) -> Tensor:
+    """Return which scores [n, m] reach their row's edge [n]."""
+    if scores.device.type == "cpu":  # numpy compares four times as fast as torch on a processor
+        return torch.from_numpy(np.greater_equal(scores.numpy(), edges.unsqueeze(1).numpy()))
+    return scores >= edges.unsqueeze(1)
+
+
+def _share(found: Tensor) -> float:
+    return found.to(torch.float64).mean().item()

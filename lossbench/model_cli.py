@@ -1,0 +1,143 @@
+"""Commands that use a finished run's model: evaluate, embed. Nothing imports torch before a command needs it."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lossbench.errors import InputError
+
+if TYPE_CHECKING:
+    from lossbench.evaluate import Evaluation
+
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def mount(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(evaluate)
+    app.command()(embed)
+
+
+def evaluate(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of runs, or of benchmarks: then all their finished runs.")
+    ],
+    data: Annotated[Path, typer.Option(help="A data tree (its query/ and distractors/), or a folder per person.")],
+    pairs: Annotated[
+        Path | None, typer.Option(help="Also verify these pairs: a pairs.txt as LFW's, or one from data prepare bin.")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Verify with the mirrored embedding added.")] = False,
+    device: Device = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="All figures as JSON.", show_default="evaluations/DATA.json in each run's folder"),
+    ] = None,
+) -> None:
+    """Measure trained models on other people, without training."""
+    from lossbench import console
+    from lossbench.data.pairs import read_pairs
+    from lossbench.data.strangers import read_strangers
+    from lossbench.results import write_json
+
+    if flip and pairs is None:
+        raise InputError("--flip is about verification pairs; give --pairs, too, or leave it out")
+    strangers = read_strangers(data)
+    pair_set = read_pairs(pairs, data) if pairs else None
+    from lossbench.evaluate import evaluate as measure
+    from lossbench.evaluate import find_runs
+    from lossbench.material import device_of
+
+    records, place = find_runs(runs), device_of(device)
+    found = []
+    with console.counting("decoding images") as decoding, console.counting("models") as done:
+        for number, record in enumerate(records, 1):
+            found.append(measure(record, strangers, pair_set, flip=flip, device=place, on_progress=decoding))
+            done(number, len(records))
+    console.table(*_table(found), title=f"{strangers.name}: {_whom(found[0], strangers.query.people)}")
+    console.say("± is 1.96 standard deviations over resamples of these people: it knows nothing of other seeds")
+    if found[0].known:
+        named = ", ".join(found[0].known[:3])
+        console.say(
+            f"note: {len(found[0].known)} of these people have names that {_name(found[0])} was trained on ({named}): "
+            "if they are the same people, these are not figures of unseen people"
+        )
+    figures = [_as_json(one, strangers.name) for one in found]
+    if out:
+        write_json(out, figures)
+        console.say(f"wrote {out}")
+        return
+    file = Path("evaluations", re.sub(r"[^A-Za-z0-9._-]", "_", strangers.name) + ".json")
+    for one, own in zip(found, figures, strict=True):
+        write_json(Path(one.record["folder"]) / file, own)
+    console.say(f"wrote {found[0].record['folder'] if len(found) == 1 else 'in the folder of each run:'} {file}")
+
+
+def embed(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    folder: Annotated[Path, typer.Argument(help="Every image below it is embedded.")],
+    out: Annotated[Path, typer.Option(help="An .npz file with embeddings and files.")] = Path("embeddings.npz"),
+    device: Device = "auto",
+) -> None:
+    """Write the embeddings of all images below a folder, for use elsewhere."""
+    from lossbench import console
+    from lossbench.data.strangers import read_images
+
+    if out.suffix != ".npz":
+        raise InputError(f"--out {out} should end in .npz, the format it has")
+    files, names = read_images(folder)
+    from lossbench.evaluate import embed_folder, find_runs
+    from lossbench.material import device_of
+
+    records = find_runs([run])
+    if len(records) > 1:
+        raise InputError(f"'{run}' holds {len(records)} finished runs; name one of the folders in {run / 'runs'}")
+    with console.counting("decoding images") as progress:
+        count, length = embed_folder(records[0], files, names, out, device=device_of(device), on_progress=progress)
+    console.say(f"wrote {out}: embeddings [{count}, {length}], not normalised, and files [{count}]")
+
+
+def _table(found: "list[Evaluation]") -> tuple[list[str], list[list[str]]]:
+    from lossbench.report.tables import GALLERY, HEADLINE, RETRIEVAL, VERIFICATION
+    from lossbench.results import flat_metrics
+
+    figures = [*HEADLINE[2:], *GALLERY[:2], *RETRIEVAL[2:]]
+    if found[0].figures.get("verification"):
+        figures += VERIFICATION
+    rows = []
+    for one in found:
+        flat = flat_metrics({"metrics": one.figures})
+        cells = [_cell(flat[f.name], f.decimals, one.spread.get(f.name)) for f in figures]
+        rows.append([_name(one), *cells])
+    return ["run", *(f.title for f in figures)], rows
+
+
+def _cell(value: float, decimals: int, spread: float | None) -> str:
+    if value != value:
+        return "–"
+    half = "" if spread is None or spread != spread else f" ± {1.96 * spread:.{decimals}f}"
+    return f"{value:.{decimals}f}{half}"
+
+
+def _name(one: "Evaluation") -> str:
+    return f"{one.record['entrant']} r{one.record['repeat']}"
+
+
+def _whom(one: "Evaluation", people: tuple[str, ...]) -> str:
+    figures = one.figures
+    return f"{len(people)} query people, {figures['positives']:,} same-person pairs, {figures['negatives']:,} others"
+
+
+def _as_json(one: "Evaluation", data: str) -> dict[str, Any]:
+    record = one.record
+    return {
+        "run": record["folder"],
+        "entrant": record["entrant"],
+        "repeat": record["repeat"],
+        "hash": record.get("hash"),
+        "data": data,
+        "people_with_names_of_the_training": list(one.known),
+        "metrics": one.figures,
+        "spread_over_people": one.spread,
+    }

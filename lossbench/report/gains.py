@@ -1,0 +1,132 @@
+"""Where a gain comes from: from picking an epoch by test figures, from the scale, or from the margin."""
+
+import math
+from typing import TYPE_CHECKING
+
+from lossbench.metrics.uncertainty import Estimate, estimate
+from lossbench.registry import UNTRAINED
+from lossbench.report.markup import plain, table
+from lossbench.report.study import Study
+from lossbench.report.tables import text
+from lossbench.results import Record, read_history
+from lossbench.twins import BASELINE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TRACKED = {"test_accuracy": "accuracy", "tpr@0.1": "ID rate @ FPR 0.1", "tpr@0.01": "ID rate @ FPR 0.01"}
+_SPLIT = {
+    "test_accuracy_ncm": "accuracy (class means)",
+    "tpr@0.1": "ID rate @ FPR 0.1",
+    "tpr@0.01": "ID rate @ FPR 0.01",
+}
+
+
+def selection_gap(study: Study) -> list[str]:
+    """What "best epoch on test" would have flattered each loss by; of runs with figures after every epoch."""
+    rows = [
+        [figure, entrant, *(signed(e, i >= 3) for i, e in enumerate(gap))]
+        for figure, entrant, gap in _gaps(study)
+        if not math.isnan(gap[0].mean)
+    ]
+    if not rows:
+        return []
+    headers = ["figure", "loss", "last epoch", "best on val", "best on test", "test − last", "test − val"]
+    return [
+        "## What picking the epoch on test would pretend",
+        "",
+        "Test, query and distractors were measured after every epoch. *Best on test* is the highest of them, an oracle "
+        "nobody has in use: its lead over the last epoch, and over the epoch that is best on val, is no merit of a "
+        "loss, and a comparison that picks epochs so gives the most to the loss whose figures jump about most.",
+        "",
+        *table(headers, rows),
+        "",
+    ]
+
+
+def gap_table(study: Study) -> "pd.DataFrame":
+    """Return the same as numbers, one row per figure and loss."""
+    import pandas as pd
+
+    names = ("last", "best_on_val", "best_on_test", "test_minus_last", "test_minus_val")
+    rows = []
+    for figure, entrant, gap in _gaps(study):
+        numbers = {name: e.mean for name, e in zip(names, gap, strict=True)}
+        halves = {f"{name}_ci95": e.half_width for name, e in zip(names, gap, strict=True)}
+        rows.append({"figure": figure, "loss": entrant, **numbers, **halves, "repeats": gap[0].count})
+    return pd.DataFrame(rows)
+
+
+def _gaps(study: Study) -> list[tuple[str, str, list[Estimate]]]:
+    """Return figure, entrant, and the estimates of last, best on val, best on test, and of the two gaps."""
+    found = []
+    for name, title in _TRACKED.items():
+        for entrant in (e for e in study.entrants if e != UNTRAINED):
+            own = [r for r in study.of_entrant(entrant) if r["status"] == "finished"]
+            picked = {r["repeat"]: picks for r in own if (picks := _picks(r, name))}
+            columns = [{repeat: pick[i] for repeat, pick in picked.items()} for i in range(3)]
+            last, val, test = columns
+            columns += [{repeat: test[repeat] - other[repeat] for repeat in test} for other in (last, val)]
+            if picked:
+                found.append((title, entrant, [estimate(column, {}, 0) for column in columns]))
+    return found
+
+
+def _picks(record: Record, figure: str) -> tuple[float, float, float] | None:
+    """Return a tracked figure at the last epoch, at the first of those that are best on val, and at its best."""
+    epochs = [line for line in read_history(record) if line.get("tracked")]
+    values = [line["tracked"].get(figure) for line in epochs]
+    if not epochs or None in values:
+        return None
+    on_val = max(range(len(epochs)), key=lambda i: (epochs[i]["val_accuracy"], -i))
+    return values[-1], values[on_val], max(values)
+
+
+def scale_and_margin(study: Study) -> list[str]:
+    """The gain of every margin loss over CE, split into what its scale brings and what its margin adds."""
+    pairs = twins(study)
+    if not pairs:
+        return []
+    rows = []
+    for name, title in _SPLIT.items():
+        for entrant, twin in pairs:
+            parts = (entrant, BASELINE), (twin, BASELINE), (entrant, twin)
+            rows.append([title, entrant, *(signed(study.difference(a, b, name), True) for a, b in parts)])
+    return [
+        "## Scale and margin told apart",
+        "",
+        f"Every margin loss beside itself at margin 0 with its own scale ({', '.join(plain(t) for _, t in pairs)}): "
+        f"the gain over `{BASELINE}` is what normalising and the scale bring, plus what the margin adds to that. "
+        "Paired differences, with their own 95 % intervals: one that spans 0 is no gain that this design could see.",
+        "",
+        *table(["figure", "loss", f"gain over {BASELINE}", "scale and normalisation", "margin"], rows),
+        "",
+    ]
+
+
+def split_table(study: Study) -> "pd.DataFrame":
+    """Return the same as numbers, one row per figure and loss."""
+    import pandas as pd
+
+    rows = []
+    for name in _SPLIT:
+        for entrant, twin in twins(study):
+            row: dict[str, object] = {"figure": name, "loss": entrant, "plain_twin": twin}
+            parts = {"gain": (entrant, BASELINE), "scale": (twin, BASELINE), "margin": (entrant, twin)}
+            for part, (a, b) in parts.items():
+                found = study.difference(a, b, name)
+                row |= {part: found.mean, f"{part}_ci95": found.half_width, f"{part}_p": found.p_value}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def twins(study: Study) -> list[tuple[str, str]]:
+    """Return the entrants whose plain twin runs beside them and beside CE, each with it."""
+    plain_twins = {record["entrant"]: record.get("plain_twin") for record in study.records}
+    there = set(study.entrants)
+    return [(e, t) for e, t in plain_twins.items() if isinstance(t, str) and t in there and BASELINE in there]
+
+
+def signed(value: Estimate, difference: bool) -> str:
+    """Return an estimate as text, a difference with its sign."""
+    return ("+" if difference and value.mean > 0 else "") + text(value, 3)

@@ -1,0 +1,19 @@
+"""Markdown: tables, and text that must not be taken for markup."""
+
+import html
+import re
+from collections.abc import Sequence
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table; all columns but the first are right-aligned."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(map(plain, cells)) + " |"
+
+    return [line(headers), "|" + " --- |" + " ---: |" * (len(headers) - 1), *(line(row) for row in rows)]
+
+
+def plain(text: str) -> str:
+    """Escape what Markdown or HTML would take for markup: names and reasons come from whoever wrote the plugin."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(text, quote=False))

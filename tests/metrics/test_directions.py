@@ -1,0 +1,50 @@
+"""What the metrics of embeddings share: unit rows, cosines that tie, people counted."""
+
+import math
+
+import pytest
+import torch
+
+from lossbench.metrics.directions import GRID, grid_cosines, people_of, unit_rows
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_of_any_norm_become_unit_rows(scale, dtype):
+    torch.manual_seed(0)
+    rows = torch.randn(20, 7, dtype=dtype)
+    unit = unit_rows(rows * scale)
+    assert unit.dtype == torch.float64
+    torch.testing.assert_close(unit.norm(dim=1), torch.ones(20, dtype=torch.float64))
+    torch.testing.assert_close(unit * rows.double().norm(dim=1, keepdim=True), rows.double(), rtol=1e-6, atol=1e-7)
+
+
+def test_cosines_equal_on_paper_are_equal():
+    columns = torch.tensor([[3.0, 1, 2], [6, 2, 4], [7, 7 / 3, 14 / 3], [1, 2, 3]], dtype=torch.float64)
+    got = grid_cosines(unit_rows(columns[3:]), unit_rows(columns))
+    assert got.tolist() == [[round(11 / 14 * GRID)] * 3 + [GRID]]
+
+
+def test_people_are_numbered_without_gaps():
+    people, images = people_of(torch.ones(5, 2), torch.tensor([70, -3, 70, 5, 70]))
+    assert people.tolist() == [2, 0, 2, 1, 2]
+    assert images.tolist() == [1, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (torch.ones(3), r"\(3,\) must be \[N, D\]"),
+        (torch.zeros(2, 3), "zero or not finite"),
+        (torch.full((2, 3), math.inf), "zero or not finite"),
+        (torch.full((2, 3), math.nan), "zero or not finite"),
+    ],
+)
+def test_what_has_no_direction_is_refused(rows, says):
+    with pytest.raises(ValueError, match=says):
+        unit_rows(rows)
+
+
+def test_labels_must_fit():
+    with pytest.raises(ValueError, match=r"labels \(3,\) must be \[2\]"):
+        people_of(torch.ones(2, 3), torch.zeros(3))

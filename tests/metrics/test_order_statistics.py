@@ -1,0 +1,140 @@
+"""Order statistics of a stream against sorting, with memory for a few scores only, so that every path is taken."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lossbench.metrics import identification, identification_rate, order_statistics
+from lossbench.metrics.directions import GRID
+from lossbench.metrics.order_statistics import Tile
+from lossbench.metrics.products import Directions, exact_scores
+
+SLACK = 3e-5
+
+
+def stream(scores, tile, passes, chance):
+    """`scores` [N, M] float64, seen through float32 errors of nearly SLACK, in tiles of columns in random order."""
+    noisy = (scores + SLACK * 0.99 * (2 * torch.rand(scores.shape, dtype=torch.float64) - 1)).float()
+
+    def tiles(number):
+        passes.append(number)
+        order = torch.randperm(scores.shape[1], generator=chance)
+        for columns in torch.split(order, tile):
+            yield lambda columns=columns: iter([Tile(noisy[:, columns].contiguous(), 0, columns, 60 * len(columns))])
+
+    return tiles
+
+
+def every_rank(scores, ranks, *, kept, least, tile, monkeypatch, threads=1):
+    """The order statistics found, how many passes it took, and what sorting says."""
+    monkeypatch.setattr(order_statistics, "_LEAST", least)
+    passes = []
+    whole = (scores * GRID).round().to(torch.int64)
+    found = order_statistics.order_statistics(
+        stream(scores, tile, passes, torch.Generator().manual_seed(0)),
+        lambda i, j: whole[i, j],
+        ranks,
+        whole.numel(),
+        SLACK,
+        kept=kept,
+        threads=threads,
+    )
+    ordered = np.sort(whole.flatten().numpy())[::-1]
+    expected = [(int(ordered[k]), int((ordered > ordered[k]).sum())) for k in ranks]
+    return [tuple(one) for one in found], expected, len(passes)
+
+
+def spread(kind):
+    torch.manual_seed(3)
+    scores = torch.randn(60, 500, dtype=torch.float64) * 0.2
+    if kind == "close":  # all within rounding error of one another: they must be told apart in float64
+        scores = 0.5 + scores * 1e-6
+    if kind == "few values":
+        scores = (scores * 10).round() / 10
+    if kind == "two values":
+        scores = (scores > 0).double() * 0.9
+    if kind == "one value":
+        scores = torch.full_like(scores, 0.25)
+    if kind == "columns differ":
+        scores += torch.randn(1, 500, dtype=torch.float64)
+    return scores.clamp(-1, 1)
+
+
+KINDS = ["spread", "close", "few values", "two values", "one value", "columns differ"]
+RANKS = [0, 1, 29, 300, 3000, 14_999, 15_000, 29_998, 29_999]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("kept", "tile"), [(10**6, 100), (4000, 50), (900, 7), (60, 1)])
+def test_equals_sorting_whatever_fits_in_memory(kind, kept, tile, threads, monkeypatch):
+    found, expected, _ = every_rank(
+        spread(kind), RANKS, kept=kept, least=kept // 30, tile=tile, monkeypatch=monkeypatch, threads=threads
+    )
+    assert found == expected
+
+
+def test_one_pass_is_enough_where_columns_are_alike_and_more_are_made_where_not(monkeypatch):
+    settings = {"kept": 6000, "least": 1, "tile": 20, "monkeypatch": monkeypatch}
+    assert every_rank(spread("spread"), [3000], **settings)[2] == 1
+    late = -torch.rand(60, 500, dtype=torch.float64)
+    late[:, torch.randperm(500, generator=torch.Generator().manual_seed(0))[480:]] = torch.rand(60, 20).double()
+    found, expected, passes = every_rank(late, [300, 700], **settings | {"kept": 600})
+    assert found == expected
+    assert passes > 1, "the last columns were to change everything"
+
+
+def test_scores_that_do_not_count_are_skipped(monkeypatch):
+    scores = spread("spread").float()
+    scores[::2] = math.nan
+
+    def tiles(number):
+        yield lambda: iter([Tile(scores, 0, torch.arange(500), 15_000)])
+
+    whole = (scores.double() * GRID).round().nan_to_num(0).to(torch.int64)
+    found = order_statistics.order_statistics(tiles, lambda i, j: whole[i, j], [100], 15_000, SLACK)
+    assert found[0].score == int(whole[1::2].flatten().sort(descending=True).values[100])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_scores_a_margin_apart_are_not_lost(seed):
+    """Scores in steps of just the margin: rounding puts some of them on its very edge."""
+    torch.manual_seed(seed)
+    steps = (0.3 + torch.rand(1).item()) + torch.arange(-50, 50, dtype=torch.float64) * 2 * SLACK
+    scores = (steps.float() + torch.randint(-2, 3, (100,)) * 2.0**-24).reshape(10, 10)
+    whole = (scores.double() * GRID).round().to(torch.int64)
+
+    def tiles(number):
+        yield lambda: iter([Tile(scores.clone(), 0, torch.arange(10), 100)])
+
+    found = order_statistics.order_statistics(tiles, lambda i, j: whole[i, j], list(range(100)), 100, SLACK)
+    assert [one.score for one in found] == whole.flatten().sort(descending=True).values.tolist()
+
+
+@pytest.mark.parametrize("dim", [2, 64, 512])
+def test_float32_products_are_within_the_slack(dim):
+    torch.manual_seed(0)
+    rows = Directions(torch.randn(300, dim) * torch.logspace(-20, 15, 300).unsqueeze(1))
+    i, j = torch.arange(300).repeat_interleave(300), torch.arange(300).repeat(300)
+    unit = rows.unit(slice(None))
+    off = (unit @ unit.T).flatten().double() - exact_scores(rows, i, rows, j) / GRID
+    assert off.abs().max() < rows.slack
+
+
+@pytest.mark.parametrize("block", [2, 5, 64, 4096])
+@pytest.mark.parametrize("kept", [200, 10**6])
+def test_the_identification_rate_is_the_same_for_any_block_and_memory(block, kept, monkeypatch):
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 9
+    query = torch.randn(9, 12)[labels] + torch.randn(60, 12)
+    distractors = torch.randn(200, 12)
+    query[10], query[20], distractors[7] = query[3], 5 * query[3], query[3]
+    fprs = [0.5, 0.1, 0.01, 0.001]
+    whole = identification_rate(query, labels, distractors, fprs)
+    monkeypatch.setattr(identification, "_MOST", kept)
+    monkeypatch.setattr(order_statistics, "_LEAST", 50)
+    parts = identification_rate(query, labels, distractors, fprs, block=block)
+    for name in ("tpr", "threshold", "achieved_fpr"):
+        assert torch.equal(getattr(parts, name), getattr(whole, name))

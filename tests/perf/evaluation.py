@@ -1,0 +1,53 @@
+"""Embedding very many images from the packed store against bare forward passes over tensors already there, in turn.
+
+    python tests/perf/evaluation.py [--images 12000]
+
+The images are the ORL faces, repeated; the batches are alike on both sides. Goal: 0.95.
+"""
+
+import time
+
+import torch
+from paired import arguments, config_of, faces_of, in_turn, pixels_of, ratio
+
+from lossbench.data import Part
+from lossbench.data.batches import batch_images
+from lossbench.measure import embed
+from lossbench.train import be_deterministic, initial_backbone, keep_freed_memory
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--images", type=int, default=12_000)
+    options = parser.parse_args()
+    stored = pixels_of(faces_of(None, None, options)[0], options)
+    pixels = stored.repeat(-(-options.images // len(stored)), 1, 1, 1)[: options.images]
+    be_deterministic(pixels.device)
+    keep_freed_memory()
+    backbone = initial_backbone(config_of(options, 1), 0).to(pixels.device).to(memory_format=torch.channels_last).eval()
+    part = Part(tuple(range(len(pixels))), (0,) * len(pixels), ("",))
+    batches = [batch_images(pixels, rows) for rows in torch.arange(len(pixels)).to(pixels.device).split(options.batch)]
+
+    def bare() -> float:
+        start = time.perf_counter()
+        with torch.no_grad():
+            torch.cat([backbone(batch) for batch in batches]).sum().item()
+        return len(pixels) / (time.perf_counter() - start)
+
+    def embedding() -> float:
+        start = time.perf_counter()
+        embed(backbone, pixels, part, batch_size=options.batch).sum().item()
+        return len(pixels) / (time.perf_counter() - start)
+
+    ours, theirs = in_turn(options.pairs, embedding, bare)
+    print(
+        f"{options.backbone}, {options.side} px, {len(pixels)} images in batches of {options.batch}, "
+        f"{pixels.device}, {torch.get_num_threads()} threads"
+    )
+    for name, found in (("embed", ours), ("bare", theirs)):
+        print(f"{name:>12}: {sorted(found)[len(found) // 2]:,.0f} images/s")
+    print(f"embed / bare: {ratio(ours, theirs)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""What an epoch picked on test pretends, and scale and margin told apart: from figures whose answer is known."""
+
+import json
+import math
+
+import pytest
+
+from lossbench.registry import find_plugins, parse_losses, parse_spec
+from lossbench.report.gains import gap_table, scale_and_margin, selection_gap, split_table
+from lossbench.report.study import Study
+from lossbench.twins import plain_twin, with_twins
+
+
+def study_of(tmp_path, entrants, histories=None):
+    """Runs of 3 repeats: accuracy per entrant, the same in all repeats but for a shift shared by all entrants."""
+    records = []
+    for name, (accuracy, twin) in entrants.items():
+        for repeat in range(3):
+            folder = tmp_path / f"{name.replace(':', '_')}-{repeat}"
+            folder.mkdir()
+            lines = (histories or {}).get(name, [])
+            (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            records.append(
+                {
+                    "entrant": name,
+                    "repeat": repeat,
+                    "status": "finished",
+                    "plain_twin": twin,
+                    "folder": str(folder),
+                    "people": {"test": 24, "query": 8},
+                    "timings": {},
+                    "metrics": {"test_accuracy_ncm": accuracy + 0.01 * repeat, "test_accuracy": accuracy},
+                }
+            )
+    return Study(tuple(records), {})
+
+
+def test_the_gain_is_the_scales_and_the_margins(tmp_path):
+    entrants = {
+        "ce": (0.5, None),
+        "arcface": (0.8, "arcface:margin=0.0"),
+        "arcface:margin=0.0": (0.6, None),
+        "cosface": (0.7, "cosface:margin=0.0"),  # whose twin does not take part
+    }
+    study = study_of(tmp_path, entrants)
+    row = split_table(study).iloc[0]
+    assert (row["figure"], row["loss"]) == ("test_accuracy_ncm", "arcface")
+    assert [row["gain"], row["scale"], row["margin"]] == pytest.approx([0.3, 0.1, 0.2])
+    text = "\n".join(scale_and_margin(study))
+    assert "| accuracy (class means) | arcface | +0.300 ± 0.000 | +0.100 ± 0.000 | +0.200 ± 0.000 |" in text
+    assert "cosface" not in text
+    assert scale_and_margin(Study((), {})) == []
+
+
+def test_best_on_test_flatters(tmp_path):
+    def line(epoch, val, test):
+        tracked = {"test_accuracy": test, "tpr@0.1": None}
+        return {"epoch": epoch, "train_loss": 1.0, "val_accuracy": val, "tracked": tracked}
+
+    lines = [line(1, 0.2, 0.3), line(2, 0.6, 0.5), line(3, 0.6, 0.9), line(4, 0.4, 0.7)]
+    study = study_of(tmp_path, {"ce": (0.7, None)}, {"ce": lines})
+    (row,) = gap_table(study).to_dict("records")
+    names = ("last", "best_on_val", "best_on_test", "test_minus_last", "test_minus_val")
+    assert [row[name] for name in names] == pytest.approx([0.7, 0.5, 0.9, 0.2, 0.4])
+    assert "| accuracy | ce | 0.700 ± 0.000 | 0.500 ± 0.000 | 0.900 ± 0.000 |" in "\n".join(selection_gap(study))
+
+
+@pytest.mark.parametrize(
+    ("spec", "twin"),
+    [
+        ("arcface", "arcface:margin=0.0"),
+        ("arcface:margin=0.3:scale=32", "arcface:margin=0.0:scale=32.0"),
+        ("combined_margin:m1=0.9:scale=30", "combined_margin:m2=0.0:m3=0.0:scale=30.0"),
+        ("sphereface", "sphereface:margin=1"),
+        ("arcface:margin=0", None),
+        ("ce", None),
+        ("normface", None),
+        ("triplet", None),
+        ("arcface+0.5*triplet", None),
+    ],
+)
+def test_plain_twins(spec, twin):
+    found = plain_twin(parse_spec(spec, find_plugins()))
+    assert (str(found) if found else None) == twin
+
+
+def test_nobody_takes_part_twice():
+    known = find_plugins()
+    specs = with_twins(parse_losses("arcface,ce,arcface:margin=0", known), known)
+    assert [str(spec) for spec in specs] == ["ce", "arcface", "arcface:margin=0.0"]
+
+
+def test_a_tracked_and_deconfounded_benchmark(lossbench, tmp_path):
+    fast = ("--epochs", 3, "--image-size", 32, "--repeats", 2, "--out", tmp_path)
+    assert lossbench("run", "--losses", "cosface", "--track", "--deconfound", *fast)[0] == 0
+    assert lossbench("report", tmp_path / "orl")[0] == 0
+    text = (tmp_path / "orl" / "report.md").read_text()
+    assert "## Scale and margin told apart" in text
+    assert "## What picking the epoch on test would pretend" in text
+    for folder in (tmp_path / "orl" / "runs").glob("cosface-*"):
+        record = json.loads((folder / "run.json").read_text())
+        last = json.loads((folder / "history.jsonl").read_text().splitlines()[-1])["tracked"]
+        assert last["test_accuracy"] == record["metrics"]["test_accuracy"]
+        points = {f"tpr@{p['fpr']:g}": p["tpr"] for p in record["metrics"]["identification"]}
+        assert {name: last[name] for name in points} == points
+        assert not math.isnan(last["test_accuracy"])
+
+
+def test_tracking_changes_nothing_else(lossbench, tmp_path):
+    fast = ("--losses", "arcface", "--epochs", 3, "--image-size", 32, "--repeats", 1)
+    lossbench("run", *fast, "--out", tmp_path / "plain")
+    lossbench("run", *fast, "--out", tmp_path / "tracked", "--track")
+    metrics = [
+        json.loads(next((tmp_path / name).glob("orl/runs/arcface-*/run.json")).read_text())["metrics"]
+        for name in ("plain", "tracked")
+    ]
+    assert metrics[0] == metrics[1]

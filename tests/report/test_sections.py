@@ -1,0 +1,73 @@
+"""Sections on unseen people, and shared ranks, from records whose right answer is known."""
+
+import math
+
+from lossbench.metrics.uncertainty import Estimate
+from lossbench.report.sections import clusters, gallery, operating_points
+from lossbench.report.study import Study
+from lossbench.report.tables import Figure
+from lossbench.report.verdicts import Verdict, rank_table
+
+
+def record(repeat, negatives, tpr, status="finished"):
+    supported = [fpr for fpr in (0.1, 0.001) if negatives * fpr >= 1]
+    metrics = {
+        "identification": [
+            {"fpr": f, "tpr": tpr if f in supported else None, "threshold": 0.1,
+             "achieved_fpr": f * 0.9 if f in supported else None}
+            for f in (0.1, 0.001)
+        ],
+        "positives": 10, "negatives": negatives, "query_negatives": 40, "lowest_fpr": 1 / negatives, "probes": 12,
+        "threshold_transfer": [{"fpr": 0.1, "tpr": 0.5, "threshold": 0.2, "achieved_fpr": 0.13}],
+        "calibration_negatives": 500,
+        "cmc": {"without_distractors": {"entries": 8, "1": 0.5, "5": 0.75, "10": None},
+                "with_distractors": {"entries": 88, "1": 0.25, "5": 0.5, "10": 0.75}},
+        "open_set": [{"far": 0.1, "rate": 0.4, "threshold": 0.3, "achieved_far": 0.1}],
+        "retrieval": {"precision_at_1": 0.9, "r_precision": 0.6, "map_at_r": 0.5, "queries": 20, "alone": 0},
+        "clusters": {"silhouette": 0.2, "nmi": 0.8, "ami": 0.7, "alignment": 0.1, "uniformity": -1.5,
+                     "effective_rank": 12.3},
+    }  # fmt: skip
+    return {
+        "entrant": "ce", "repeat": repeat, "status": status, "metrics": metrics, "accuracy_by": "logits",
+        "sampler": "shuffle", "people": {"test": 24, "query": 8}, "timings": {},
+    }  # fmt: skip
+
+
+STUDY = Study((record(0, 900, 0.6), record(1, 2000, 0.7), record(2, 5, 0.1, status="failed")), {})
+
+
+def test_an_operating_point_says_what_it_rests_on():
+    text = "\n".join(operating_points(STUDY))
+    assert "900 to 2,000 negatives a repeat: 40 pairs of query images and 860 to 1,960 pairs with a distractor" in text
+    assert "The lowest false-positive rate they support is 0.0011" in text
+    assert "| 0.1 | 0.09 | 10 | 2 of 2 repeats |" in text
+    assert "| 0.001 | 0.0009 | 1,000 | 1 of 2 repeats |" in text, "900 negatives do not support 0.001"
+
+
+def test_thresholds_that_do_not_transfer_are_shown():
+    text = "\n".join(operating_points(STUDY))
+    assert "(500 negatives)" in text
+    assert "| ce | 2 of 3 (67 %) | shuffle | 0.1300 ± 0.0000 | – | – | – |" in text
+
+
+def test_gallery_and_clusters():
+    text = "\n".join(gallery(STUDY))
+    assert "(8 entries; 88 with every distractor image); the other 12 are probes" in text
+    assert "| 0.500 ± 0.000 | 0.750 ± 0.000 | – | 0.250 ± 0.000 |" in text
+    assert "| 0.900 ± 0.000 | 0.600 ± 0.000 | 0.500 ± 0.000 | 0.200 ± 0.000 |" in "\n".join(clusters(STUDY))
+
+
+def test_without_figures_there_is_no_section():
+    older = Study(({**record(0, 900, 0.6), "metrics": {}},), {})
+    assert operating_points(older) == gallery(older) == clusters(older) == []
+
+
+def test_ranks_are_shared_where_nothing_is_separable():
+    figure = Figure("tpr@0.1", "ID rate")
+
+    def verdict(a, b, difference, p):
+        return Verdict(figure, a, b, Estimate(difference, 0.1, 4, 0.01, 0.0, 5), p, 0.05)
+
+    found = [verdict("a", "b", 0.1, 0.01), verdict("a", "c", 0.05, 0.3), verdict("b", "c", -0.05, math.nan)]
+    ranks = rank_table(found)
+    assert dict(zip(ranks["loss"], ranks["tpr@0.1"], strict=True)) == {"a": 1, "b": 2, "c": 1}

@@ -1,0 +1,95 @@
+"""evaluate and embed: a finished run's model on other faces."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lossbench.artifacts import load_model
+from lossbench.data.images import open_store
+from lossbench.data.strangers import read_images, read_strangers
+from lossbench.errors import InputError
+from lossbench.evaluate import find_runs
+
+FAST = ("--losses", "ce,triplet", "--backbone", "tiny", "--image-size", 32, "--epochs", 2, "--repeats", 1)
+
+
+@pytest.fixture
+def trained(lossbench, tree, tmp_path):
+    """A benchmark's folder, on the tree of real faces."""
+    assert lossbench("run", "--data", tree, "--out", tmp_path / "results", *FAST)[0] == 0
+    return tmp_path / "results" / "faces"
+
+
+def run_of(trained, entrant):
+    return next((trained / "runs").glob(f"{entrant}-r0-*"))
+
+
+def test_on_its_own_people_it_says_what_the_run_said(lossbench, trained, tree):
+    code, out, err = lossbench("evaluate", trained, "--data", tree)
+    assert (code, err) == (0, "")
+    assert "triplet r0" in out
+    for entrant in ("ce", "triplet", "untrained"):
+        folder = run_of(trained, entrant)
+        record = json.loads((folder / "run.json").read_text())
+        found = json.loads((folder / "evaluations" / "faces.json").read_text())
+        assert found["people_with_names_of_the_training"] == []
+        for name, figure in found["metrics"].items():
+            assert record["metrics"][name] == figure, name
+        drawn = np.load(folder / "resamples.npz")["tpr@0.1"]
+        assert found["spread_over_people"]["tpr@0.1"] == pytest.approx(np.nanstd(drawn, ddof=1))
+
+
+def test_a_folder_per_person_with_pairs_and_known_people(lossbench, trained, tree, tmp_path):
+    (tmp_path / "pairs.txt").write_text("2\t1\np0\t0\t1\np0\t0\tp1\t1\np1\t2\t3\np2\t0\tp3\t1\n")
+    arguments = ("--data", tree / "train", "--pairs", tmp_path / "pairs.txt", "--flip", "--out", tmp_path / "e.json")
+    code, out, err = lossbench("evaluate", run_of(trained, "ce"), *arguments)
+    assert (code, err) == (0, "")
+    assert "note: 4 of these people have names that ce r0 was trained on (p0, p1, p2)" in out
+    (found,) = json.loads((tmp_path / "e.json").read_text())
+    assert found["metrics"]["verification"]["same"] == 2
+    assert found["metrics"]["verification"]["flip"] is True
+    assert found["metrics"]["positives"] == 4 * 15
+
+
+def test_embed_writes_what_the_model_gives(lossbench, trained, tree, tmp_path):
+    run = run_of(trained, "ce")
+    code, out, _ = lossbench("embed", run, tree / "query", "--out", tmp_path / "e.npz")
+    assert code == 0
+    assert "[8, 128]" in out
+    saved = np.load(tmp_path / "e.npz")
+    assert saved["files"].tolist() == [f"p{p}/{i}.jpg" for p in (4, 5) for i in range(4)]
+    own = np.load(run / "embeddings.npz")
+    np.testing.assert_allclose(saved["embeddings"], own["query"], rtol=1e-5, atol=1e-6)
+    backbone, _ = load_model(find_runs([run])[0])
+    files, _ = read_images(tree / "query")
+    pixels = torch.from_numpy(open_store(files, 32).pixels)
+    with torch.no_grad():
+        again = backbone(pixels.permute(0, 3, 1, 2).float() / 255)
+    np.testing.assert_allclose(saved["embeddings"], again.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_bad_input_is_one_line(lossbench, trained, tree, tmp_path):
+    (tmp_path / "empty").mkdir()
+    run = run_of(trained, "ce")
+    for words, says in [
+        (("evaluate", tmp_path / "empty", "--data", tree), "no finished run"),
+        (("evaluate", run, "--data", tmp_path / "nowhere"), "no folder"),
+        (("evaluate", run, "--data", tmp_path / "empty"), "holds 0 people"),
+        (("evaluate", run, "--data", tree, "--flip"), "--pairs"),
+        (("embed", run, tmp_path / "empty"), "no image below"),
+        (("embed", run, tree, "--out", tmp_path / "e.csv"), "should end in .npz"),
+        (("embed", trained, tree, "--out", tmp_path / "e.npz"), "3 finished runs"),
+        (("embed", run, tree, "--out", tmp_path / "nowhere" / "e.npz"), "cannot be written"),
+    ]:
+        code, _, err = lossbench(*words)
+        assert code == 2
+        assert says in err
+        assert len(err.splitlines()) == 1
+
+
+def test_nobody_is_query_and_distractor(tree):
+    (tree / "distractors" / "p4").symlink_to(tree / "query" / "p4")
+    with pytest.raises(InputError, match="is in both"):
+        read_strangers(tree)
