@@ -55,15 +55,18 @@ def _joined(before: dict[str, Any], config: Config, plugins: dict[str, Any]) -> 
         folders = tuple(dict.fromkeys([*before.get("plugins", ()), *config.plugins]))
         known = find_plugins(folders)
         recorded = dict(before["record"]["plugins"])
-        specs: dict[str, str] = {}
-        for text in (part.strip() for part in [*before["losses"].split(","), *config.losses.split(",")]):
-            if text:
-                specs.setdefault(str(parse_spec(text, known)), text)
+        earlier = [text.strip() for text in before["losses"].split(",")]
         repeats = max(config.repeats, int(before["repeats"]))
-        joined = replace(config, losses=",".join(specs.values()), plugins=folders, repeats=repeats)
-        return joined, {name: plugins.get(name, recorded.get(name)) for name in specs}
     except (InputError, KeyError, TypeError, ValueError, AttributeError):
-        return config, plugins  # edited by hand, or a plugin file has gone: these settings alone can be run again
+        return config, plugins  # edited by hand, or a plugin folder has gone
+    specs: dict[str, str] = {}
+    for text in [*earlier, *(text.strip() for text in config.losses.split(",") if text.strip())]:
+        try:
+            specs.setdefault(str(parse_spec(text, known)), text)
+        except InputError:  # a plugin file that has gone: nobody can run that entrant again
+            continue
+    joined = replace(config, losses=",".join(specs.values()), plugins=folders, repeats=repeats)
+    return joined, {name: plugins.get(name, recorded.get(name)) for name in specs}
 
 
 def left_out(folder: Path, runs: Sequence[Run]) -> list[str]:

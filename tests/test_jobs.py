@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +17,9 @@ from lossbench.bench import run_benchmark
 from lossbench.claims import claimed
 from lossbench.config import Config
 from lossbench.results import load_records, read_record
+from tests.perf.kill_drill import heed_interrupts
 from tests.test_bench import Recorder, bench, figures
-from tests.test_plugin_failures import LOSS, plugin
+from tests.test_plugin_failures import FORWARD, LOSS, plugin
 
 COMMAND = [sys.executable, "-m", "lossbench", "run", "--image-size", "32"]
 DONE = re.compile(r"^(\S+) · repeat (\d)/\d · test accuracy", re.MULTILINE)
@@ -26,7 +28,9 @@ DONE = re.compile(r"^(\S+) · repeat (\d)/\d · test accuracy", re.MULTILINE)
 def start(*words, **options):
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*COMMAND, *map(str, words)], env=environment, **quiet, **options)
+    return subprocess.Popen(
+        [*COMMAND, *map(str, words)], env=environment, preexec_fn=heed_interrupts, **quiet, **options
+    )
 
 
 def wait_for(what, seconds=120):
@@ -64,11 +68,11 @@ def test_a_claim_ends_with_its_process_however_that_ends(tmp_path):
 
 
 def test_four_processes_do_each_run_once_and_one_that_is_killed_loses_none(tmp_path):
-    words = ("--losses", "ce,arcface,cosface", "--repeats", 3, "--epochs", 25, "--out", tmp_path)
+    words = ("--losses", "ce,arcface,cosface", "--repeats", 3, "--epochs", 16, "--out", tmp_path)
     processes = [start(*words) for _ in range(4)]
     wait_for(lambda: list(tmp_path.glob("orl/runs/*/checkpoint.pt")))
     for line in (victim := processes[0]).stdout:
-        if "epoch 6/25" in line:  # in the middle of a run
+        if "epoch 4/16" in line:  # in the middle of a run
             break
     victim.kill()
     victim.communicate()
@@ -90,7 +94,7 @@ def test_four_processes_do_each_run_once_and_one_that_is_killed_loses_none(tmp_p
         left |= set() if folder.name.startswith("untrained") else {"history.jsonl"}
         assert {path.name for path in folder.iterdir()} == left
         if "history.jsonl" in left:
-            assert len((folder / "history.jsonl").read_text().splitlines()) == 25
+            assert len((folder / "history.jsonl").read_text().splitlines()) == 16
 
 
 def test_processes_with_other_losses_add_to_one_benchmark(lossbench, tmp_path):
@@ -101,6 +105,12 @@ def test_processes_with_other_losses_add_to_one_benchmark(lossbench, tmp_path):
     assert code == 0
     assert "5 runs are finished already" in out
     assert "training 1 runs" in out  # the second repeat of the second loss
+    gone = plugin(tmp_path, "gone", FORWARD)
+    lossbench("run", "--losses", gone, "--repeats", 1, *words)
+    assert f'losses = "ce,cosface:margin=0.2,{gone}"' in (tmp_path / "orl" / "benchmark.toml").read_text()
+    Path(gone).unlink()
+    lossbench("run", "--losses", "arcface", "--repeats", 1, *words)
+    assert 'losses = "ce,cosface:margin=0.2,arcface"' in (tmp_path / "orl" / "benchmark.toml").read_text()
     lossbench("run", "--losses", "arcface", "--repeats", 1, *words, "--lr", "0.01")  # other settings: another benchmark
     assert 'losses = "arcface"' in (tmp_path / "orl" / "benchmark.toml").read_text()
 
@@ -174,7 +184,7 @@ def test_threads_are_part_of_a_run_and_shared_among_jobs(tmp_path):
 
 
 def test_ctrl_c_stops_all_jobs_at_once_and_the_same_command_goes_on(tmp_path):
-    words = ("--losses", "ce,arcface,cosface", "--repeats", 1, "--epochs", 60, "--jobs", 2, "--out", tmp_path)
+    words = ("--losses", "ce,arcface,cosface", "--repeats", 1, "--epochs", 30, "--jobs", 2, "--out", tmp_path)
     process = start(*words, start_new_session=True)
     wait_for(lambda: len(list(tmp_path.glob("orl/runs/*/checkpoint.pt"))) == 2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
@@ -185,10 +195,25 @@ def test_ctrl_c_stops_all_jobs_at_once_and_the_same_command_goes_on(tmp_path):
     wait_for(lambda: nobody_left(process.pid), seconds=5)
     kept = [path.parent.name for path in tmp_path.glob("orl/runs/*/checkpoint.pt")]
     assert len(kept) == 2
-    config = Config(losses="ce,arcface,cosface", repeats=1, epochs=60, image_size=32, out=str(tmp_path), jobs=2)
+    config = Config(losses="ce,arcface,cosface", repeats=1, epochs=30, image_size=32, out=str(tmp_path), jobs=2)
     _, records = run_benchmark(config, heard := Recorder())
     assert [record["status"] for record in records] == ["finished"] * 4
     assert heard.runs == 3
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux's /proc to find the workers")
+def test_a_worker_that_is_stopped_from_outside_fails_no_run(tmp_path):
+    words = ("--losses", "ce,arcface", "--repeats", 1, "--epochs", 2000, "--jobs", 2, "--out", tmp_path)
+    process = start(*words)
+    wait_for(lambda: len(list(tmp_path.glob("orl/runs/*/checkpoint.pt"))) == 2)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert len(workers) == 2
+    os.kill(int(workers[0]), signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    says = "a worker process was killed by signal 15 (SIGTERM); the same command goes on where this one ended"
+    assert (process.returncode, err) == (2, f"error: {says}\n")
+    assert [path.parent.name[:9] for path in tmp_path.glob("orl/runs/*/run.json")] == ["untrained"]
 
 
 def test_a_process_whose_parent_is_killed_ends_too(tmp_path):

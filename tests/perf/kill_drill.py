@@ -29,6 +29,11 @@ STOPPED = "error: stopped; the same command goes on where this one ended\n"
 LOSSES = "ce,arcface+0.5*triplet"
 
 
+def heed_interrupts() -> None:
+    """Undo what shells do to commands in the background: in a new process, Ctrl-C would be ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class Drill:
     """A benchmark that is killed again and again."""
@@ -54,6 +59,7 @@ class Drill:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=heed_interrupts,
         )
 
     def whole(self) -> float:
