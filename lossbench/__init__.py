@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lossbench import metrics as metrics
+    from lossbench.building import load_head
     from lossbench.head import (
         Head,
         Mix,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         margin_softmax,
         own_cosine,
     )
-    from lossbench.registry import heads, load_head
+    from lossbench.registry import heads
 
 __all__ = [
     "Head",
@@ -48,7 +49,8 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(__all__, "lossbench.head"),
-    **dict.fromkeys(("heads", "load_head"), "lossbench.registry"),
+    "heads": "lossbench.registry",
+    "load_head": "lossbench.building",
 }
 del _HOME["__version__"], _HOME["metrics"]
 

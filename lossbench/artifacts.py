@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from lossbench import __version__
 from lossbench.backbones import build_backbone
+from lossbench.building import load_head, plugin_fingerprint
 from lossbench.data import FaceSet
 from lossbench.data.atomic import write_bytes
 from lossbench.errors import InputError
 from lossbench.head import Head
-from lossbench.registry import UNTRAINED, describe, find_plugins, load_head, parse_spec, plugin_fingerprint
+from lossbench.registry import UNTRAINED, describe, find_plugins, parse_spec
 from lossbench.results import Record
 from lossbench.train import Epoch
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lossbench.building import load_head
 from lossbench.config import Config
 from lossbench.data import FaceSet, open_data
 from lossbench.data.images import ImageStore, open_store
@@ -16,7 +17,7 @@ from lossbench.data.pairs import PairSet, read_pairs
 from lossbench.errors import InputError
 from lossbench.measure import PairImages
 from lossbench.plan import Listener, sha
-from lossbench.registry import Spec, find_plugins, load_head, parse_losses
+from lossbench.registry import Spec, find_plugins, parse_losses
 from lossbench.train import be_deterministic, initial_backbone
 from lossbench.twins import with_twins
 

@@ -8,9 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lossbench.building import hyperparameters, load_head, plugin_fingerprint
 from lossbench.config import Config
 from lossbench.data import FaceSet
-from lossbench.registry import UNTRAINED, Spec, hyperparameters, load_head, plugin_fingerprint
+from lossbench.registry import UNTRAINED, Spec
 from lossbench.results import Record, read_record, run_folder
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def sha(value: Any) -> str:
 def _code_fingerprint() -> str:
     """Return the SHA-256 over our own source that makes the numbers: another lossbench never reuses these runs."""
     package = Path(__file__).parent
-    modules = ["head", "blocks", "networks", "backbones", "train", "measure", "unseen", "health"]
+    modules = ["head", "blocks", "building", "networks", "backbones", "train", "measure", "unseen", "health"]
     modules += [f"data/{name}" for name in ["batches", "decode", "faces", "folders", "images", "orl", "pairs"]]
     files = [*(package / f"{name}.py" for name in modules), *sorted((package / "metrics").glob("*.py"))]
     return hashlib.sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()

@@ -1,7 +1,7 @@
-"""Finds loss plugins, parses specs, builds heads.
+"""Finds loss plugins and parses specs.
 
 Plugins are described from their source text alone, so that listing names, checking a spec and ``--help`` import
-nothing: not the plugin, not torch. A plugin file is executed only when a spec names it.
+nothing: not the plugin, not torch. A plugin file is executed only when a spec names it (`lossbench.building`).
 """
 
 import ast
@@ -11,13 +11,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from lossbench.errors import InputError, did_you_mean
-
-if TYPE_CHECKING:
-    from lossbench.head import Head
 
 UNTRAINED = "untrained"  # the entrant that every benchmark carries: the backbone before its first step
 _RESERVED = {UNTRAINED}
@@ -288,133 +284,3 @@ def _number(text: str, what: str, whole: str) -> float:
     if value != value or value in (float("inf"), float("-inf")):
         raise InputError(f"{what} must be finite, not '{text}'")
     return value
-
-
-def load_head(
-    spec: str | Spec,
-    *,
-    num_classes: int,
-    embedding_dim: int,
-    plugins: Iterable[str | Path] = (),
-    **hyperparameters: Any,
-) -> "Head":
-    """Build the head that `spec` names, with fresh weights from torch's global generator.
-
-    Args:
-        spec: what a user types, such as ``arcface:margin=0.3``, or a parsed `Spec`.
-        num_classes: C >= 1.
-        embedding_dim: D >= 1.
-        plugins: folders to search beside the shipped ones.
-        hyperparameters: further keyword arguments for a spec of a single loss.
-
-    Raises:
-        InputError: the spec is wrong, or its plugin cannot be loaded or built.
-    """
-    from lossbench.head import Mix
-
-    if isinstance(spec, str):
-        spec = parse_spec(spec, find_plugins(plugins))
-    if hyperparameters and len(spec.terms) > 1:
-        raise InputError(f"'{spec}' is a mix; put its hyper-parameters into the spec")
-    built = [
-        (term.weight, _build(term.plugin, num_classes, embedding_dim, {**term.values, **hyperparameters}))
-        for term in spec.terms
-    ]
-    return built[0][1] if len(built) == 1 and built[0][0] == 1 else Mix(*built)
-
-
-def _build(plugin: Plugin, num_classes: int, embedding_dim: int, values: Mapping[str, Any]) -> "Head":
-    cls = load_class(plugin)
-    try:
-        return cls(num_classes, embedding_dim, **values)
-    except InputError:
-        raise
-    except TypeError as error:
-        raise InputError(
-            f"plugin {plugin.path} cannot be built: {error}; "
-            "__init__ takes (num_classes, embedding_dim, *, name: type = default, ...)"
-        ) from error
-    except (Exception, SystemExit) as error:  # whatever a plugin's constructor raises, asserts of libraries included
-        what = f"{plugin.name} with {dict(values)}" if values else plugin.name
-        raise InputError(f"{what} cannot be built: {type(error).__name__}: {error} ({plugin.path})") from error
-
-
-_loaded: dict[Path, tuple[str, "type[Head]"]] = {}  # source digest and class, so that a file runs once
-
-
-def load_class(plugin: Plugin) -> "type[Head]":
-    """Execute a plugin file and return its one public `Head` subclass.
-
-    Raises:
-        InputError: the file raises on import, or defines no such class or several.
-    """
-    import hashlib
-    import inspect
-
-    from lossbench.head import Head
-
-    if plugin.name.startswith("pml:"):
-        from lossbench import pml
-
-        return pml.head_class(plugin.name[4:])
-    path = plugin.path.resolve()
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if path in _loaded and _loaded[path][0] == digest:
-        return _loaded[path][1]
-    module = _execute(path, f"lossbench_plugin_{plugin.name}_{digest[:12]}")
-    classes = [
-        value
-        for name, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, Head) and value.__module__ == module.__name__ and name[0] != "_"
-    ]
-    if len(classes) != 1:
-        names = ", ".join(c.__name__ for c in classes) or "none"
-        raise InputError(f"plugin {plugin.path} must define exactly one public Head subclass; it defines {names}")
-    _loaded[path] = (digest, classes[0])
-    return classes[0]
-
-
-def _execute(path: Path, name: str) -> ModuleType:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and inspect look a class's module up here
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise InputError(f"plugin {path} fails on import: {type(error).__name__}: {error}") from error
-    return module
-
-
-def hyperparameters(spec: Spec) -> dict[str, Any]:
-    """Return every hyper-parameter of an entrant as it will be, defaults included; a mix's under ``name.parameter``."""
-    import inspect
-
-    resolved: dict[str, Any] = {}
-    for term in spec.terms:
-        prefix = f"{term.plugin.name}." if len(spec.terms) > 1 else ""
-        for name, parameter in inspect.signature(load_class(term.plugin)).parameters.items():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                resolved[prefix + name] = term.values.get(name, parameter.default)
-        if term.weight != 1 or len(spec.terms) > 1:
-            resolved[prefix + "weight"] = term.weight
-    return resolved
-
-
-def plugin_fingerprint(head: "Head") -> str:
-    """Return the SHA-256 over the files of this head's classes: parts of a mix, layers and base classes included.
-
-    Packages of the environment are left out, being recorded by version.
-    """
-    import hashlib
-    import inspect
-
-    classes = {cls for module in head.modules() for cls in type(module).__mro__}
-    files = {inspect.getfile(cls) for cls in classes if cls.__module__ in sys.modules and cls.__module__ != "builtins"}
-    files = {file for file in files if not {"torch", "pytorch_metric_learning"} & set(Path(file).parts)}
-    digests = sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files)
-    return hashlib.sha256("".join(digests).encode()).hexdigest()

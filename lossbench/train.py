@@ -21,13 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.backbones import build_backbone
+from lossbench.building import load_head
 from lossbench.config import Config
 from lossbench.data import Split
 from lossbench.data.atomic import write_bytes
 from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
 from lossbench.head import Head
 from lossbench.measure import embed, hits, share, tracked_figures
-from lossbench.registry import Spec, load_head
+from lossbench.registry import Spec
 
 
 class TrainingFailed(RuntimeError):

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from lossbench.registry import Plugin, Spec, Term, load_head, parse_spec
+from lossbench.building import load_head
+from lossbench.registry import Plugin, Spec, Term, parse_spec
 
 BASELINE = "ce"
 

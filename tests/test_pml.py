@@ -8,8 +8,9 @@ import pytorch_metric_learning.losses as library
 import torch
 
 from lossbench import load_head, pml
+from lossbench.building import hyperparameters
 from lossbench.errors import InputError
-from lossbench.registry import find_plugins, hyperparameters, parse_spec
+from lossbench.registry import find_plugins, parse_spec
 
 NEEDS = {"RankedListLoss": ":margin=0.4:Tn=0.5"}
 

@@ -7,8 +7,9 @@ import textwrap
 import pytest
 
 import lossbench
+from lossbench.building import hyperparameters, plugin_fingerprint
 from lossbench.errors import InputError
-from lossbench.registry import find_plugins, hyperparameters, parse_losses, parse_spec, plugin_fingerprint
+from lossbench.registry import find_plugins, parse_losses, parse_spec
 
 SIZES = {"num_classes": 4, "embedding_dim": 3}
 PLUGIN = '''

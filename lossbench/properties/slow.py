@@ -7,11 +7,11 @@ import time
 import torch
 from torch import Tensor, nn
 
+from lossbench.building import load_head
 from lossbench.conformance import Broken, Skipped, named
 from lossbench.head import Head
 from lossbench.probe import Subject, loss_and_gradient, scene
 from lossbench.properties.states import draws
-from lossbench.registry import load_head
 
 FACES, PIXELS = 64, 32
 _MINUTE, _STEPS = 60.0, 100  # at least these steps, should the machine be busy
