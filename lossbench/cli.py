@@ -194,16 +194,18 @@ def _run(config: "Config", **options: bool) -> None:
     config.resolved()
 
     from lossbench.bench import run_benchmark
+    from lossbench.report.sections import negatives_line
     from lossbench.report.study import Study
     from lossbench.report.tables import HEADLINE, SPEED, failures, text_table
 
     with console.BenchProgress(config.repeats) as progress:
         folder, records = run_benchmark(config, progress, **options)
-    headers, rows = text_table(Study.of(records), (*HEADLINE, *SPEED))
+    study = Study.of(records)
+    headers, rows = text_table(study, (*HEADLINE, *SPEED))
     title = f"{config.benchmark}: mean ± 95 % interval over {config.repeats} repeats and their people"
     console.table(headers, rows, title=title)
     console.say("* accuracy by nearest class mean of the training embeddings: this row has no class scores")
-    for line in failures(records):
+    for line in filter(None, [negatives_line(study), *failures(records)]):
         console.say(line)
     console.say(f"records in {folder}; write the comparison with: lossbench report {folder}")
     if all(record["status"] == "failed" for record in records if record["entrant"] != "untrained"):

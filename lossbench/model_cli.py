@@ -126,7 +126,9 @@ def _name(one: "Evaluation") -> str:
 
 def _whom(one: "Evaluation", people: tuple[str, ...]) -> str:
     figures = one.figures
-    return f"{len(people)} query people, {figures['positives']:,} same-person pairs, {figures['negatives']:,} others"
+    lowest = f", FPR {figures['lowest_fpr']:.2g} or more" if figures["lowest_fpr"] else ""
+    pairs = f"{figures['positives']:,} same-person pairs, {figures['negatives']:,} others"
+    return f"{len(people)} query people, {pairs}{lowest}"
 
 
 def _as_json(one: "Evaluation", data: str) -> dict[str, Any]:

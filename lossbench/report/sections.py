@@ -9,6 +9,20 @@ from lossbench.report.tables import CLUSTERS, GALLERY, RETRIEVAL, TRANSFER, text
 from lossbench.results import Record, flat_metrics
 
 
+def negatives_line(study: Study) -> str:
+    """Return in a sentence what the false-positive rates of the finished runs rest on; empty without any."""
+    found = _finished(study, "negatives")
+    if not found:
+        return ""
+    negatives, within = _counts(found, "negatives"), _counts(found, "query_negatives")
+    others = [a - b for a, b in zip(negatives, within, strict=True)]
+    return (
+        f"{_span(negatives, ',')} negatives a repeat: {_span(within, ',')} pairs of query images and "
+        f"{_span(others, ',')} pairs with a distractor image. The lowest false-positive rate they support is "
+        f"{max(1 / n for n in negatives):.2g}; below it there is a dash, never a number."
+    )
+
+
 def operating_points(study: Study) -> list[str]:
     """What each false-positive rate rests on, and whether thresholds set on val hold it."""
     found = _finished(study, "negatives")
@@ -21,16 +35,11 @@ def operating_points(study: Study) -> list[str]:
         achieved = [flat_metrics(r)[f"achieved_fpr@{rate:g}"] for r in own]
         supported = f"{len({r['repeat'] for r in own})} of {len({r['repeat'] for r in found})} repeats"
         rows.append([f"{rate:g}", _span(achieved, ".4g"), f"{math.ceil(1 / rate):,}", supported])
-    negatives, within = _counts(found, "negatives"), _counts(found, "query_negatives")
-    others = [a - b for a, b in zip(negatives, within, strict=True)]
-    lowest = max(1 / n for n in negatives if n) if any(negatives) else math.nan
     calibration = _counts(found, "calibration_negatives")
     lines = [
         "## Operating points",
         "",
-        f"{_span(negatives, ',')} negatives a repeat: {_span(within, ',')} pairs of query images and "
-        f"{_span(others, ',')} pairs with a distractor image. The lowest false-positive rate they support is "
-        f"{lowest:.2g}; below it there is a dash, never a number.",
+        negatives_line(study),
         "",
         *table(["FPR asked for", "achieved", "negatives needed", "supported in"], rows),
         "",
