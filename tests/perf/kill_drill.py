@@ -74,7 +74,7 @@ class Drill:
         """Start and kill so many times; where a benchmark comes to its end before, another begins."""
         draw = random.Random(self.seed)
         done = 0
-        while done < times:
+        while done < times and not self.faults:
             if done % 5 == 4:
                 shutil.rmtree(self.folder / "cache", ignore_errors=True)
             process = self.start(self.parts)
