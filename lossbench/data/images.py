@@ -90,6 +90,8 @@ def open_store(
             f"the image cache {shown(folder)} cannot be written ({reason}); set LOSSBENCH_CACHE"
         ) from error
     target = folder / found["store"]
+    if _written(target) != found["written"]:
+        raise InputError(f"the image store {target} is not as it was built; {_CURE}")
     try:
         pixels = np.load(target, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -116,11 +118,11 @@ def _stat_key(files: Sequence[Path], side: int) -> str:
 
 
 def _read_index(path: Path) -> dict[str, Any] | None:
-    """Return what an index says, or None where there is none or its store is gone."""
+    """Return what an index says, or None where there is none, its store is gone, or an older lossbench wrote it."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         whole = (path.parent / found["store"]).is_file() and isinstance(found["digests"], list)
-        return dict(found) if whole and isinstance(found["fingerprint"], str) else None
+        return dict(found) if whole and isinstance(found["fingerprint"], str) and "written" in found else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -134,7 +136,9 @@ def _build(
     known = [p for p in index.parent.glob("*.npy") if p.name.endswith(f"-{len(files)}x{side}.npy")]
     if known:  # a copied or touched tree: reading is much cheaper than decoding
         digests = [hashlib.sha256(read_bytes(file)).hexdigest() for file in files]
-        if (index.parent / _store_name(digests, side)).is_file():
+        store = index.parent / _store_name(digests, side)
+        others = (_read_index(other) for other in index.parent.glob("*.index.json"))
+        if any(other and other["store"] == store.name and other["written"] == _written(store) for other in others):
             return _write_index(index, digests, side)
     half = index.with_name(f".{index.stem}.half")  # the lock is ours: what a killed build left here is overwritten
     header = _npy_header(len(files), side)
@@ -155,9 +159,21 @@ def _build(
 
 
 def _write_index(index: Path, digests: list[str], side: int) -> dict[str, Any]:
-    found = {"store": _store_name(digests, side), "fingerprint": _fingerprint(digests, side), "digests": digests}
+    store = _store_name(digests, side)
+    found = {
+        "store": store,
+        "written": _written(index.parent / store),
+        "fingerprint": _fingerprint(digests, side),
+        "digests": digests,
+    }
     write_bytes(index, json.dumps(found).encode())
     return found
+
+
+def _written(store: Path) -> list[int]:
+    """Return size and time of a store: whoever changes the file changes these."""
+    stat = store.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def _fingerprint(digests: Sequence[str], side: int) -> str:

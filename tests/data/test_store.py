@@ -79,6 +79,19 @@ def test_a_touched_or_copied_tree_is_recognised_by_its_content(files, cache, mon
     assert len(stores(cache)) == 1
 
 
+def test_a_store_that_was_changed_is_not_taken_for_a_copied_tree(files, cache, tmp_path):
+    before = open_store(files, 24, cache=cache).pixels.copy()
+    store = stores(cache)[0].file
+    time.sleep(0.01)
+    with store.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([before.flat[-1] ^ 255]))
+    copies = [file.with_name(f"copy-{file.name}") for file in files]
+    for file, copy in zip(files, copies, strict=True):
+        copy.write_bytes(file.read_bytes())
+    assert (open_store(copies, 24, cache=cache).pixels == before).all()
+
+
 def test_changed_content_order_and_side_make_another_store(files, cache):
     prints = {open_store(files, 24, cache=cache).fingerprint, open_store(files, 32, cache=cache).fingerprint}
     prints.add(open_store(files[::-1], 24, cache=cache).fingerprint)
@@ -193,7 +206,7 @@ def test_a_missing_file_and_a_link_in_a_circle_are_one_line(files, cache):
         open_store(files, 24, cache=cache)
 
 
-@pytest.mark.parametrize("damage", ["cut", "index", "shape"])
+@pytest.mark.parametrize("damage", ["cut", "index", "shape", "byte"])
 def test_a_damaged_store_is_one_line(files, cache, damage):
     open_store(files, 24, cache=cache)
     store = stores(cache)[0].file
@@ -202,6 +215,11 @@ def test_a_damaged_store_is_one_line(files, cache, damage):
         store.write_bytes(store.read_bytes()[:-1])
     elif damage == "shape":
         np.save(store, np.zeros((3, 24, 24, 3), np.uint8))
+    elif damage == "byte":  # behind its fingerprint: same size, other pixels
+        time.sleep(0.01)
+        with store.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\x07")
     else:
         index.write_text("{")
     with pytest.raises(InputError, match="lossbench data cache --clear"):
