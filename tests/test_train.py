@@ -182,10 +182,10 @@ import resource, sys, torch
 from lossbench.train import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
-for step in range(6):
-    if step == 2:
+for step in range(12):
+    if step == 4:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    held = [torch.ones(2**22) for _ in range(4)]  # 64 MiB, 16,384 pages
+    held = torch.ones(2**24)  # 64 MiB, more than glibc keeps of itself
     del held
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -197,7 +197,7 @@ def test_memory_freed_by_one_step_serves_the_next():
         how: int(subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True).stdout)
         for how in ("kept", "given back")
     }
-    assert faults["kept"] < 1000 < faults["given back"], faults
+    assert faults["kept"] < faults["given back"] / 4, faults
 
 
 def test_a_loss_that_is_no_number_fails_with_its_reason(orl, pixels, tmp_path):
