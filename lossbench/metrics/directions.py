@@ -1,10 +1,18 @@
-"""What the metrics of embeddings share: unit rows, and cosines on a grid so that equal ones tie."""
+"""Embeddings compared by direction: unit rows, and scores on a grid so that equal cosines tie.
+
+The score of a pair is its cosine in float64, rounded to a multiple of 2^-30: pairs whose cosines are equal in exact
+arithmetic tie, in whatever order sums are made (but for a cosine that lies within 1e-16 of half a step, and cosines
+closer than 1e-9 may count as equal).
+"""
 
 import torch
 from torch import Tensor
 
-GRID = 1 << 30  # scores are whole multiples of 1/GRID: cosines closer than 1e-9 may count as equal
+GRID = 1 << 30  # scores are whole multiples of 1/GRID
 BLOCK = 2048  # rows and columns of one product: 32 MiB of float64 scores
+_ROWS = 8192  # of one conversion to float64
+_PAIRS = 512  # whose rows fit the cache together
+_UNIT_ROUNDOFF = 2.0**-24  # of float32
 
 
 def unit_rows(embeddings: Tensor) -> Tensor:
@@ -13,21 +21,68 @@ def unit_rows(embeddings: Tensor) -> Tensor:
     Raises:
         ValueError: not two dimensions, or an embedding that is zero or not finite.
     """
+    return embeddings.to(torch.float64) / norms(embeddings).unsqueeze(1)
+
+
+def norms(embeddings: Tensor) -> Tensor:
+    """Return the norms of `embeddings` [N, D]: [N] float64; they may lie in a memory-mapped file.
+
+    Raises:
+        ValueError: not two dimensions, or an embedding that is zero or not finite.
+    """
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings {tuple(embeddings.shape)} must be [N, D]")
-    embeddings = embeddings.to(torch.float64)
-    norms: Tensor = embeddings.norm(dim=1, keepdim=True)
-    if not bool(((norms > 0) & norms.isfinite()).all()):
+    parts = [rows.to(torch.float64).norm(dim=1) for rows in torch.split(embeddings, _ROWS)]
+    found = torch.cat(parts)
+    if not bool(((found > 0) & found.isfinite()).all()):
         raise ValueError("an embedding is zero or not finite; it has no direction to compare")
-    return embeddings / norms
+    return found
 
 
 def grid_cosines(rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the cosines of unit `rows` [R, D] and `columns` [C, D] in multiples of 2^-30: [R, C] int32.
-
-    Cosines that are equal in exact arithmetic become equal numbers whatever order the sums were made in.
-    """
+    """Return the scores of unit `rows` [R, D] and `columns` [C, D] in multiples of 1/GRID: [R, C] int32."""
     return (rows @ columns.T).mul_(GRID).round_().to(torch.int32)
+
+
+class Directions:
+    """Embeddings [N, D] of any norm, compared by direction; they may lie in a memory-mapped file.
+
+    Raises:
+        ValueError: not two dimensions, or an embedding that is zero or not finite.
+    """
+
+    def __init__(self, embeddings: Tensor):
+        self.embeddings = embeddings
+        self.norms = norms(embeddings)
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @property
+    def slack(self) -> float:
+        """More than any float32 product of two unit rows can be off from the pair's score.
+
+        D products and D - 1 sums, each rounded, of factors that are rounded too: at most (D + 2) roundings of a sum of
+        absolute products that Cauchy and Schwarz hold below 1 (Higham 2002, "Accuracy and Stability of Numerical
+        Algorithms", eq. 3.5, whatever the order); half a step of the grid; and room for edges rounded to float32.
+        """
+        return 1.01 * (self.embeddings.shape[1] + 8) * _UNIT_ROUNDOFF + 1 / GRID
+
+    def unit(self, rows: slice | Tensor) -> Tensor:
+        """Return some rows with norm 1, float32 [n, D]."""
+        chosen = self.embeddings[rows] if isinstance(rows, slice) else self.embeddings.index_select(0, rows)
+        return (chosen.to(torch.float64) / self.norms[rows].unsqueeze(1)).to(torch.float32)
+
+
+def exact_scores(a: Directions, i: Tensor, b: Directions, j: Tensor) -> Tensor:
+    """Return the scores of the pairs (a[i], b[j]): [P] int64, multiples of 1/GRID."""
+    found = [i.new_zeros(0, dtype=torch.int64)]
+    for own, other in zip(torch.split(i, _PAIRS), torch.split(j, _PAIRS), strict=True):
+        left = a.embeddings.index_select(0, own).to(torch.float64)
+        right = b.embeddings.index_select(0, other).to(torch.float64)
+        cosines = (left * right).sum(dim=1) / (a.norms[own] * b.norms[other])
+        found.append((cosines * GRID).round().to(torch.int64))
+    return torch.cat(found)
 
 
 def people_of(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,13 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lossbench.metrics.accuracy import class_means
-from lossbench.metrics.directions import GRID, people_of
-from lossbench.metrics.products import Directions, exact_scores, full_precision, products, where
+from lossbench.metrics.directions import GRID, Directions, exact_scores, people_of
+from lossbench.metrics.products import above, full_precision, products, where
 
 DEFAULT_RANKS = (1, 5, 10)
 DEFAULT_FARS = (0.1, 0.01, 0.001)
@@ -91,7 +90,7 @@ def cmc(
         block: rows and columns of one product; changes memory and speed only.
 
     Raises:
-        ValueError: shapes that do not fit, or an embedding that is zero or not finite.
+        ValueError: shapes that do not fit, an empty gallery, or an embedding that is zero or not finite.
     """
     with full_precision():
         others = _others(Directions(templates), Directions(probes), people, Directions(distractors), max(ranks), block)
@@ -141,7 +140,8 @@ def open_set(
         block: rows and columns of one product; changes memory and speed only.
 
     Raises:
-        ValueError: shapes that do not fit, a rate outside (0, 1), or an embedding that is zero or not finite.
+        ValueError: shapes that do not fit, an empty gallery, a rate outside (0, 1), or an embedding that is zero or
+            not finite.
     """
     if wrong := [far for far in fars if not 0 < far < 1]:
         raise ValueError(f"false-alarm rate {wrong[0]} is not between 0 and 1")
@@ -167,6 +167,8 @@ def _mates(gallery: Directions, probes: Directions, people: Tensor) -> Tensor:
             f"templates {tuple(gallery.embeddings.shape)}, probes {tuple(probes.embeddings.shape)} and people "
             f"{tuple(people.shape)} must be [P, D], [N, D] and [N]"
         )
+    if not len(gallery):
+        raise ValueError("there is nobody in the gallery")
     return exact_scores(probes, torch.arange(len(people), device=people.device), gallery, people)
 
 
@@ -182,7 +184,7 @@ def _others(
         for start in range(0, len(entries), block):
             chosen = slice(start, min(start + block, len(entries)))
             for row, scores in products(unit, entries, chosen, block):
-                found = where(_at_least(scores, edges[row : row + len(scores)]))
+                found = where(above(scores, edges[row : row + len(scores)]))
                 i, j = row + found // scores.shape[1], start + found % scores.shape[1]
                 if own:
                     i, j = i[j != people[i]], j[j != people[i]]
@@ -198,26 +200,20 @@ def _best(gallery: Directions, strangers: Directions, block: int) -> Tensor:
     for begin in range(0, len(strangers), block):
         unit = strangers.unit(slice(begin, begin + block))
         highest = torch.full((len(unit),), -math.inf, device=unit.device)
-        near: list[tuple[Tensor, Tensor, Tensor]] = []  # row, entry, score: those that may be the highest
+        i, j = (torch.zeros(0, dtype=torch.int64, device=unit.device) for _ in range(2))
+        score = unit.new_zeros(0)  # of those that may be the highest: row i, entry j
         for start in range(0, len(gallery), block):
             chosen = slice(start, min(start + block, len(gallery)))
             for _, scores in products(unit, gallery, chosen, block):
                 highest = torch.maximum(highest, scores.amax(dim=1))
-                found = where(_at_least(scores, highest - 2 * strangers.slack))
-                i, j = found // scores.shape[1], found % scores.shape[1]
-                near.append((i, start + j, scores.flatten().index_select(0, found)))
-        i, j, score = (torch.cat(part) for part in zip(*near, strict=True))
-        still = score >= highest[i] - 2 * strangers.slack
-        i, j = i[still], j[still]
+                at = where(above(scores, highest - 2 * strangers.slack))
+                found = scores.flatten().index_select(0, at)
+                i, j = torch.cat([i, at // scores.shape[1]]), torch.cat([j, start + at % scores.shape[1]])
+                score = torch.cat([score, found])
+            still = score >= highest[i] - 2 * strangers.slack
+            i, j, score = i[still], j[still], score[still]
         best.scatter_reduce_(0, begin + i, exact_scores(strangers, begin + i, gallery, j), "amax")
     return best
-
-
-def _at_least(scores: Tensor, edges: Tensor) -> Tensor:
-    """Return which scores [n, m] reach their row's edge [n]."""
-    if scores.device.type == "cpu":  # numpy compares four times as fast as torch on a processor
-        return torch.from_numpy(np.greater_equal(scores.numpy(), edges.unsqueeze(1).numpy()))
-    return scores >= edges.unsqueeze(1)
 
 
 def _share(found: Tensor) -> float:

@@ -1,17 +1,17 @@
-"""The k-th largest of very many scores, exactly, in memory that does not grow with their number.
+"""The k-th largest of very many scores, exactly, in memory that grows with rows and columns but not with their product.
 
 The scores stream by as float32 products, in blocks of columns in random order. For every wanted rank a bracket is kept
 around where it should lie, judging from what has been seen: scores above it are counted, scores in it are kept, and
 whenever more are kept than fit, the bracket narrows around the rank. At the end the few that lie within rounding error
-of the rank are computed in float64. Should the rank have escaped its bracket, which counting shows, another pass looks
-for it there.
+of the rank are computed in float64; where an embedding has collapsed these are most pairs, and take their time. Should
+the rank have escaped its bracket, which counting shows, another pass looks for it there.
 """
 
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -19,29 +19,14 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics.directions import GRID
-from lossbench.metrics.products import above, count, where
+from lossbench.metrics.products import Job, Tile, above, count, where
 
 #: rows [P] and columns [P] -> their exact scores [P], int64
 Exact = Callable[[Tensor, Tensor], Tensor]
 
 _KEPT = 16_000_000  # scores of all ranks together, each with its row and column: 12 bytes
 _LEAST = 250_000  # of one rank
-_FEW = 8  # blocks, up to which threads of our own are not worth it
-
-
-class Tile(NamedTuple):
-    """Some of the scores: float32 [n, m], NaN where a pair does not count; its first row, and its columns [m].
-
-    `pairs` is how many count. The scores are good until the next tile is asked for.
-    """
-
-    scores: Tensor
-    rows: int
-    columns: Tensor
-    pairs: int
-
-
-Job = Callable[[], "Iterator[Tile]"]  # the tiles of one block
+_FEW = 4  # blocks before threads of our own are worth it
 
 
 class Ranked(NamedTuple):
@@ -102,22 +87,22 @@ class _Places:
         self.forget()
 
     def forget(self) -> None:
-        self.first_rows: list[int] = []
-        self.columns: list[Tensor] = []
+        self.blocks: list[Tensor] = []  # columns, which the tiles of a block share
+        self.tiles: list[tuple[int, int]] = []  # block and first row
 
-    def number(self, rows: int, columns: Tensor) -> int:
-        self.first_rows.append(rows)
-        self.columns.append(columns)
-        return len(self.columns) - 1
+    def number(self, tile: "_Screened") -> int:
+        if not self.blocks or self.blocks[-1] is not tile.columns:
+            self.blocks.append(tile.columns)
+        self.tiles.append((len(self.blocks) - 1, tile.rows))
+        return len(self.tiles) - 1
 
     def scores(self, tiles: Tensor, positions: Tensor) -> Tensor:
         """Return the exact scores [P] at some positions of some tiles."""
-        device = positions.device
-        widths = torch.tensor([len(columns) for columns in self.columns], device=device)
-        starts = (widths.cumsum(0) - widths)[tiles.long()]
-        rows, columns = positions // widths[tiles.long()], positions % widths[tiles.long()]
-        rows += torch.tensor(self.first_rows, device=device)[tiles.long()]
-        return self.exact(rows.long(), torch.cat(self.columns)[starts + columns])
+        block, row = torch.tensor(self.tiles, device=positions.device)[tiles.long()].unbind(1)
+        widths = torch.tensor([len(columns) for columns in self.blocks], device=positions.device)
+        starts = widths.cumsum(0) - widths
+        rows, columns = row + positions // widths[block], starts[block] + positions % widths[block]
+        return self.exact(rows, torch.cat(self.blocks)[columns])
 
 
 class _Screened(NamedTuple):
@@ -135,51 +120,56 @@ class _Screened(NamedTuple):
     pairs: int
 
 
-def _screen(tiles: "Iterator[Tile]", searches: "Sequence[_Search]") -> list[_Screened]:
-    found = []
+def _screen(tile: Tile, searches: "Sequence[_Search]") -> _Screened:
+    brackets = [search.bracket for search in searches]
+    edges = {edge: above(tile.scores, edge) for bracket in brackets for edge in bracket}
+    numbers = {high: count(edges[high]) for high in {high for _, high in brackets}}
+    first, *others = _ends(brackets)
+    inside = edges[first].clone()
+    for edge in others:
+        inside.logical_xor_(edges[edge])
+    at = where(inside)
+    values = tile.scores.flatten().index_select(0, at)
+    beyond = [numbers[high] for _, high in brackets]
+    return _Screened(brackets, beyond, values, at.to(torch.int32), tile.rows, tile.columns, tile.pairs)
+
+
+def _stream(tiles: Iterator[_Screened], searches: "Sequence[_Search]", places: _Places) -> None:
     for tile in tiles:
-        brackets = [search.bracket for search in searches]
-        edges = {edge: above(tile.scores, edge) for bracket in brackets for edge in bracket}
-        numbers = {high: count(edges[high]) for high in {high for _, high in brackets}}
-        first, *others = _ends(brackets)
-        inside = edges[first].clone()
-        for edge in others:
-            inside.logical_xor_(edges[edge])
-        at = where(inside)
-        values = tile.scores.flatten().index_select(0, at)
-        beyond = [numbers[high] for _, high in brackets]
-        found.append(_Screened(brackets, beyond, values, at.to(torch.int32), tile.rows, tile.columns, tile.pairs))
-    return found
+        number = places.number(tile)
+        for search, bracket, beyond in zip(searches, tile.brackets, tile.beyond, strict=True):
+            search.add(tile, bracket, beyond, number)
 
 
-def _stream(blocks: Iterator[list[_Screened]], searches: "Sequence[_Search]", places: _Places) -> None:
-    for block in blocks:
-        for tile in block:
-            number = places.number(tile.rows, tile.columns)
-            for search, bracket, beyond in zip(searches, tile.brackets, tile.beyond, strict=True):
-                search.add(tile, bracket, beyond, number)
+def _in_threads(jobs: Iterator[Job], searches: "Sequence[_Search]", threads: int) -> Iterator[_Screened]:
+    """Screen one tile after another; of many blocks all but the first few on several threads, a block each.
 
-
-def _in_threads(jobs: Iterator[Job], searches: "Sequence[_Search]", threads: int) -> Iterator[list[_Screened]]:
-    """Screen one block after another; many of them on several threads, a block each.
-
-    A thread that multiplies and compares by itself wastes no time on the others, and numpy compares on one thread.
+    A thread that multiplies and compares by itself wastes no time on the others, and numpy compares on one thread. The
+    first blocks, in which every score is in the brackets, are gone through tile by tile.
     """
     before = torch.get_num_threads()
-    ahead = list(islice(jobs, _FEW))
-    if threads == 1 or len(ahead) < _FEW:
-        yield from (_screen(job(), searches) for job in chain(ahead, jobs))
+    for job in islice(jobs, _FEW):
+        for tile in job():
+            yield _screen(tile, searches)
+    if threads == 1:
+        for job in jobs:
+            for tile in job():
+                yield _screen(tile, searches)
         return
+
+    def work(job: Job) -> list[_Screened]:
+        return [_screen(tile, searches) for tile in job()]
+
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads) as pool:
             waiting: deque[Future[list[_Screened]]] = deque()
-            for job in chain(ahead, jobs):
-                waiting.append(pool.submit(_screen, job(), searches))
+            for job in jobs:
+                waiting.append(pool.submit(work, job))
                 if len(waiting) > threads:
-                    yield waiting.popleft().result()
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
     finally:
         torch.set_num_threads(before)
 
@@ -224,11 +214,12 @@ class _Search:
         if bracket[1] > self.high:  # narrowed since
             self.above += count((values > self.high) & (values <= bracket[1]))
         values, positions = values[inside], tile.positions[inside]
-        tiles = torch.full_like(positions, number)
         if self.cells is not None:
-            self.cells = _merged(self.cells, self.places.scores(tiles, positions))
+            at = positions.long()
+            scores = self.places.exact(tile.rows + at // len(tile.columns), tile.columns[at % len(tile.columns)])
+            self.cells = _merged(self.cells, scores)
             return
-        self.parts.append((values, tiles, positions))
+        self.parts.append((values, torch.full_like(positions, number), positions))
         self.held += len(values)
         if self.held > self._capacity():
             self._narrow()

@@ -4,10 +4,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from lossbench.metrics.directions import GRID
+from lossbench.metrics.directions import GRID, Directions, exact_scores
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,8 @@ def pair_scores(a: Tensor, b: Tensor) -> Tensor:
     """
     if a.ndim != 2 or a.shape != b.shape:
         raise ValueError(f"a {tuple(a.shape)} and b {tuple(b.shape)} must both be [P, D]")
-    norms = torch.stack([a, b]).to(torch.float64).norm(dim=2)
-    if not bool(((norms > 0) & norms.isfinite()).all()):
-        raise ValueError("an embedding is zero or not finite; it has no direction to compare")
-    cosines = F.cosine_similarity(a.to(torch.float64), b.to(torch.float64), dim=1, eps=0)
-    return (cosines.mul(GRID).round() / GRID).to(torch.float32)
+    pairs = torch.arange(len(a), device=a.device)
+    return (exact_scores(Directions(a), pairs, Directions(b), pairs) / GRID).to(torch.float32)
 
 
 def verification(scores: Tensor, same: Tensor, folds: Tensor, *, far: float = 1e-3) -> Verification:

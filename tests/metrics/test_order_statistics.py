@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from lossbench.metrics import identification, identification_rate, order_statistics
-from lossbench.metrics.directions import GRID
-from lossbench.metrics.order_statistics import Tile
-from lossbench.metrics.products import Directions, exact_scores
+from lossbench.metrics.directions import GRID, Directions, exact_scores
+from lossbench.metrics.products import Tile
 
 SLACK = 3e-5
 

@@ -1,0 +1,152 @@
+"""The pairs that people unseen in training are measured by: of one person, of two, and with distractors."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lossbench.metrics.directions import GRID, Directions, exact_scores
+from lossbench.metrics.products import Job, Tile, above, count, full_precision, products, where
+
+BLOCK = 1024  # columns of one product, and half as many rows: 2 MiB stay in the cache while they are compared
+_RUN = 64  # neighbouring distractors that are read together: files are read in runs, people lie in runs
+
+
+class Pairs:
+    """All pairs of two query images and of a query image with a distractor image; positives show one person.
+
+    Rows are query images, columns these and then the distractors.
+
+    Args:
+        query: [Q, D].
+        labels: [Q] integers, who is on each.
+        distractors: [M, D], of nobody in the query.
+        block: columns of one product, and twice its rows.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+
+    def __init__(self, query: Directions, labels: Tensor, distractors: Directions, block: int):
+        if query.embeddings.shape[1] != distractors.embeddings.shape[1] or labels.shape != (len(query),):
+            shapes = tuple(query.embeddings.shape), tuple(labels.shape), tuple(distractors.embeddings.shape)
+            raise ValueError(f"query, query_labels and distractors {shapes} must be [Q, D], [Q] and [M, D]")
+        self.query, self.labels, self.distractors = query, labels, distractors
+        self.rows, self.columns = max(1, block // 2), block
+        own = torch.unique(labels, return_counts=True)[1].to(torch.int64)
+        self.within = (len(labels) ** 2 - int((own**2).sum())) // 2  # pairs of two query images of different people
+        self.same = int((own * (own - 1)).sum()) // 2  # positives
+        self.total = self.within + len(query) * len(distractors)
+
+    def positives(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the scores of pairs of two query images of one person and the person, in parts: [P], [P]."""
+        order = self.labels.argsort()
+        for apart in range(1, len(order)):
+            i, j = order[:-apart], order[apart:]
+            same = self.labels[i] == self.labels[j]
+            if not bool(same.any()):
+                return  # nobody has more images
+            yield exact_scores(self.query, i[same], self.query, j[same]), self.labels[i[same]]
+
+    def negatives(self, most: int) -> tuple[Tensor, Tensor]:
+        """Return rows and columns [P] of all negatives, or of about `most` of them, drawn alike for the same labels.
+
+        With the query images ordered by person, the negatives of each that come after it lie in one run.
+        """
+        order = self.labels.argsort(stable=True)
+        ordered = self.labels[order]
+        first = torch.searchsorted(ordered, ordered, right=True)  # of the images of the people that follow
+        ends = (len(order) - first + len(self.distractors)).cumsum(0)
+        if self.total <= most:
+            numbers = torch.arange(self.total, device=order.device)
+        else:
+            chance = torch.Generator().manual_seed(0)
+            numbers = torch.unique(torch.randint(self.total, (most,), generator=chance)).to(order.device)
+        rows = torch.searchsorted(ends, numbers, right=True)
+        columns = len(order) + len(self.distractors) - (ends[rows] - numbers)
+        inner = columns < len(order)
+        columns[inner] = order[columns[inner]]
+        return order[rows], columns
+
+    def accepted(self, cuts: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return how many positives and how many negatives score above each cut (multiples of 1/GRID)."""
+        positives = [0] * len(cuts)
+        for scores, _ in self.positives():
+            positives = [n + int((scores > cut).sum()) for n, cut in zip(positives, cuts, strict=True)]
+        negatives = [0] * len(cuts)
+        with full_precision():
+            for tile in (tile for job in self.jobs(0) for tile in job()):
+                for i, cut in enumerate(cuts):
+                    surely = above(tile.scores, cut / GRID + self.query.slack)
+                    perhaps = where(above(tile.scores, cut / GRID - self.query.slack) ^ surely)
+                    negatives[i] += count(surely) + count(self.exact(*tile.places(perhaps)) > cut)
+        return positives, negatives
+
+    def exact(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return the scores of pairs [P], computed one by one."""
+        queries = len(self.query)
+        found = torch.empty_like(rows)
+        inner = columns < queries
+        found[inner] = exact_scores(self.query, rows[inner], self.query, columns[inner])
+        outer = (~inner).nonzero().squeeze(1)
+        outer = outer[columns[outer].argsort()]  # a file is read from front to back
+        found[outer] = exact_scores(self.query, rows[outer], self.distractors, columns[outer] - queries)
+        return found
+
+    def jobs(self, number: int) -> Iterator[Job]:
+        """Yield what yields the negatives of a block of columns; the columns in random order."""
+        chance = torch.Generator().manual_seed(number)
+        queries, width = len(self.query), self.columns
+        unit = self.query.unit(slice(None))
+        runs = torch.randperm(-(-len(self.distractors) // _RUN), generator=chance)
+        chosen = (runs.unsqueeze(1) * _RUN + torch.arange(_RUN)).flatten()
+        others = list(torch.split(chosen[chosen < len(self.distractors)], width)) if len(runs) else []
+        own = [slice(start, min(start + width, queries)) for start in range(0, queries, width)]
+        blocks = [*own, *others]
+        for at in torch.randperm(len(blocks), generator=chance).tolist():
+            block = blocks[at]
+            yield partial(self._inner, unit, block) if isinstance(block, slice) else partial(self._outer, unit, block)
+
+    def _inner(self, unit: Tensor, block: slice) -> Iterator[Tile]:
+        columns = torch.arange(block.start, block.stop, device=unit.device)
+        for start, scores in products(unit[: block.stop], self.query, block, self.rows):
+            rows = torch.arange(start, start + len(scores), device=unit.device)
+            counts = (rows.unsqueeze(1) < columns) & (self.labels[rows].unsqueeze(1) != self.labels[columns])
+            yield Tile(scores.masked_fill_(~counts, math.nan), start, columns, int(counts.sum()))
+
+    def _outer(self, unit: Tensor, block: Tensor) -> Iterator[Tile]:
+        block = block.to(unit.device)
+        columns = block + len(self.query)
+        for start, scores in products(unit, self.distractors, block, self.rows):
+            yield Tile(scores, start, columns, scores.numel())
+
+
+def scored_pairs(
+    query: Tensor, distractors: Tensor, owners: Tensor, most: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+    """Return all positives, and all negatives or `most` of them, each with the people it is of; scores as above.
+
+    Args:
+        query: [Q, D].
+        distractors: [M, D].
+        owners: [Q + M] int64, who is on each image, query first.
+        most: negatives to return; if there are more, they are drawn at random, alike for all embeddings of the same
+            images.
+
+    Returns:
+        Positive scores, descending, and their person; negative scores, descending, and their people [2, T]; the share
+        of the negatives they are. Scores are multiples of 2^-30 as int64; all on the CPU.
+    """
+    labels = owners[: len(query)]
+    pairs = Pairs(Directions(query), labels, Directions(distractors), BLOCK)
+    positive = [torch.stack(part).cpu() for part in pairs.positives()]
+    found = torch.cat([torch.empty(2, 0, dtype=torch.int64), *positive], dim=1)
+    rows, columns = pairs.negatives(most)
+    scores = pairs.exact(rows, columns)
+    share = len(scores) / max(1, pairs.total)
+    found = found[:, found[0].argsort(descending=True)]
+    order = scores.argsort(descending=True)
+    people = torch.stack([owners[rows[order]], owners[columns[order]]])
+    return found[0], found[1], scores[order].cpu(), people.cpu(), share
