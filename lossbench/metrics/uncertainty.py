@@ -8,8 +8,10 @@ together: no number of repeats shows that, but resampling the people does. So
 
 with s^2 the variance between repeats and c the mean covariance of two repeats over resamples of people in which
 everybody is drawn alike wherever he takes part. The expectation of s^2 is the mean variance less the mean covariance of
-the repeats, so that of the sum is the variance of their mean. The interval is Student's t with Satterthwaite's degrees
-of freedom (1946). One repeat has no s^2 and says nothing of what another seed would give: it has no interval.
+the repeats, so that of the sum is the variance of their mean. It is never taken to be less than the variance of that
+mean over the resamples: a few repeats that happen to agree, as counts of pairs do, are no evidence that nothing varies.
+The interval is Student's t with Satterthwaite's degrees of freedom (1946). One repeat has no s^2 and says nothing of
+what another seed would give: it has no interval.
 """
 
 import math
@@ -49,7 +51,7 @@ class Estimate:
 
         if math.isnan(self.error) or math.isnan(self.mean):
             return math.nan
-        if self.error == 0:
+        if self.error <= 1e-9 * abs(self.mean):  # rounding
             return 1.0 if self.mean == 0 else 2.0 ** (1 - self.count)  # no spread: the sign-flip test's least p-value
         return 2 * float(special.stdtr(self.freedom, -abs(self.mean) / self.error))
 
@@ -90,6 +92,7 @@ def estimate(values: Mapping[int, float], resamples: Mapping[int, Floats], peopl
     pairs = list(combinations(kept, 2))
     covariances = [_covariance(resamples[a], resamples[b]) for a, b in pairs if a in resamples and b in resamples]
     shared = max(0.0, float(np.mean(covariances))) if covariances else 0.0
+    between = max(between, _people_alone([resamples.get(repeat) for repeat in kept]) - shared)
     variance = between + shared
     parts = between**2 / (len(kept) - 1) + shared**2 / max(people - 1, 1)
     return Estimate(mean, math.sqrt(variance), variance**2 / parts if parts else 1.0, between, shared, len(kept))
@@ -128,6 +131,17 @@ def _quantile(level: float, freedom: float) -> float:
     from scipy import special
 
     return math.nan if math.isnan(freedom) else float(special.stdtrit(freedom, level))
+
+
+def _people_alone(resamples: "list[Floats | None]") -> float:
+    """Return the variance, over resamples of the people, of the mean over repeats; 0 where a repeat has none."""
+    drawn = [draws for draws in resamples if draws is not None]
+    if len(drawn) < len(resamples):
+        return 0.0
+    most = min(map(len, drawn))  # the draws of a name are the same from the first on
+    means = np.mean([draws[:most] for draws in drawn], axis=0)
+    means = means[np.isfinite(means)]
+    return float(np.var(means, ddof=1)) if len(means) > 1 else 0.0
 
 
 def _covariance(a: Floats, b: Floats) -> float:

@@ -116,6 +116,7 @@ def test_scores_decided_in_float64():
         (lambda: enrol(torch.zeros(3, 2), torch.zeros(3)), "zero or not finite"),
         (lambda: cmc(torch.ones(2, 3), torch.ones(4, 3), torch.zeros(3).long(), torch.ones(0, 3)), "must be"),
         (lambda: cmc(torch.ones(2, 3), torch.ones(3, 4), torch.zeros(3).long(), torch.ones(0, 3)), "must be"),
+        (lambda: open_set(torch.ones(0, 3), torch.ones(0, 3), torch.zeros(0).long(), torch.ones(4, 3)), "nobody"),
         (lambda: open_set(torch.ones(2, 3), torch.ones(1, 3), torch.zeros(1).long(), torch.ones(4, 3), [1]), "between"),
     ],
 )

@@ -8,7 +8,8 @@ import torch
 
 from lossbench.metrics import identification, identification_rate, order_statistics
 from lossbench.metrics.directions import GRID, Directions, exact_scores
-from lossbench.metrics.products import Tile
+from lossbench.metrics.pairs import Pairs
+from lossbench.metrics.products import Tile, full_precision
 
 SLACK = 3e-5
 
@@ -112,14 +113,50 @@ def test_scores_a_margin_apart_are_not_lost(seed):
     assert [one.score for one in found] == whole.flatten().sort(descending=True).values.tolist()
 
 
-@pytest.mark.parametrize("dim", [2, 64, 512])
-def test_float32_products_are_within_the_slack(dim):
+@pytest.mark.parametrize("kind", ["random", "one sign", "equal", "one large"])
+@pytest.mark.parametrize("dim", [2, 64, 512, 4096])
+def test_float32_products_are_within_the_slack_however_they_are_summed(dim, kind):
     torch.manual_seed(0)
-    rows = Directions(torch.randn(300, dim) * torch.logspace(-20, 15, 300).unsqueeze(1))
-    i, j = torch.arange(300).repeat_interleave(300), torch.arange(300).repeat(300)
+    x = torch.randn(120, dim)
+    x = {"random": x, "one sign": x.abs(), "equal": torch.ones(120, dim) / 3, "one large": x * 1e-3}[kind]
+    x[:, 0] += 1.0 if kind == "one large" else 0.0
+    rows = Directions(x * torch.logspace(-20, 15, 120).unsqueeze(1))
+    i, j = torch.arange(120).repeat_interleave(120), torch.arange(120).repeat(120)
+    exact = (exact_scores(rows, i, rows, j) / GRID).reshape(120, 120)
     unit = rows.unit(slice(None))
-    off = (unit @ unit.T).flatten().double() - exact_scores(rows, i, rows, j) / GRID
-    assert off.abs().max() < rows.slack
+    one_by_one = torch.zeros(120, 120)
+    for column in unit.T:  # the longest chain of roundings
+        one_by_one += column.unsqueeze(1) * column
+    for product in (unit @ unit.T, unit.flip(1) @ unit.flip(1).T, one_by_one):
+        assert (product.double() - exact).abs().max() < rows.slack
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="an older torch")
+def test_the_precision_that_somebody_chose_is_kept():
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        with full_precision():
+            assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+        identification_rate(torch.randn(6, 4), torch.arange(6) % 2, torch.randn(5, 4), [0.2])
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+
+
+@pytest.mark.parametrize("most", [10**6, 300])
+def test_negatives_are_all_pairs_of_different_people_or_some_of_them(most):
+    torch.manual_seed(0)
+    labels = torch.randint(0, 7, (40,))
+    pairs = Pairs(Directions(torch.randn(40, 3)), labels, Directions(torch.randn(25, 3)), 16)
+    rows, columns = pairs.negatives(most)
+    found = [tuple(sorted(pair)) for pair in zip(rows.tolist(), columns.tolist(), strict=True)]
+    every = {(i, j) for i in range(40) for j in range(i + 1, 65) if j >= 40 or labels[i] != labels[j]}
+    assert len(found) == len(set(found))
+    assert set(found) <= every
+    assert len(every) == pairs.total
+    assert len(found) == len(every) if most > len(every) else 200 < len(found) <= 300
+    assert bool((rows < 40).all())
 
 
 @pytest.mark.parametrize("block", [10, 64, 4096])

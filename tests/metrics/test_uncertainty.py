@@ -32,9 +32,9 @@ def test_shared_people_add_their_covariance():
     rng = np.random.default_rng(0)
     common = rng.normal(0, 0.05, 4000)
     draws = {r: 0.8 + common + rng.normal(0, 0.02, 4000) for r in range(3)}
-    got = estimate(by_repeat([0.8, 0.81, 0.79]), draws, 40)
+    got = estimate(by_repeat([0.8, 0.85, 0.75]), draws, 40)
     assert got.shared == pytest.approx(0.05**2, rel=0.08)
-    assert got.between == pytest.approx(np.var([0.8, 0.81, 0.79], ddof=1) / 3)
+    assert got.between == pytest.approx(np.var([0.8, 0.85, 0.75], ddof=1) / 3)
     own = {**draws, 2: 0.8 + rng.normal(0, 0.05, 4000)}
     half = estimate(by_repeat([0.8, 0.81, 0.79]), own, 40)
     assert half.shared == pytest.approx(got.shared / 3, rel=0.15), "one pair of three has its people in common"
@@ -101,3 +101,14 @@ def test_intervals_cover_the_truth_and_identical_entrants_are_seldom_told_apart(
     found = coverage.simulate("one tree", experiments=50, seed=1)
     assert found.coverage >= 0.85
     assert found.false_verdicts <= 0.12
+
+
+def test_repeats_that_happen_to_agree_are_no_evidence():
+    """265 against 263 and 234 against 232 of 360 pairs: two repeats, one difference, and people who vary."""
+    rng = np.random.default_rng(0)
+    a, b = by_repeat([265 / 360, 234 / 360]), by_repeat([263 / 360, 232 / 360])
+    draws = [{r: rng.normal(0.7, 0.05, 500) for r in range(2)} for _ in range(2)]
+    got = paired_difference(a, b, *draws, 8)
+    assert got.error == pytest.approx(0.05, rel=0.1)  # sqrt(2 * 0.05^2 / 2)
+    assert got.p_value > 0.5
+    assert paired_difference(a, b, {}, {}, 8).p_value == 0.5, "without resamples rounding is no spread"
