@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from lossbench.errors import InputError, did_you_mean
 
 UNTRAINED = "untrained"  # the entrant that every benchmark carries: the backbone before its first step
+BASELINE = "ce"  # the loss that gains are measured over
 _RESERVED = {UNTRAINED}
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 

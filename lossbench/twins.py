@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from lossbench.building import load_head
-from lossbench.registry import Plugin, Spec, Term, parse_spec
-
-BASELINE = "ce"
+from lossbench.registry import BASELINE, Plugin, Spec, Term, parse_spec
 
 
 def plain_twin(spec: Spec) -> Spec | None:

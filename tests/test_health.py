@@ -9,7 +9,8 @@ import torch
 
 from lossbench.bench import run_benchmark
 from lossbench.config import Config
-from lossbench.health import STEPS, Outcome, ailment, spread
+from lossbench.health import STEPS, Outcome, ailment
+from lossbench.metrics import total_variance
 from lossbench.report.study import Study
 from lossbench.report.tables import HEADLINE, text_table
 from lossbench.results import read_record
@@ -20,9 +21,9 @@ LINE = torch.randn(100, 1, generator=torch.Generator().manual_seed(1)) * NORMAL[
 WELL = Outcome([5.0, 3.0], STEPS, True, NORMAL, 0.5, 48, 24, True)
 
 
-def test_spread_is_that_of_directions():
-    assert spread(torch.ones(10, 4)) == pytest.approx(0, abs=1e-12)
-    assert spread(torch.cat([torch.eye(4), -3 * torch.eye(4)])) == pytest.approx(1)
+def test_total_variance_is_that_of_directions():
+    assert total_variance(torch.ones(10, 4)) == pytest.approx(0, abs=1e-12)
+    assert total_variance(torch.cat([torch.eye(4), -3 * torch.eye(4)])) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,7 @@ def test_spread_is_that_of_directions():
         ({}, None),
         ({"unseen": LINE}, "lie on a line (effective rank 1.0"),
         ({"unseen": torch.ones(100, 16) + 1e-3 * NORMAL}, "are one point"),
+        ({"unseen": NORMAL[:4].repeat(25, 1)}, "100 images of unseen people have 4 different embeddings"),
         ({"unseen": LINE, "classes": 2}, None),  # two classes need one direction
         ({"unseen": LINE, "steps": STEPS - 1}, None),  # too early to say
         ({"moved": False}, "no step had a gradient for the backbone"),

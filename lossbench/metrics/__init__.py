@@ -15,6 +15,7 @@ from lossbench.metrics.clusters import (
     effective_rank,
     kmeans_agreement,
     silhouette,
+    total_variance,
     uniformity,
 )
 from lossbench.metrics.gallery import Cmc, Enrolment, OpenSet, cmc, enrol, open_set
@@ -59,6 +60,7 @@ __all__ = [
     "roc",
     "silhouette",
     "threshold_transfer",
+    "total_variance",
     "uniformity",
     "verification",
 ]

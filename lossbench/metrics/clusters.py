@@ -179,6 +179,19 @@ def uniformity(embeddings: Tensor, *, block: int = BLOCK) -> float:
     return math.log(total / (len(unit) * (len(unit) - 1) // 2)) - 40 * math.log(2)
 
 
+def total_variance(embeddings: Tensor) -> float:
+    """Return the mean squared distance of the unit vectors from their mean: 0 where all are one, at most 1.
+
+    Args:
+        embeddings: [N, D], any norm, not zero.
+
+    Raises:
+        ValueError: a shape that does not fit, or an embedding that is zero or not finite.
+    """
+    unit = unit_rows(embeddings)
+    return (unit - unit.mean(dim=0)).square().sum(dim=1).mean().item()
+
+
 def effective_rank(embeddings: Tensor) -> float:
     """Effective number of directions that the unit vectors vary in (Roy & Vetterli 2007, EUSIPCO, definition 1).
 

@@ -4,22 +4,16 @@ import math
 from typing import TYPE_CHECKING
 
 from lossbench.metrics.uncertainty import Estimate, estimate
-from lossbench.registry import UNTRAINED
+from lossbench.registry import BASELINE, UNTRAINED
 from lossbench.report.markup import plain, table
 from lossbench.report.study import Study
-from lossbench.report.tables import text
+from lossbench.report.tables import TELLING, text
 from lossbench.results import Record, read_history
-from lossbench.twins import BASELINE
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _TRACKED = {"test_accuracy": "accuracy", "tpr@0.1": "ID rate @ FPR 0.1", "tpr@0.01": "ID rate @ FPR 0.01"}
-_SPLIT = {
-    "test_accuracy_ncm": "accuracy (class means)",
-    "tpr@0.1": "ID rate @ FPR 0.1",
-    "tpr@0.01": "ID rate @ FPR 0.01",
-}
 
 
 def selection_gap(study: Study) -> list[str]:
@@ -88,7 +82,7 @@ def scale_and_margin(study: Study) -> list[str]:
     if not pairs:
         return []
     rows = []
-    for name, title in _SPLIT.items():
+    for name, title in TELLING.items():
         for entrant, twin in pairs:
             parts = (entrant, BASELINE), (twin, BASELINE), (entrant, twin)
             rows.append([title, entrant, *(signed(study.difference(a, b, name), True) for a, b in parts)])
@@ -109,7 +103,7 @@ def split_table(study: Study) -> "pd.DataFrame":
     import pandas as pd
 
     rows = []
-    for name in _SPLIT:
+    for name in TELLING:
         for entrant, twin in twins(study):
             row: dict[str, object] = {"figure": name, "loss": entrant, "plain_twin": twin}
             parts = {"gain": (entrant, BASELINE), "scale": (twin, BASELINE), "margin": (entrant, twin)}

@@ -9,7 +9,7 @@ from lossbench.report.gains import scale_and_margin, selection_gap, signed
 from lossbench.report.markup import plain, table
 from lossbench.report.sections import clusters, gallery, operating_points
 from lossbench.report.study import Study
-from lossbench.report.tables import ANGLES, HEADLINE, SPEED, VERIFICATION, Figure, failures, text_table
+from lossbench.report.tables import ANGLES, HEADLINE, SPEED, TELLING, VERIFICATION, Figure, failures, text_table
 from lossbench.report.verdicts import LEVEL, Verdict, rank_table
 
 
@@ -96,7 +96,9 @@ def markdown(
         "this share of different-person pairs pass. A dash: too few negatives for that rate.",
         "- **Interval**: from the spread between repeats (other seeds and, where there are folds, other people) and, "
         "where repeats are measured on the same people, from resampling these people; Student's t with Satterthwaite's "
-        "degrees of freedom. With few repeats it is wide because little is known. Speeds and angles: repeats alone.",
+        "degrees of freedom. With few repeats it is wide because little is known. People are resampled for accuracies and "
+        "ID rates; the ± of every other figure, and of what picking the epoch would pretend, comes from the repeats "
+        "alone.",
         "",
         f"Tables as numbers: `tables/`. Made by lossbench {settings['record']['lossbench']}; run it again with "
         "`lossbench run --config` and the `benchmark.toml` beside this file, from where it was run.",
@@ -155,7 +157,7 @@ def _figure(captions: dict[str, str], stem: str) -> list[str]:
 def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
     if not found:
         return [f"One loss beside `{UNTRAINED}`: there is nothing to compare it with."]
-    found = [v for v in found if v.figure.name in _SHOWN]
+    found = [v for v in found if v.figure.name in TELLING]
     separated = [v for v in found if v.ahead]
     lines = [
         "Pairs of losses are compared by their paired differences: the same repeats, the same people. *Ahead* means "
@@ -166,25 +168,18 @@ def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
         "",
     ]
     ranks = rank_table(found)
-    shown = [[row["loss"], *(str(row[name]) for name in _SHOWN)] for row in ranks.to_dict("records")]
+    shown = [[row["loss"], *(str(row[name]) for name in TELLING)] for row in ranks.to_dict("records")]
     lines += ["Ranks, shared where losses are not separable: 1 plus the number of losses that are ahead.", ""]
-    lines += [*table(["loss", *_SHOWN.values()], shown), ""]
+    lines += [*table(["loss", *TELLING.values()], shown), ""]
     headers = ["figure", "pair", "difference", "p (Holm)", "verdict", "detectable", "repeats"]
     return lines + table(headers, [_verdict_row(v) for v in found])
-
-
-_SHOWN = {
-    "test_accuracy_ncm": "accuracy (class means)",
-    "tpr@0.1": "ID rate @ FPR 0.1",
-    "tpr@0.01": "ID rate @ FPR 0.01",
-}
 
 
 def _verdict_row(verdict: Verdict) -> list[str]:
     d = verdict.difference
     more, detectable = d.repeats_to_separate(verdict.level), d.detectable(verdict.level)
     return [
-        _SHOWN[verdict.figure.name],
+        TELLING[verdict.figure.name],
         f"{verdict.a} − {verdict.b}",
         signed(d, True),
         "–" if math.isnan(verdict.adjusted_p) else f"{verdict.adjusted_p:.3f}",

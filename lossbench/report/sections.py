@@ -31,7 +31,7 @@ def operating_points(study: Study) -> list[str]:
     rows = []
     for point in found[0]["metrics"]["identification"]:
         rate = point["fpr"]
-        own = [r for r in found if r["metrics"]["negatives"] * rate >= 1]
+        own = [r for r in found if math.floor(r["metrics"]["negatives"] * rate + 1e-9) >= 1]
         achieved = [flat_metrics(r)[f"achieved_fpr@{rate:g}"] for r in own]
         supported = f"{len({r['repeat'] for r in own})} of {len({r['repeat'] for r in found})} repeats"
         rows.append([f"{rate:g}", _span(achieved, ".4g"), f"{math.ceil(1 / rate):,}", supported])
@@ -86,7 +86,7 @@ def clusters(study: Study) -> list[str]:
         "Precision@1, R-precision and MAP@R: every query image looks for the others of its person (arXiv:2003.08505). "
         "Silhouette by cosine distance; NMI and AMI: agreement of k-means clusters with people; alignment (0 is best) "
         "and uniformity (lower is more uniform; arXiv:2005.10242); effective rank: how many directions the embeddings "
-        "use, 1 when they have collapsed.",
+        "use, 1 when they have collapsed. NMI and AMI are dashes beyond 20 million images times people.",
         "",
         *table(*text_table(study, (*RETRIEVAL, *CLUSTERS))),
         "",

@@ -30,6 +30,12 @@ HEADLINE = (
     Figure("tpr@0.01", "@ 0.01"),
     Figure("tpr@0.001", "@ 0.001"),
 )
+#: The figures that verdicts and gains are told of in a report, with titles that stand alone; the tables have all.
+TELLING = {
+    "test_accuracy_ncm": "accuracy (class means)",
+    "tpr@0.1": "ID rate @ FPR 0.1",
+    "tpr@0.01": "ID rate @ FPR 0.01",
+}
 SPEED = (Figure("images_per_second", "images/s", 0), Figure("seconds", "seconds", 1))
 VERIFICATION = (
     Figure("verification_accuracy", "accuracy, 10 folds", 4),

@@ -45,15 +45,16 @@ COMPARABLE = tuple(figure for figure in HEADLINE if figure.name != "test_accurac
 
 
 def verdicts(study: Study, figures: Sequence[Figure] = COMPARABLE) -> list[Verdict]:
-    """Compare all pairs of trained entrants at every figure by paired differences.
+    """Compare all pairs of trained entrants at every figure by paired differences, where they share finished repeats.
 
     The p-values are adjusted for the number of pairs, figure by figure, by Holm's rule.
     """
     names = [name for name in study.entrants if name != UNTRAINED]
     found = []
     for figure in figures:
-        pairs = list(combinations(names, 2))
-        differences = [study.difference(a, b, figure.name) for a, b in pairs]
+        compared = {(a, b): study.difference(a, b, figure.name) for a, b in combinations(names, 2)}
+        compared = {pair: difference for pair, difference in compared.items() if difference.count}
+        pairs, differences = list(compared), list(compared.values())
         adjusted = holm([d.p_value for d in differences])
         found += [
             Verdict(figure, a, b, d, p, LEVEL / len(pairs))

@@ -82,6 +82,7 @@ METRICS = {
     "alignment": Metric(lambda f: metrics.alignment(f.query, f.query_labels)),
     "uniformity": Metric(lambda f: metrics.uniformity(f.query), 0),
     "effective_rank": Metric(lambda f: metrics.effective_rank(f.query)),
+    "total_variance": Metric(lambda f: metrics.total_variance(f.query)),
     "angle_statistics": Metric(lambda f: metrics.angle_statistics(f.query, f.query_labels), 1e-5),  # acos near 1
     "nearest_mean_accuracy": Metric(
         lambda f: metrics.nearest_mean_accuracy(f.closed, f.closed_labels, f.train, f.train_labels)

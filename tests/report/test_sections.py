@@ -6,7 +6,7 @@ from lossbench.metrics.uncertainty import Estimate
 from lossbench.report.sections import clusters, gallery, operating_points
 from lossbench.report.study import Study
 from lossbench.report.tables import Figure
-from lossbench.report.verdicts import Verdict, rank_table
+from lossbench.report.verdicts import Verdict, rank_table, verdicts
 
 
 def record(repeat, negatives, tpr, status="finished"):
@@ -60,6 +60,14 @@ def test_gallery_and_clusters():
 def test_without_figures_there_is_no_section():
     older = Study(({**record(0, 900, 0.6), "metrics": {}},), {})
     assert operating_points(older) == gallery(older) == clusters(older) == []
+
+
+def test_who_never_finished_is_neither_ranked_nor_counted():
+    runs = [{**record(r, 900, 0.6), "entrant": name} for name in ("ce", "arcface") for r in (0, 1)]
+    runs += [{**record(r, 900, 0.6, status="failed"), "entrant": "broken"} for r in (0, 1)]
+    found = verdicts(Study(tuple(runs), {}), [Figure("tpr@0.1", "ID rate")])
+    assert [(v.a, v.b, v.level) for v in found] == [("ce", "arcface", 0.05)]
+    assert list(rank_table(found)["loss"]) == ["ce", "arcface"]
 
 
 def test_ranks_are_shared_where_nothing_is_separable():
