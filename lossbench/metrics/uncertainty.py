@@ -8,8 +8,9 @@ together: no number of repeats shows that, but resampling the people does. So
 
 with s^2 the variance between repeats and c the mean covariance of two repeats over resamples of people in which
 everybody is drawn alike wherever he takes part. The expectation of s^2 is the mean variance less the mean covariance of
-the repeats, so that of the sum is the variance of their mean. It is never taken to be less than the variance of that
-mean over the resamples: a few repeats that happen to agree, as counts of pairs do, are no evidence that nothing varies.
+the repeats, so that of the sum is the variance of their mean. It is never taken to be less than a tenth of the variance
+of that mean over the resamples: a few repeats that happen to agree, as counts of pairs do, are no evidence that nothing
+varies (a tenth, because resampling a handful of people overstates what they vary by several times).
 The interval is Student's t with Satterthwaite's degrees of freedom (1946). One repeat has no s^2 and says nothing of
 what another seed would give: it has no interval.
 """
@@ -21,6 +22,8 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+
+_FLOOR = 0.1  # share of the people's own variance that the repeats' may not fall below
 
 Floats = npt.NDArray[np.float64]
 
@@ -92,7 +95,7 @@ def estimate(values: Mapping[int, float], resamples: Mapping[int, Floats], peopl
     pairs = list(combinations(kept, 2))
     covariances = [_covariance(resamples[a], resamples[b]) for a, b in pairs if a in resamples and b in resamples]
     shared = max(0.0, float(np.mean(covariances))) if covariances else 0.0
-    between = max(between, _people_alone([resamples.get(repeat) for repeat in kept]) - shared)
+    between = max(between, _FLOOR * _people_alone([resamples.get(repeat) for repeat in kept]) - shared)
     variance = between + shared
     parts = between**2 / (len(kept) - 1) + shared**2 / max(people - 1, 1)
     return Estimate(mean, math.sqrt(variance), variance**2 / parts if parts else 1.0, between, shared, len(kept))

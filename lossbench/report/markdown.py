@@ -96,8 +96,8 @@ def markdown(
         "this share of different-person pairs pass. A dash: too few negatives for that rate.",
         "- **Interval**: from the spread between repeats (other seeds and, where there are folds, other people) and, "
         "where repeats are measured on the same people, from resampling these people; Student's t with Satterthwaite's "
-        "degrees of freedom. With few repeats it is wide because little is known. People are resampled for accuracies and "
-        "ID rates; the ± of every other figure, and of what picking the epoch would pretend, comes from the repeats "
+        "degrees of freedom. With few repeats it is wide because little is known. People are resampled for accuracies "
+        "and ID rates; the ± of every other figure, and of what picking the epoch would pretend, comes from the repeats "
         "alone.",
         "",
         f"Tables as numbers: `tables/`. Made by lossbench {settings['record']['lossbench']}; run it again with "
