@@ -76,13 +76,13 @@ class Directions:
 
 def exact_scores(a: Directions, i: Tensor, b: Directions, j: Tensor) -> Tensor:
     """Return the scores of the pairs (a[i], b[j]): [P] int64, multiples of 1/GRID."""
-    found = [i.new_zeros(0, dtype=torch.int64)]
-    for own, other in zip(torch.split(i, _PAIRS), torch.split(j, _PAIRS), strict=True):
-        left = a.embeddings.index_select(0, own).to(torch.float64)
-        right = b.embeddings.index_select(0, other).to(torch.float64)
-        cosines = (left * right).sum(dim=1) / (a.norms[own] * b.norms[other])
-        found.append((cosines * GRID).round().to(torch.int64))
-    return torch.cat(found)
+    cosines = torch.empty(len(i), dtype=torch.float64, device=i.device)
+    for start in range(0, len(i), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        left = a.embeddings.index_select(0, i[part]).to(torch.float64)
+        right = b.embeddings.index_select(0, j[part]).to(torch.float64)
+        torch.sum(left.mul_(right), dim=1, out=cosines[part])
+    return cosines.div_(a.norms[i] * b.norms[j]).mul_(GRID).round_().to(torch.int64)
 
 
 def people_of(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -97,7 +97,7 @@ def markdown(
         "- **Interval**: from the spread between repeats (other seeds and, where there are folds, other people) and, "
         "where repeats are measured on the same people, from resampling these people; Student's t with Satterthwaite's "
         "degrees of freedom. With few repeats it is wide because little is known. People are resampled for accuracies "
-        "and ID rates; the ± of every other figure, and of what picking the epoch would pretend, is that of the repeats.",
+        "and ID rates; the ± of other figures, and of what picking the epoch would pretend, is that of the repeats.",
         "",
         f"Tables as numbers: `tables/`. Made by lossbench {settings['record']['lossbench']}; run it again with "
         "`lossbench run --config` and the `benchmark.toml` beside this file, from where it was run.",

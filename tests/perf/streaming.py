@@ -121,7 +121,8 @@ def main() -> None:
             spread = f"median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
             print(
                 f"{name}, {len(rows):,} x {options.distractors:,} x {options.dim}: {spread} times the bare "
-                f"products ({statistics.median(bares):.1f} s, {torch.get_num_threads()} threads), {memory.most:.0f} MiB beside the file"
+                f"products ({statistics.median(bares):.1f} s, {options.threads} threads), {memory.most:.0f} MiB "
+                "beside the file"
             )
 
 
