@@ -13,7 +13,7 @@ from lossbench.metrics.pairs import BLOCK, Pairs
 from lossbench.metrics.products import full_precision
 
 DEFAULT_FPRS = (0.1, 0.05, 0.01, 0.001)
-_SPREAD, _LEAST, _MOST = 12, 1 << 20, 16 << 20  # scores kept: so many standard deviations of what columns differ by
+_SPREAD, _LEAST, _MOST = 8, 1 << 20, 8 << 20  # scores kept: so many standard deviations of what columns differ by
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def identification_rate(
     threads = torch.get_num_threads() if query.device.type == "cpu" else 1
     with full_precision():
         found = order_statistics(
-            pairs.jobs, pairs.exact, supported, total, pairs.query.slack, kept=kept, threads=threads
+            pairs.jobs, pairs.exact, supported, total, pairs.query.slack, columns, kept=kept, threads=threads
         )
     selected = dict(zip(supported, found, strict=True))
     accepted = dict.fromkeys(supported, 0)

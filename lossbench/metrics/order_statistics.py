@@ -11,6 +11,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ def order_statistics(
     ranks: Sequence[int],
     total: int,
     slack: float,
+    stride: int,
     *,
     kept: int = _KEPT,
     threads: int = 1,
@@ -55,18 +57,18 @@ def order_statistics(
         ranks: each in 0..total-1.
         total: how many scores there are.
         slack: no float32 score is further than this from its exact one, in the unit of the float32 scores.
+        stride: more than any column's number.
         kept: how many scores may be kept. Scores within `slack` of a rank are kept as values with their counts where
             they are more.
         threads: blocks to work on at a time; of use on a processor alone.
     """
-    places = _Places(exact)
-    searches = {rank: _Search(rank, total, _share(rank, ranks, kept), slack, places) for rank in sorted(set(ranks))}
+    by_place = partial(_by_place, exact, stride)
+    searches = {rank: _Search(rank, total, _share(rank, ranks, kept), slack, by_place) for rank in sorted(set(ranks))}
     found: dict[int, Ranked] = {}
     number = 0
     while len(found) < len(searches):
         open_searches = [search for rank, search in searches.items() if rank not in found]
-        places.forget()
-        _stream(_in_threads(jobs(number), open_searches, threads), open_searches, places)
+        _stream(_in_threads(jobs(number), open_searches, stride, threads), open_searches)
         for search in open_searches:
             if (ranked := search.settle()) is not None:
                 found[search.rank] = ranked
@@ -74,102 +76,77 @@ def order_statistics(
     return [found[rank] for rank in ranks]
 
 
+def _by_place(exact: Exact, stride: int, places: Tensor) -> Tensor:
+    return exact(places // stride, places % stride)
+
+
 def _share(rank: int, ranks: Sequence[int], kept: int) -> int:
     """Deep ranks need more: what is uncertain of a rank is a share of it."""
     return max(_LEAST, math.ceil(kept * (rank + 1) / sum(other + 1 for other in set(ranks))))
 
 
-class _Places:
-    """Where the kept scores are: a tile's number and a position in it, turned into rows and columns when needed."""
-
-    def __init__(self, exact: Exact):
-        self.exact = exact
-        self.forget()
-
-    def forget(self) -> None:
-        self.blocks: list[Tensor] = []  # columns, which the tiles of a block share
-        self.tiles: list[tuple[int, int]] = []  # block and first row
-
-    def number(self, tile: "_Screened") -> int:
-        if not self.blocks or self.blocks[-1] is not tile.columns:
-            self.blocks.append(tile.columns)
-        self.tiles.append((len(self.blocks) - 1, tile.rows))
-        return len(self.tiles) - 1
-
-    def scores(self, tiles: Tensor, positions: Tensor) -> Tensor:
-        """Return the exact scores [P] at some positions of some tiles."""
-        block, row = torch.tensor(self.tiles, device=positions.device)[tiles.long()].unbind(1)
-        widths = torch.tensor([len(columns) for columns in self.blocks], device=positions.device)
-        starts = widths.cumsum(0) - widths
-        rows, columns = row + positions // widths[block], starts[block] + positions % widths[block]
-        return self.exact(rows, torch.cat(self.blocks)[columns])
-
-
 class _Screened(NamedTuple):
-    """What a tile holds for some searches: scores in one of their brackets, where they are in it, how many lie above.
+    """What some tiles hold for some searches: scores in one of their brackets, their places, how many lie above.
 
-    `brackets` are those it was screened with; they may have narrowed since.
+    `brackets` are those they were screened with, which may have narrowed since; `pairs` is how many were looked at.
     """
 
     brackets: list[tuple[float, float]]
     beyond: list[int]
     values: Tensor
-    positions: Tensor
-    rows: int
-    columns: Tensor
+    places: Tensor
     pairs: int
 
 
-def _screen(tile: Tile, searches: "Sequence[_Search]") -> _Screened:
+def _screen(tiles: Iterator[Tile], searches: "Sequence[_Search]", stride: int) -> _Screened:
     brackets = [search.bracket for search in searches]
-    edges = {edge: above(tile.scores, edge) for bracket in brackets for edge in bracket}
-    numbers = {high: count(edges[high]) for high in {high for _, high in brackets}}
     first, *others = _ends(brackets)
-    inside = edges[first].clone()
-    for edge in others:
-        inside.logical_xor_(edges[edge])
-    at = where(inside)
-    values = tile.scores.flatten().index_select(0, at)
-    beyond = [numbers[high] for _, high in brackets]
-    return _Screened(brackets, beyond, values, at.to(torch.int32), tile.rows, tile.columns, tile.pairs)
-
-
-def _stream(tiles: Iterator[_Screened], searches: "Sequence[_Search]", places: _Places) -> None:
+    beyond, pairs = [0] * len(brackets), 0
+    values, places = [], []
     for tile in tiles:
-        number = places.number(tile)
-        for search, bracket, beyond in zip(searches, tile.brackets, tile.beyond, strict=True):
-            search.add(tile, bracket, beyond, number)
+        edges = {edge: above(tile.scores, edge) for bracket in brackets for edge in bracket}
+        numbers = {high: count(edges[high]) for high in {high for _, high in brackets}}
+        beyond = [n + numbers[high] for n, (_, high) in zip(beyond, brackets, strict=True)]
+        inside = edges[first].clone()
+        for edge in others:
+            inside.logical_xor_(edges[edge])
+        at = where(inside)
+        rows, columns = tile.places(at)
+        values.append(tile.scores.flatten().index_select(0, at))
+        places.append(rows * stride + columns)
+        pairs += tile.pairs
+    return _Screened(brackets, beyond, torch.cat(values), torch.cat(places), pairs)
 
 
-def _in_threads(jobs: Iterator[Job], searches: "Sequence[_Search]", threads: int) -> Iterator[_Screened]:
-    """Screen one tile after another; of many blocks all but the first few on several threads, a block each.
+def _stream(screened: Iterator[_Screened], searches: "Sequence[_Search]") -> None:
+    for tiles in screened:
+        for search, bracket, beyond in zip(searches, tiles.brackets, tiles.beyond, strict=True):
+            search.add(tiles, bracket, beyond)
+
+
+def _in_threads(jobs: Iterator[Job], searches: "Sequence[_Search]", stride: int, threads: int) -> Iterator[_Screened]:
+    """Screen one block after another; of many blocks all but the first few on several threads, a block each.
 
     A thread that multiplies and compares by itself wastes no time on the others, and numpy compares on one thread. The
     first blocks, in which every score is in the brackets, are gone through tile by tile.
     """
-    before = torch.get_num_threads()
     for job in islice(jobs, _FEW):
         for tile in job():
-            yield _screen(tile, searches)
+            yield _screen(iter([tile]), searches, stride)
     if threads == 1:
-        for job in jobs:
-            for tile in job():
-                yield _screen(tile, searches)
+        yield from (_screen(job(), searches, stride) for job in jobs)
         return
-
-    def work(job: Job) -> list[_Screened]:
-        return [_screen(tile, searches) for tile in job()]
-
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads) as pool:
-            waiting: deque[Future[list[_Screened]]] = deque()
+            waiting: deque[Future[_Screened]] = deque()
             for job in jobs:
-                waiting.append(pool.submit(work, job))
+                waiting.append(pool.submit(_screen, job(), searches, stride))
                 if len(waiting) > threads:
-                    yield from waiting.popleft().result()
+                    yield waiting.popleft().result()
             while waiting:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
     finally:
         torch.set_num_threads(before)
 
@@ -188,8 +165,8 @@ def _ends(brackets: list[tuple[float, float]]) -> list[float]:
 class _Search:
     """The search for one rank: a bracket `low` < score <= `high`, and what lies in it."""
 
-    def __init__(self, rank: int, total: int, capacity: int, slack: float, places: _Places):
-        self.rank, self.total, self.capacity, self.places = rank, total, capacity, places
+    def __init__(self, rank: int, total: int, capacity: int, slack: float, exact: Callable[[Tensor], Tensor]):
+        self.rank, self.total, self.capacity, self.exact = rank, total, capacity, exact
         self.slack, self.margin = slack, 2 * slack
         self.bounds = -math.inf, math.inf  # the rank lies in here for sure
         self._start()
@@ -197,7 +174,7 @@ class _Search:
     def _start(self) -> None:
         self.low, self.high = (float(np.float32(bound)) for bound in self.bounds)
         self.above = self.seen = self.held = 0
-        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []  # score, number of its tile, position in there
+        self.parts: list[tuple[Tensor, Tensor]] = []  # scores and their places
         self.cells: tuple[Tensor, Tensor] | None = None  # exact scores and their counts, where too many lie too close
 
     @property
@@ -205,21 +182,18 @@ class _Search:
         """`low` and `high`."""
         return self.low, self.high
 
-    def add(self, tile: _Screened, bracket: tuple[float, float], beyond: int, number: int) -> None:
-        """Take up a tile: `beyond` of its scores lie above the `bracket` that it was screened with."""
-        self.seen += tile.pairs
-        values = tile.values
-        inside = (values > self.low) & (values <= self.high)
+    def add(self, tiles: _Screened, bracket: tuple[float, float], beyond: int) -> None:
+        """Take up some tiles: `beyond` of their scores lie above the `bracket` that they were screened with."""
+        self.seen += tiles.pairs
         self.above += beyond
         if bracket[1] > self.high:  # narrowed since
-            self.above += count((values > self.high) & (values <= bracket[1]))
-        values, positions = values[inside], tile.positions[inside]
+            self.above += count((tiles.values > self.high) & (tiles.values <= bracket[1]))
+        inside = (tiles.values > self.low) & (tiles.values <= self.high)
+        values, places = tiles.values[inside], tiles.places[inside]
         if self.cells is not None:
-            at = positions.long()
-            scores = self.places.exact(tile.rows + at // len(tile.columns), tile.columns[at % len(tile.columns)])
-            self.cells = _merged(self.cells, scores)
+            self.cells = _merged(self.cells, self.exact(places))
             return
-        self.parts.append((values, torch.full_like(positions, number), positions))
+        self.parts.append((values, places))
         self.held += len(values)
         if self.held > self._capacity():
             self._narrow()
@@ -229,7 +203,7 @@ class _Search:
         return max(min(self.capacity, _LEAST), round(self.capacity * math.sqrt(self.seen / self.total)))
 
     def _narrow(self) -> None:
-        values, tiles, positions = self._kept()
+        values, places = self._kept()
         position = round(self.rank * (self.seen / self.total)) - self.above  # where the rank should be among them
         half = self._capacity() // 4
         first, last = min(max(position - half, 0), self.held - half), max(position + half, half)
@@ -241,12 +215,12 @@ class _Search:
         beyond = values > self.high
         self.above += count(beyond)
         inside = (values > self.low) & ~beyond
-        values, tiles, positions = values[inside], tiles[inside], positions[inside]
+        values, places = values[inside], places[inside]
         self.held = len(values)
-        self.parts = [(values, tiles, positions)]
+        self.parts = [(values, places)]
         if self.held > self._capacity() * 3 // 4:  # they cannot be told apart in float32
-            none = positions.new_zeros(0, dtype=torch.int64)
-            self.cells = _merged((none, none), self.places.scores(tiles, positions))
+            none = places.new_zeros(0)
+            self.cells = _merged((none, none), self.exact(places))
             self.parts = []
 
     def settle(self) -> Ranked | None:
@@ -254,7 +228,7 @@ class _Search:
         return self._settle_scores() if self.cells is None else self._settle_cells(*self.cells)
 
     def _settle_scores(self) -> Ranked | None:
-        values, tiles, positions = self._kept()
+        values, places = self._kept()
         position = self.rank - self.above
         if not 0 <= position < self.held:
             return self._escaped(position)
@@ -265,7 +239,7 @@ class _Search:
             return self._again(middle - 2 * self.margin, middle + 2 * self.margin)
         higher = values > _float32(middle + self.margin)
         near = (values >= _float32(middle - self.margin)) & ~higher
-        scores = self.places.scores(tiles[near], positions[near]).sort(descending=True).values
+        scores = self.exact(places[near]).sort(descending=True).values
         score = int(scores[position - count(higher)])
         return Ranked(score, self.above + count(higher) + count(scores > score))
 
@@ -289,9 +263,9 @@ class _Search:
         self._start()
         return None
 
-    def _kept(self) -> tuple[Tensor, Tensor, Tensor]:
-        values, tiles, positions = (torch.cat(part) for part in zip(*self.parts, strict=True))
-        return values, tiles, positions
+    def _kept(self) -> tuple[Tensor, Tensor]:
+        values, places = (torch.cat(part) for part in zip(*self.parts, strict=True))
+        return values, places
 
 
 def _largest(values: Tensor, positions: Sequence[int]) -> list[float]:

@@ -38,6 +38,7 @@ def every_rank(scores, ranks, *, kept, least, tile, monkeypatch, threads=1):
         ranks,
         whole.numel(),
         SLACK,
+        500,
         kept=kept,
         threads=threads,
     )
@@ -94,7 +95,7 @@ def test_scores_that_do_not_count_are_skipped(monkeypatch):
         yield lambda: iter([Tile(scores, 0, torch.arange(500), 15_000)])
 
     whole = (scores.double() * GRID).round().nan_to_num(0).to(torch.int64)
-    found = order_statistics.order_statistics(tiles, lambda i, j: whole[i, j], [100], 15_000, SLACK)
+    found = order_statistics.order_statistics(tiles, lambda i, j: whole[i, j], [100], 15_000, SLACK, 500)
     assert found[0].score == int(whole[1::2].flatten().sort(descending=True).values[100])
 
 
@@ -109,7 +110,7 @@ def test_scores_a_margin_apart_are_not_lost(seed):
     def tiles(number):
         yield lambda: iter([Tile(scores.clone(), 0, torch.arange(10), 100)])
 
-    found = order_statistics.order_statistics(tiles, lambda i, j: whole[i, j], list(range(100)), 100, SLACK)
+    found = order_statistics.order_statistics(tiles, lambda i, j: whole[i, j], list(range(100)), 100, SLACK, 10)
     assert [one.score for one in found] == whole.flatten().sort(descending=True).values.tolist()
 
 
