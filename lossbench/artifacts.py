@@ -1,7 +1,9 @@
 """What a run leaves behind beside its record: weights, embeddings, timings, facts of the machine."""
 
+import hashlib
+import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,79 +15,61 @@ from torch import Tensor, nn
 
 from lossbench import __version__
 from lossbench.backbones import build_backbone
-from lossbench.building import load_head, plugin_fingerprint
 from lossbench.data import FaceSet
 from lossbench.data.atomic import write_bytes
 from lossbench.errors import InputError
 from lossbench.head import Head
-from lossbench.registry import UNTRAINED, describe, find_plugins, parse_spec
 from lossbench.results import Record
 from lossbench.train import Epoch
 
 
-def save_weights(path: Path, backbone: nn.Module, head: Head | None) -> None:
-    """Write the weights of both as safetensors, names prefixed ``backbone.`` and ``head.``."""
+def save_weights(path: Path, backbone: nn.Module, head: Head | None) -> str:
+    """Write both as safetensors, names prefixed ``backbone.`` and ``head.``, and return the file's SHA-256."""
     tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     if head is not None:
         tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
     data = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
     write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
 
 
-def load_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the weights of a run, on the CPU, by the names that `save_weights` gave them.
+def load_backbone(record: Record) -> nn.Module:
+    """Return the trained backbone of a whole run, on the CPU, in evaluation mode.
 
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    path = folder / "weights.safetensors"
-    try:
-        return load(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); train this run again with --force") from error
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged ({error}); train this run again with --force") from error
-
-
-def load_model(record: Record, plugins: Iterable[str | Path] = ()) -> tuple[nn.Module, Head | None]:
-    """Return backbone and head of a whole run with their weights, on the CPU, in evaluation mode.
+    The head is left alone: a record may come from anybody, and building one would execute the file that it names.
 
     Args:
         record: as `load_records` returns it, with its ``folder``.
-        plugins: folders of losses beside those that come along and the files that the record names.
-
-    Returns:
-        The head is None for the untrained backbone.
 
     Raises:
-        InputError: no such loss here, a plugin that has changed since, or weights that are damaged or do not fit.
+        InputError: weights that are missing, damaged, of another run, or do not fit; or a record that does not say what
+            was trained.
     """
-    path = Path(record["folder"]) / "run.json"
-    weights = load_weights(path.parent)
+    folder = Path(record["folder"])
+    path = folder / "weights.safetensors"
+    try:
+        data = path.read_bytes()
+        weights = load(data)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); {_AGAIN}") from error
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{path} is damaged ({error}); {_AGAIN}") from error
+    if record.get("weights_sha256") not in (None, hashlib.sha256(data).hexdigest()):  # None: of an older lossbench
+        raise InputError(f"{path} is not the file that this run wrote; {_AGAIN}")
     try:
         config = record["protocol"]["config"]
         backbone = build_backbone(config["backbone"], embedding_dim=config["embedding_dim"], dropout=config["dropout"])
-        head = None
-        if record["entrant"] != UNTRAINED:
-            files = [Path(file) for file in record["plugin_files"].values()]
-            known = {p.name: p for p in map(describe, filter(Path.is_file, files))} | find_plugins(plugins)
-            spec = parse_spec(record["entrant"], known)
-            head = load_head(spec, num_classes=record["people"]["train"], embedding_dim=config["embedding_dim"])
-            if plugin_fingerprint(head) != record["plugin"]:
-                raise InputError(f"the loss '{record['entrant']}' has changed since {path} was written; train it again")
-        for name, module in (("backbone", backbone), ("head", head)):
-            if module is not None:
-                own = {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")}
-                module.load_state_dict(own)
-                module.eval()
+        own = {name.removeprefix("backbone."): t for name, t in weights.items() if name.startswith("backbone.")}
+        backbone.load_state_dict(own)
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} does not say what was trained ({error!r}); train this run again with --force"
-        ) from error
-    except RuntimeError as error:  # of load_state_dict; its other lines name the tensors
-        reason = str(error).splitlines()[0]
-        raise InputError(f"the weights in {path.parent} do not fit ({reason}); train this run again") from error
-    return backbone.to(memory_format=torch.channels_last), head  # as it was trained: the last bits depend on it
+        raise InputError(f"{folder / 'run.json'} does not say what was trained ({error!r}); {_AGAIN}") from error
+    except RuntimeError as error:  # of load_state_dict, which names the tensors in lines of their own
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"the weights in {folder} do not fit ({reason}); {_AGAIN}") from error
+    return backbone.eval().to(memory_format=torch.channels_last)  # as it was trained: the last bits depend on it
+
+
+_AGAIN = "delete its folder and give the run's command again"
 
 
 def embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> dict[str, Any]:
@@ -100,10 +84,18 @@ def embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int)
 
 
 def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    """Write an .npz file whole or not at all."""
-    half = path.with_name(f".{path.name}")  # numpy adds no suffix to a name that ends in .npz
-    np.savez(half, **arrays)
-    half.replace(path)
+    """Write an .npz file whole or not at all.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with half.open("wb") as file:
+            np.savez(file, **arrays)
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def timings(epochs: Sequence[Epoch], seconds: float) -> dict[str, float]:
@@ -120,7 +112,7 @@ def timings(epochs: Sequence[Epoch], seconds: float) -> dict[str, float]:
 def peak_memory_mib(device: torch.device) -> float | None:
     """Peak memory of the device; on the CPU of the whole process so far, None where the system does not tell."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
+        return torch.cuda.max_memory_allocated(device) / 2**20
     try:
         import resource
     except ImportError:  # Windows
@@ -135,6 +127,8 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
         "lossbench": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
     }

@@ -13,6 +13,7 @@ from lossbench.errors import InputError
 from lossbench.plan import Run, sha
 from lossbench.registry import UNTRAINED, find_plugins, parse_spec
 from lossbench.results import Record, load_records, write_text
+from lossbench.twins import with_twins
 
 
 def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> None:
@@ -65,8 +66,17 @@ def _joined(before: dict[str, Any], config: Config, plugins: dict[str, Any]) -> 
             specs.setdefault(str(parse_spec(text, known)), text)
         except InputError:  # a plugin file that has gone: nobody can run that entrant again
             continue
+    if config.deconfound or before.get("deconfound"):  # the twins are entrants without being named
+        config = replace(config, deconfound=True)
+        try:
+            wanted = {str(spec) for spec in with_twins([parse_spec(text, known) for text in specs.values()], known)}
+        except InputError:  # an earlier plugin that can no longer be built
+            wanted = set(specs)
+        names = [name for name in dict.fromkeys([*recorded, *specs, *plugins]) if name in wanted | set(plugins)]
+    else:
+        names = list(specs)
     joined = replace(config, losses=",".join(specs.values()), plugins=folders, repeats=repeats)
-    return joined, {name: plugins.get(name, recorded.get(name)) for name in specs}
+    return joined, {name: plugins.get(name, recorded.get(name)) for name in names}
 
 
 def left_out(folder: Path, runs: Sequence[Run]) -> list[str]:

@@ -118,13 +118,16 @@ def hyperparameters(spec: Spec) -> dict[str, Any]:
     return resolved
 
 
+_RECORDED = {"builtins", "torch", "pytorch_metric_learning"}  # packages whose version is in the record
+
+
 def plugin_fingerprint(head: Head) -> str:
     """Return the SHA-256 over the files of this head's classes: parts of a mix, layers and base classes included.
 
     Packages of the environment are left out, being recorded by version.
     """
     classes = {cls for module in head.modules() for cls in type(module).__mro__}
-    files = {inspect.getfile(cls) for cls in classes if cls.__module__ in sys.modules and cls.__module__ != "builtins"}
-    files = {file for file in files if not {"torch", "pytorch_metric_learning"} & set(Path(file).parts)}
+    roots = {cls: cls.__module__.partition(".")[0] for cls in classes if cls.__module__ in sys.modules}
+    files = {inspect.getfile(cls) for cls, root in roots.items() if root not in _RECORDED}
     digests = sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files)
     return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lossbench.artifacts import load_model, save_arrays
+from lossbench.artifacts import load_backbone, save_arrays
 from lossbench.data.faces import Part
 from lossbench.data.images import open_store
 from lossbench.data.pairs import PairSet
@@ -125,8 +125,7 @@ def embed_folder(
 
 
 def _backbone(record: Record, device: torch.device) -> nn.Module:
-    backbone, _ = load_model(record)
-    return backbone.to(device).to(memory_format=torch.channels_last)
+    return load_backbone(record).to(device)
 
 
 def _pixels(record: Record, files: Sequence[Path], device: torch.device, on_progress: Progress) -> Tensor:

@@ -31,6 +31,7 @@ from lossbench.twins import plain_twin
 
 # Faults of the machine, not of a loss.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+_WRITTEN = ("run.json", "checkpoint.pt", "weights.safetensors", "embeddings.npz", "resamples.npz")
 _MEMORY = "out of memory; try a smaller --batch-size, --image-size or backbone, or fewer --jobs"
 
 
@@ -43,8 +44,11 @@ def execute(material: Material, pixels: Pixels, run: Run, listener: Listener) ->
 
     def work() -> Record:
         run.folder.mkdir(parents=True, exist_ok=True)
-        for half in [*run.folder.glob(".*"), run.folder / "run.json", run.folder / "traceback.txt"]:
-            half.unlink(missing_ok=True)  # what a killed process left half-written; what a run to be done again has
+        left = [file for name in _WRITTEN for file in run.folder.glob(f".{name}.*")]  # half, by a killed process
+        if (run.folder / "run.json").exists():  # whole, and to be done again: not continued
+            left.append(run.folder / "checkpoint.pt")
+        for file in [*left, run.folder / "traceback.txt", run.folder / "run.json"]:
+            file.unlink(missing_ok=True)
         return _outcome(material, pixels, run, listener)
 
     return _recorded(run, work)
@@ -57,7 +61,8 @@ def record_death(material: Material, run: Run, reason: str, epochs: Sequence[Epo
         InputError: the folder cannot be written.
     """
     found = _failure(material, reason, len(epochs))
-    return _recorded(run, lambda: _record(material, run, found, epochs, seconds))
+    nobody_knows = {"peak_memory_mib": None}  # what this process has used says nothing of the other
+    return _recorded(run, lambda: _record(material, run, found, epochs, seconds) | nobody_knows)
 
 
 def _recorded(run: Run, work: Callable[[], Record]) -> Record:
@@ -79,6 +84,8 @@ def _outcome(material: Material, pixels: Pixels, run: Run, listener: Listener) -
         listener.epoch(run, epoch)
 
     started = time.time()
+    if material.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(material.device)
     try:
         found = _train_and_measure(material, pixels, run, on_epoch, listener)
     except (Exception, SystemExit) as error:  # whatever a loss does wrong is its own result and stops no other
@@ -128,11 +135,6 @@ def _record(material: Material, run: Run, found: dict[str, Any], epochs: Sequenc
         "schema": SCHEMA,
         **found,
         **run.identity,
-        "plugin_files": {
-            term.plugin.name: str(term.plugin.path.resolve())
-            for term in (run.spec.terms if run.spec else ())
-            if not term.plugin.name.startswith("pml:")
-        },
         "plain_twin": _twin(run),
         "hash": run.hash,
         "protocol_hash": sha(run.identity["protocol"]),
@@ -172,7 +174,7 @@ def _train_and_measure(
         measured.figures["verification"] = verify_pairs(backbone, pixels.pairs, flip=config.flip)
     by = _accuracy_by(head, measured.embeddings["val"][:1].to(material.device))
     reason = ailment(_what_came_of(trained, measured, split, by)) if trained else None
-    save_weights(run.folder / "weights.safetensors", backbone, head)
+    digest = save_weights(run.folder / "weights.safetensors", backbone, head)
     save_arrays(run.folder / "embeddings.npz", embedding_arrays(measured.embeddings, material.faces, run.repeat))
     save_arrays(run.folder / "resamples.npz", measured.resamples)
     return {
@@ -180,6 +182,7 @@ def _train_and_measure(
         "reason": reason,
         "epoch": epoch,
         "metrics": measured.figures,
+        "weights_sha256": digest,
         "accuracy_by": by,
         "sampler": _sampler(head),
     }

@@ -116,8 +116,10 @@ def sha(value: Any) -> str:
 def _code_fingerprint() -> str:
     """Return the SHA-256 over our own source that makes the numbers: another lossbench never reuses these runs."""
     package = Path(__file__).parent
-    modules = ["head", "blocks", "building", "networks", "backbones", "train", "measure", "unseen", "health"]
-    modules += [f"data/{name}" for name in ["batches", "decode", "faces", "folders", "images", "orl", "pairs"]]
+    modules = ["head", "blocks", "building", "networks", "backbones", "train", "measure", "unseen", "health", "execute"]
+    modules += [
+        f"data/{name}" for name in ["batches", "decode", "packing", "faces", "folders", "images", "orl", "pairs"]
+    ]
     files = [*(package / f"{name}.py" for name in modules), *sorted((package / "metrics").glob("*.py"))]
     return hashlib.sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lossbench.artifacts import load_model
+from lossbench.artifacts import load_backbone
 from lossbench.data.images import open_store
 from lossbench.data.strangers import read_images, read_strangers
 from lossbench.errors import InputError
@@ -62,7 +62,7 @@ def test_embed_writes_what_the_model_gives(lossbench, trained, tree, tmp_path):
     assert saved["files"].tolist() == [f"p{p}/{i}.jpg" for p in (4, 5) for i in range(4)]
     own = np.load(run / "embeddings.npz")
     np.testing.assert_allclose(saved["embeddings"], own["query"], rtol=1e-5, atol=1e-6)
-    backbone, _ = load_model(find_runs([run])[0])
+    backbone = load_backbone(find_runs([run])[0])
     files, _ = read_images(tree / "query")
     pixels = torch.from_numpy(open_store(files, 32).pixels)
     with torch.no_grad():

@@ -7,9 +7,9 @@ import textwrap
 import pytest
 
 import lossbench
-from lossbench.building import hyperparameters, plugin_fingerprint
+from lossbench.building import hyperparameters, load_head, plugin_fingerprint
 from lossbench.errors import InputError
-from lossbench.registry import find_plugins, parse_losses, parse_spec
+from lossbench.registry import find_plugins, parse_losses, parse_spec, shipped_plugins
 
 SIZES = {"num_classes": 4, "embedding_dim": 3}
 PLUGIN = '''
@@ -153,3 +153,13 @@ def test_a_plugin_that_exits_says_so_in_one_line(tmp_path, where):
     (tmp_path / "mine.py").write_text(source)
     with pytest.raises(InputError, match=r"\A[^\n]*mine[^\n]*SystemExit: 5[^\n]*\Z"):
         lossbench.load_head(f"{tmp_path}/mine.py", **SIZES)
+
+
+def test_a_folder_called_torch_hides_no_change(tmp_path):
+    path = tmp_path / "torch" / "mine.py"
+    path.parent.mkdir()
+    found = []
+    for text in ("", "# changed\n"):
+        path.write_text((shipped_plugins() / "cosface.py").read_text() + text)
+        found.append(plugin_fingerprint(load_head(str(path), num_classes=4, embedding_dim=8)))
+    assert found[0] != found[1]

@@ -5,18 +5,20 @@ import resource
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.artifacts import load_model, load_weights
+from lossbench.artifacts import load_backbone
 from lossbench.bench import run_benchmark
 from lossbench.config import Config
 from lossbench.errors import InputError
-from lossbench.measure import measure
-from lossbench.results import load_records
+from lossbench.measure import embed
+from lossbench.registry import shipped_plugins
+from lossbench.results import load_records, of_benchmark
 from tests.test_bench import FAST, bench
 from tests.test_plugin_failures import FORWARD, plugin
 
@@ -119,47 +121,72 @@ def test_a_record_that_cannot_be_read_is_one_line_for_run_and_report(lossbench, 
     assert "training 1 runs" in out
 
 
-def test_a_model_comes_back_from_its_folder(orl, pixels, tmp_path):
+def test_a_backbone_comes_back_from_its_folder(orl, pixels, tmp_path):
     path = plugin(tmp_path, "mine", FORWARD)
-    _, records, _ = bench(tmp_path / "out", f"{path},arcface+0.5*triplet,subcenter_arcface", repeats=1)
+    _, records, _ = bench(tmp_path / "out", f"{path},arcface+0.5*triplet", repeats=1)
     for record in records:
-        backbone, head = load_model(record)
-        assert (head is None) == (record["entrant"] == "untrained")
-        found = measure(backbone, head, pixels, orl.split(0))
-        for name in ("test_accuracy", "val_accuracy", "identification"):
-            assert found.figures[name] == record["metrics"][name], (record["entrant"], name)
         saved = np.load(f"{record['folder']}/embeddings.npz")
-        assert np.array_equal(found.embeddings["query"].numpy(), saved["query"])
+        assert np.array_equal(embed(load_backbone(record), pixels, orl.split(0).query).numpy(), saved["query"])
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"\xff" * 500])
 def test_weights_that_fail_to_load_are_one_line(tmp_path, damage):
     _, records, _ = bench(tmp_path, "ce", repeats=1)
     path = Path(records[1]["folder"]) / "weights.safetensors"
-    assert "head.weight" in load_weights(path.parent)
     path.write_bytes(damage(path.read_bytes()))
-    for load in (lambda: load_weights(path.parent), lambda: load_model(records[1])):
-        with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors is damaged[^\n]*--force\Z"):
-            load()
+    with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors is damaged[^\n]*command again\Z"):
+        load_backbone(records[1])
     path.unlink()
-    with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors cannot be read[^\n]*--force\Z"):
-        load_weights(path.parent)
+    with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors cannot be read[^\n]*command again\Z"):
+        load_backbone(records[1])
 
 
-def test_a_model_that_is_no_longer_what_it_was_is_one_line(tmp_path):
+def test_weights_of_another_run_are_one_line(tmp_path):
+    _, records, _ = bench(tmp_path, "ce", repeats=2)
+    first, second = [record for record in records if record["entrant"] == "ce"]
+    shutil.copy(Path(second["folder"]) / "weights.safetensors", first["folder"])
+    with pytest.raises(InputError, match=r"\A[^\n]*is not the file that this run wrote; [^\n]*\Z"):
+        load_backbone(first)
+    protocol = {**first["protocol"], "config": {**first["protocol"]["config"], "embedding_dim": 32}}
+    with pytest.raises(InputError, match=r"\A[^\n]*do not fit \(Error[^\n]*size mismatch[^\n]*\Z"):
+        load_backbone({**second, "protocol": protocol})
+    with pytest.raises(InputError, match=r"run.json does not say what was trained \(KeyError\('protocol'\)\)"):
+        load_backbone({key: value for key, value in second.items() if key != "protocol"})
+
+
+def test_a_record_executes_nothing(tmp_path):
+    """A run's folder may come from anybody: what it names as its loss is not run to use its backbone."""
     path = Path(plugin(tmp_path, "mine", FORWARD))
     _, records, _ = bench(tmp_path / "out", str(path), repeats=1)
-    record = records[1]
-    with pytest.raises(InputError, match=r"do not fit \(Error\(s\) in loading[^\n]*\Z"):
-        load_model({**record, "people": {**record["people"], "train": 7}})
-    with pytest.raises(InputError, match=r"run.json does not say what was trained \(KeyError\('protocol'\)\)"):
-        load_model({key: value for key, value in record.items() if key != "protocol"})
-    path.write_text(path.read_text() + "# changed\n")
-    with pytest.raises(InputError, match="the loss 'mine' has changed since"):
-        load_model(record)
-    path.unlink()
-    with pytest.raises(InputError, match="no loss called 'mine'"):
-        load_model(record)
+    path.write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n" + path.read_text())
+    load_backbone({**records[1], "plugin_files": {"mine": str(path)}})
+    assert not (tmp_path / "executed").exists()
+
+
+def test_force_trains_anew_where_a_checkpoint_was_left(tmp_path):
+    _, records, _ = bench(tmp_path, "ce", repeats=1)
+    folder = Path(records[1]["folder"])
+    (folder / "checkpoint.pt").write_bytes(b"of a process that was killed right after writing the record")
+    (folder / ".ipynb_checkpoints").mkdir()
+    before = (folder / "weights.safetensors").stat().st_mtime_ns
+    notes = bench(tmp_path, "ce", repeats=1, force=True)[2]
+    assert (folder / "weights.safetensors").stat().st_mtime_ns > before
+    assert not (folder / "checkpoint.pt").exists()
+    assert not any("damaged" in note for note in notes), "the checkpoint was not to be read"
+
+
+def test_twins_stay_entrants_and_only_of_the_plugin_as_it_is(lossbench, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text((shipped_plugins() / "cosface.py").read_text())
+    words = ("run", "--losses", path, "--deconfound", "--out", tmp_path / "out", *WORDS)
+    for _ in range(2):
+        assert lossbench(*words)[0] == 0
+        path.write_text(path.read_text() + "# changed\n")
+    settings = tomllib.loads((tmp_path / "out" / "orl" / "benchmark.toml").read_text())
+    assert settings["record"]["entrants"] == ["untrained", "ce", "mine", "mine:margin=0.0"]
+    assert settings["deconfound"] is True
+    kept = of_benchmark(load_records(tmp_path / "out" / "orl"), settings["record"])
+    assert sorted(record["entrant"] for record in kept) == ["ce", "mine", "mine:margin=0.0", "untrained"]
 
 
 def test_data_that_changed_is_said_and_trained_anew(lossbench, tree, tmp_path):

@@ -90,9 +90,9 @@ def open_store(
             f"the image cache {shown(folder)} cannot be written ({reason}); set LOSSBENCH_CACHE"
         ) from error
     target = folder / found["store"]
-    if _written(target) != found["written"]:
-        raise InputError(f"the image store {target} is not as it was built; {_CURE}")
     try:
+        if _written(target) != found["written"]:
+            raise InputError(f"the image store {target} is not as it was built; {_CURE}")
         pixels = np.load(target, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(f"the image store {target} is damaged ({error}); {_CURE}") from error
@@ -133,12 +133,12 @@ def _build(
     files: Sequence[Path], side: int, index: Path, workers: int | None, on_progress: Callable[[int], None]
 ) -> dict[str, Any]:
     """Write the store and its index, or the index alone where a store of the same content is there."""
+    from filelock import FileLock
+
     known = [p for p in index.parent.glob("*.npy") if p.name.endswith(f"-{len(files)}x{side}.npy")]
     if known:  # a copied or touched tree: reading is much cheaper than decoding
         digests = [hashlib.sha256(read_bytes(file)).hexdigest() for file in files]
-        store = index.parent / _store_name(digests, side)
-        others = (_read_index(other) for other in index.parent.glob("*.index.json"))
-        if any(other and other["store"] == store.name and other["written"] == _written(store) for other in others):
+        if _is_whole(index.parent / _store_name(digests, side)):
             return _write_index(index, digests, side)
     half = index.with_name(f".{index.stem}.half")  # the lock is ours: what a killed build left here is overwritten
     header = _npy_header(len(files), side)
@@ -152,10 +152,25 @@ def _build(
         for chunk in in_parallel(work, jobs, workers=workers or workers_for(len(files)), chunk=1):
             digests += chunk
             on_progress(len(digests))
-        half.replace(index.parent / _store_name(digests, side))
-        return _write_index(index, digests, side)
+        store = index.parent / _store_name(digests, side)
+        with FileLock(store.with_suffix(".index.lock")):  # another path with the same content has another index's lock
+            if not _is_whole(store):
+                half.replace(store)
+            return _write_index(index, digests, side)
     finally:
         half.unlink(missing_ok=True)
+
+
+def _is_whole(store: Path) -> bool:
+    """Return whether a store is there and as an index says that it was built."""
+    for index in store.parent.glob("*.index.json"):
+        try:
+            found = _read_index(index)
+        except InputError:
+            continue  # of other files: whoever opens these is told
+        if found and found["store"] == store.name and found["written"] == _written(store):
+            return True
+    return False
 
 
 def _write_index(index: Path, digests: list[str], side: int) -> dict[str, Any]:

@@ -131,10 +131,10 @@ class _Helper(Thread):
                     self.results[given.popleft()].set_result(value)
                 else:
                     self.results[given.popleft()].set_exception(value)
-        except (OSError, EOFError, pickle.UnpicklingError):
+        except Exception as error:  # whatever pickle raises, nobody may wait for these for ever
             died = InputError("a worker process died (out of memory?); the same command goes on where this one ended")
             for i in given:
-                self.results[i].set_exception(died)
+                self.results[i].set_exception(died if isinstance(error, OSError | EOFError) else error)
 
     def end(self) -> None:
         """Stop the process, whatever it does."""

@@ -26,7 +26,12 @@ def serve() -> None:
             answer: tuple[bool, Any] = True, [function(item) for item in items]
         except Exception as error:
             answer = False, error
-        pickle.dump(answer, results)
+        try:
+            data = pickle.dumps(answer)
+            pickle.loads(data)  # some exceptions are pickled and cannot be read again
+        except Exception:
+            data = pickle.dumps((False, RuntimeError(repr(answer[1])[:500])))
+        results.write(data)
         results.flush()
 
 

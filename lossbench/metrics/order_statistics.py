@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -103,17 +103,20 @@ def _screen(tiles: Iterator[Tile], searches: "Sequence[_Search]", stride: int) -
     first, *others = _ends(brackets)
     beyond, pairs = [0] * len(brackets), 0
     values, places = [], []
+    masks: dict[float, Tensor] = {}  # used again for the next tile
     for tile in tiles:
-        edges = {edge: above(tile.scores, edge) for bracket in brackets for edge in bracket}
+        rows = len(tile.scores)
+        masks = masks or {e: torch.empty_like(tile.scores, dtype=torch.bool) for e in {*chain(*brackets)}}
+        edges = {edge: above(tile.scores, edge, out=mask[:rows]) for edge, mask in masks.items()}
         numbers = {high: count(edges[high]) for high in {high for _, high in brackets}}
         beyond = [n + numbers[high] for n, (_, high) in zip(beyond, brackets, strict=True)]
-        inside = edges[first].clone()
+        inside = edges[first]  # counted by now
         for edge in others:
             inside.logical_xor_(edges[edge])
         at = where(inside)
-        rows, columns = tile.places(at)
+        row, column = tile.places(at)
         values.append(tile.scores.flatten().index_select(0, at))
-        places.append(rows * stride + columns)
+        places.append(row * stride + column)
         pairs += tile.pairs
     return _Screened(brackets, beyond, torch.cat(values), torch.cat(places), pairs)
 

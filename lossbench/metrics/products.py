@@ -69,14 +69,17 @@ def full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(legacy)
 
 
-def above(scores: Tensor, edge: float | Tensor) -> Tensor:
-    """Return which `scores` [n, m] lie strictly above `edge`, one or one a row [n] (bool); NaN lies nowhere."""
+def above(scores: Tensor, edge: float | Tensor, out: Tensor | None = None) -> Tensor:
+    """Return which `scores` [n, m] lie strictly above `edge`, one or one a row [n] (bool); NaN lies nowhere.
+
+    The answer is written into `out` [n, m] where it is given: new memory for every answer costs more than comparing.
+    """
     edges = edge.unsqueeze(1) if isinstance(edge, Tensor) else edge
     if scores.device.type != "cpu":
-        return scores > edges
+        return torch.gt(scores, edges, out=out)
     # numpy compares four times as fast as torch on a processor
     bound = edges.numpy() if isinstance(edges, Tensor) else np.float32(edges)
-    return torch.from_numpy(np.greater(scores.numpy(), bound))
+    return torch.from_numpy(np.greater(scores.numpy(), bound, out=None if out is None else out.numpy()))
 
 
 def count(mask: Tensor) -> int:

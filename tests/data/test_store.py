@@ -252,3 +252,21 @@ def test_stores_are_listed_and_cleared(files, cache):
 def test_a_side_out_of_range(files, cache):
     with pytest.raises(InputError, match="--image-size 4 is out of range"):
         open_store(files, 4, cache=cache)
+
+
+def test_two_paths_of_one_content_built_at_once_both_open(files, cache):
+    copies = [file.with_name(f"copy-{file.name}") for file in files]
+    for file, copy in zip(files, copies, strict=True):
+        copy.write_bytes(file.read_bytes())
+    inner = []
+
+    def meanwhile(done):
+        if not inner:
+            inner.append(open_store(copies, 24, cache=cache, workers=1))
+
+    (cache / "x").mkdir(parents=True)
+    (cache / "other.index.json").write_text("{")  # of somebody else, damaged
+    outer = open_store(files, 24, cache=cache, workers=1, on_progress=meanwhile)
+    assert (outer.pixels == inner[0].pixels).all()
+    for again in (files, copies):
+        assert (open_store(again, 24, cache=cache).pixels == outer.pixels).all()
