@@ -32,7 +32,7 @@ def norms(embeddings: Tensor) -> Tensor:
     """
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings {tuple(embeddings.shape)} must be [N, D]")
-    parts = [rows.to(torch.float64).norm(dim=1) for rows in torch.split(embeddings, _ROWS)]
+    parts = [torch.linalg.vector_norm(r, dim=1, dtype=torch.float64) for r in torch.split(embeddings, _ROWS)]
     found = torch.cat(parts)
     if not bool(((found > 0) & found.isfinite()).all()):
         raise ValueError("an embedding is zero or not finite; it has no direction to compare")
