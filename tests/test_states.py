@@ -169,10 +169,10 @@ def test_force_trains_anew_where_a_checkpoint_was_left(tmp_path):
     (folder / "checkpoint.pt").write_bytes(b"of a process that was killed right after writing the record")
     (folder / ".ipynb_checkpoints").mkdir()
     before = (folder / "weights.safetensors").stat().st_mtime_ns
-    notes = bench(tmp_path, "ce", repeats=1, force=True)[2]
+    heard = bench(tmp_path, "ce", repeats=1, force=True)[2]
     assert (folder / "weights.safetensors").stat().st_mtime_ns > before
     assert not (folder / "checkpoint.pt").exists()
-    assert not any("damaged" in note for note in notes), "the checkpoint was not to be read"
+    assert not any("damaged" in note for note in heard.notes), "the checkpoint was not to be read"
 
 
 def test_twins_stay_entrants_and_only_of_the_plugin_as_it_is(lossbench, tmp_path):
