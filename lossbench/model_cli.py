@@ -26,7 +26,8 @@ def evaluate(
     ],
     data: Annotated[Path, typer.Option(help="A data tree (its query/ and distractors/), or a folder per person.")],
     pairs: Annotated[
-        Path | None, typer.Option(help="Also verify these pairs: a pairs.txt as LFW's, or one from data prepare bin.")
+        Path | None,
+        typer.Option(help="Also verify these pairs: a pairs.txt as LFW's, or a folder from data prepare bin."),
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Verify with the mirrored embedding added.")] = False,
     device: Device = "auto",

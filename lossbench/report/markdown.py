@@ -38,9 +38,10 @@ def markdown(
     lines = [
         f"# Losses compared on {plain(first['data'])}",
         "",
-        f"Backbone `{settings['backbone']}`, {settings['image_size']} px, embeddings of {settings['embedding_dim']}; "
-        f"{settings['epochs']} epochs of batch {settings['batch_size']}, AdamW at {settings['lr']:g}, seed "
-        f"{settings['seed']}; {repeats} repeats; {_selection(settings['select'])}. All entrants of a repeat share the "
+        f"Backbone {plain(settings['backbone'])}, {settings['image_size']} px, embeddings of "
+        f"{settings['embedding_dim']}; {settings['epochs']} epochs of batch {settings['batch_size']}, AdamW at "
+        f"{settings['lr']:g}, seed {settings['seed']}; {repeats} repeats; {_selection(settings['select'])}. All "
+        "entrants of a repeat share the "
         "initial backbone weights, the split, the number of images seen, the optimiser and the schedule.",
         "",
         f"A repeat trains on {images['train']} images of {people['train']} people (val {images['val']}, test "
@@ -99,7 +100,7 @@ def markdown(
         "degrees of freedom. With few repeats it is wide because little is known. People are resampled for accuracies "
         "and ID rates; the ± of other figures, and of what picking the epoch would pretend, is that of the repeats.",
         "",
-        f"Tables as numbers: `tables/`. Made by lossbench {settings['record']['lossbench']}; run it again with "
+        f"Tables as numbers: `tables/`. Made by lossbench {plain(settings['record']['lossbench'])}; run it again with "
         "`lossbench run --config` and the `benchmark.toml` beside this file, from where it was run.",
         *([f"{left_out} runs with other settings in this folder are left out."] if left_out else []),
         "",

@@ -38,7 +38,7 @@ TELLING = {
 }
 SPEED = (Figure("images_per_second", "images/s", 0), Figure("seconds", "seconds", 1))
 VERIFICATION = (
-    Figure("verification_accuracy", "accuracy, 10 folds", 4),
+    Figure("verification_accuracy", "accuracy over folds", 4),
     Figure("verification_standard_error", "its standard error", 4),
     Figure("verification_tar", "TAR @ FAR 0.001"),
     Figure("verification_eer", "EER"),

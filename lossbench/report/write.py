@@ -98,6 +98,8 @@ def _settings(folder: Path) -> dict[str, Any]:
         for name, kind in _SETTINGS.items():
             if not isinstance(settings[name], kind):
                 raise TypeError(f"{name} is {settings[name]!r}")
+        if not isinstance(settings["record"]["lossbench"], str):
+            raise TypeError("the version is no text")
         if not all(isinstance(name, str) for name in settings["record"]["entrants"]):
             raise TypeError("entrants are no names")
     except FileNotFoundError:

@@ -36,6 +36,17 @@ def test_what_was_typed_is_escaped(lossbench, tmp_path):
     assert "\\|x" in text
 
 
+def test_settings_of_anybody_are_escaped(lossbench, tmp_path):
+    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
+    path = tmp_path / "orl" / "benchmark.toml"
+    path.write_text(path.read_text().replace('backbone = "tiny"', 'backbone = "<b>`|"').replace('"0.', '"<script>0.'))
+    write_report(tmp_path / "orl")
+    text = (tmp_path / "orl" / "report.md").read_text()
+    assert "&lt;b&gt;" in text
+    assert "&lt;script&gt;" in text
+    assert "<script>" not in text
+
+
 @pytest.mark.parametrize("text", ["", "losses = 'ce'", "[record]\nprotocol = 1\n", "\x00"])
 def test_a_damaged_benchmark_file_is_one_line(tmp_path, text):
     (tmp_path / "benchmark.toml").write_text(text)
