@@ -39,8 +39,12 @@ class Evaluation:
     known: tuple[str, ...]
 
 
-def find_runs(places: Sequence[Path]) -> list[Record]:
+def find_runs(places: Sequence[Path], *, on_note: Callable[[str], None] = lambda note: None) -> list[Record]:
     """Return the finished runs in the folders named: runs, or benchmarks with all of theirs.
+
+    Args:
+        places: folders.
+        on_note: called with a line for every folder in which runs have failed: they have no model to use.
 
     Raises:
         InputError: a folder that is neither, or holds no finished run.
@@ -57,6 +61,10 @@ def find_runs(places: Sequence[Path]) -> list[Record]:
         finished = [record for record in found if record["status"] == "finished"]
         if not finished:
             raise InputError(f"every run in '{place}' has failed; there is no model to use")
+        if len(finished) < len(found):
+            on_note(
+                f"note: {len(found) - len(finished)} of {len(found)} runs in '{place}' have failed and are left out"
+            )
         records += finished
     return list({record["folder"]: record for record in records}.values())
 

@@ -1,6 +1,7 @@
 """Commands that use a finished run's model: evaluate, embed. Nothing imports torch before a command needs it."""
 
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +41,7 @@ def evaluate(
     from lossbench import console
     from lossbench.data.pairs import read_pairs
     from lossbench.data.strangers import read_strangers
-    from lossbench.results import write_json
+    from lossbench.results import refuse_unwritable, write_json
 
     if flip and pairs is None:
         raise InputError("--flip is about verification pairs; give --pairs, too, or leave it out")
@@ -50,7 +51,10 @@ def evaluate(
     from lossbench.evaluate import find_runs
     from lossbench.material import device_of
 
-    records, place = find_runs(runs), device_of(device)
+    records, place = find_runs(runs, on_note=console.say), device_of(device)
+    file = Path("evaluations", f"{_plain(strangers.name)}-{sha256(str(data.resolve()).encode()).hexdigest()[:8]}.json")
+    for path in [out] if out else [Path(record["folder"]) / file for record in records]:
+        refuse_unwritable(path, "--out" if out else "the run's folder (--out names another place)")
     found = []
     with console.counting("decoding images") as decoding, console.counting("models") as done:
         for number, record in enumerate(records, 1):
@@ -64,12 +68,11 @@ def evaluate(
             f"note: {len(found[0].known)} of these people have names that {_name(found[0])} was trained on ({named}): "
             "if they are the same people, these are not figures of unseen people"
         )
-    figures = [_as_json(one, strangers.name) for one in found]
+    figures = [_as_json(one, data) for one in found]
     if out:
         write_json(out, figures)
         console.say(f"wrote {out}")
         return
-    file = Path("evaluations", re.sub(r"[^A-Za-z0-9._-]", "_", strangers.name) + ".json")
     for one, own in zip(found, figures, strict=True):
         write_json(Path(one.record["folder"]) / file, own)
     console.say(f"wrote {found[0].record['folder'] if len(found) == 1 else 'in the folder of each run:'} {file}")
@@ -87,6 +90,9 @@ def embed(
 
     if out.suffix != ".npz":
         raise InputError(f"--out {out} should end in .npz, the format it has")
+    from lossbench.results import refuse_unwritable
+
+    refuse_unwritable(out, "--out")
     files, names = read_images(folder)
     from lossbench.evaluate import embed_folder, find_runs
     from lossbench.material import device_of
@@ -132,14 +138,18 @@ def _whom(one: "Evaluation", people: tuple[str, ...]) -> str:
     return f"{len(people)} query people, {pairs}{lowest}"
 
 
-def _as_json(one: "Evaluation", data: str) -> dict[str, Any]:
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def _as_json(one: "Evaluation", data: Path) -> dict[str, Any]:
     record = one.record
     return {
         "run": record["folder"],
         "entrant": record["entrant"],
         "repeat": record["repeat"],
         "hash": record.get("hash"),
-        "data": data,
+        "data": str(data.resolve()),
         "people_with_names_of_the_training": list(one.known),
         "metrics": one.figures,
         "spread_over_people": one.spread,

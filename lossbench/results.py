@@ -4,6 +4,7 @@ A run's folder holds ``run.json`` if and only if the run is whole (finished, or 
 by rename. Nothing here is ever unpickled.
 """
 
+import errno
 import json
 import math
 import os
@@ -54,6 +55,23 @@ def write_text(path: Path, text: str) -> None:
         half.replace(path)
     finally:
         half.unlink(missing_ok=True)
+
+
+def refuse_unwritable(path: Path, what: str) -> None:
+    """Make the folder of a file that is to be written after long work, and see that it can be.
+
+    Raises:
+        InputError: it is a folder itself, or the folder it lies in cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        (path.parent / f".{path.name}.{os.getpid()}").touch()
+        (path.parent / f".{path.name}.{os.getpid()}").unlink()
+    except OSError as error:
+        reason = "a file is in the way" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        raise InputError(f"{what}: {path} cannot be written ({reason}); choose another place") from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -33,7 +33,8 @@ def test_on_its_own_people_it_says_what_the_run_said(lossbench, trained, tree):
     for entrant in ("ce", "triplet", "untrained"):
         folder = run_of(trained, entrant)
         record = json.loads((folder / "run.json").read_text())
-        found = json.loads((folder / "evaluations" / "faces.json").read_text())
+        (file,) = (folder / "evaluations").glob("faces-*.json")
+        found = json.loads(file.read_text())
         assert found["people_with_names_of_the_training"] == []
         for name, figure in found["metrics"].items():
             assert record["metrics"][name] == figure, name
@@ -81,7 +82,9 @@ def test_bad_input_is_one_line(lossbench, trained, tree, tmp_path):
         (("embed", run, tmp_path / "empty"), "no image below"),
         (("embed", run, tree, "--out", tmp_path / "e.csv"), "should end in .npz"),
         (("embed", trained, tree, "--out", tmp_path / "e.npz"), "3 finished runs"),
-        (("embed", run, tree, "--out", tmp_path / "nowhere" / "e.npz"), "cannot be written"),
+        (("embed", run, tree, "--out", run / "run.json" / "e.npz"), "--out: "),
+        (("evaluate", run, "--data", tree, "--out", tmp_path), "it is a folder"),
+        (("evaluate", run, "--data", tree, "--out", run / "run.json" / "x.json"), "a file is in the way"),
     ]:
         code, _, err = lossbench(*words)
         assert code == 2
