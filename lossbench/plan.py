@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 
 # What does not change what a run finds: which entrants, how many repeats, where things lie; threads are hashed apart.
 _NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device", "pairs", "jobs", "threads", "deconfound")
+# Our modules that make the numbers, beside metrics/: a change of one makes every run another.
+_MAKE_NUMBERS = (
+    "head",
+    "blocks",
+    "building",
+    "networks",
+    "backbones",
+    "train",
+    "measure",
+    "unseen",
+    "health",
+    "execute",
+)
+_MAKE_PIXELS = ("batches", "decode", "packing", "faces", "folders", "images", "orl", "pairs")
 _PACKAGES = ("torch", "torchvision", "timm", "pytorch-metric-learning", "pillow")
 
 
@@ -116,10 +130,7 @@ def sha(value: Any) -> str:
 def _code_fingerprint() -> str:
     """Return the SHA-256 over our own source that makes the numbers: another lossbench never reuses these runs."""
     package = Path(__file__).parent
-    modules = ["head", "blocks", "building", "networks", "backbones", "train", "measure", "unseen", "health", "execute"]
-    modules += [
-        f"data/{name}" for name in ["batches", "decode", "packing", "faces", "folders", "images", "orl", "pairs"]
-    ]
+    modules = (*_MAKE_NUMBERS, *(f"data/{name}" for name in _MAKE_PIXELS))
     files = [*(package / f"{name}.py" for name in modules), *sorted((package / "metrics").glob("*.py"))]
     return hashlib.sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()
 
