@@ -1,7 +1,7 @@
 """``benchmark.toml``: what the runs in a folder are of. Processes that share the folder add to it."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,8 @@ from lossbench.claims import one_at_a_time
 from lossbench.config import Config, to_toml
 from lossbench.errors import InputError
 from lossbench.plan import Run, sha
-from lossbench.registry import UNTRAINED, find_plugins, parse_spec
+from lossbench.registry import BASELINE, UNTRAINED, Plugin, find_plugins, parse_spec
 from lossbench.results import Record, load_records, write_text
-from lossbench.twins import with_twins
 
 
 def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> None:
@@ -61,22 +60,30 @@ def _joined(before: dict[str, Any], config: Config, plugins: dict[str, Any]) -> 
     except (InputError, KeyError, TypeError, ValueError, AttributeError):
         return config, plugins  # edited by hand, or a plugin folder has gone
     specs: dict[str, str] = {}
+    named: dict[str, Plugin] = {BASELINE: known[BASELINE]}
     for text in [*earlier, *(text.strip() for text in config.losses.split(",") if text.strip())]:
         try:
-            specs.setdefault(str(parse_spec(text, known)), text)
+            spec = parse_spec(text, known)
         except InputError:  # a plugin file that has gone: nobody can run that entrant again
             continue
+        specs.setdefault(str(spec), text)
+        named |= {term.plugin.name: term.plugin for term in spec.terms}
     if config.deconfound or before.get("deconfound"):  # the twins are entrants without being named
         config = replace(config, deconfound=True)
-        try:
-            wanted = {str(spec) for spec in with_twins([parse_spec(text, known) for text in specs.values()], known)}
-        except InputError:  # an earlier plugin that can no longer be built
-            wanted = set(specs)
-        names = [name for name in dict.fromkeys([*recorded, *specs, *plugins]) if name in wanted | set(plugins)]
+        names = [name for name in dict.fromkeys([*recorded, *specs, *plugins]) if name in plugins or _fits(name, named)]
     else:
         names = list(specs)
     joined = replace(config, losses=",".join(specs.values()), plugins=folders, repeats=repeats)
     return joined, {name: plugins.get(name, recorded.get(name)) for name in names}
+
+
+def _fits(entrant: str, named: Mapping[str, Plugin]) -> bool:
+    """Return whether an entrant is of these plugins, read from their sources: anybody may have written its name."""
+    try:
+        parse_spec(entrant, named)
+    except InputError:
+        return False
+    return True
 
 
 def left_out(folder: Path, runs: Sequence[Run]) -> list[str]:

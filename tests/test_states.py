@@ -189,6 +189,20 @@ def test_twins_stay_entrants_and_only_of_the_plugin_as_it_is(lossbench, tmp_path
     assert sorted(record["entrant"] for record in kept) == ["ce", "mine", "mine:margin=0.0", "untrained"]
 
 
+def test_joining_a_benchmark_executes_none_of_its_plugins(lossbench, tmp_path):
+    """Its file may come from anybody; and a plugin that no longer works takes no twin of another loss with it."""
+    path = tmp_path / "mine.py"
+    path.write_text((shipped_plugins() / "cosface.py").read_text())
+    words = ("--repeats", 1, "--deconfound", "--out", tmp_path / "out", *WORDS)
+    assert lossbench("run", "--losses", f"{path},cosface", *words)[0] == 0
+    path.write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nraise OSError\n" + path.read_text())
+    assert lossbench("run", "--losses", "arcface", *words)[0] == 0
+    assert not (tmp_path / "executed").exists()
+    entrants = tomllib.loads((tmp_path / "out" / "orl" / "benchmark.toml").read_text())["record"]["entrants"]
+    whole = ["ce", "mine", "mine:margin=0.0", "cosface", "cosface:margin=0.0", "arcface", "arcface:margin=0.0"]
+    assert entrants == ["untrained", *whole]
+
+
 def test_data_that_changed_is_said_and_trained_anew(lossbench, tree, tmp_path):
     settings = {"batch_size": 8, "backbone": "tiny", "data": str(tree), "repeats": 1}
     _, first, _ = bench(tmp_path / "out", "ce", **settings)
