@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.artifacts import load_backbone
+from lossbench.artifacts import load_backbone, save_arrays
 from lossbench.bench import run_benchmark
 from lossbench.config import Config
 from lossbench.errors import InputError
@@ -139,6 +139,13 @@ def test_weights_that_fail_to_load_are_one_line(tmp_path, damage):
     path.unlink()
     with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors cannot be read[^\n]*command again\Z"):
         load_backbone(records[1])
+
+
+def test_arrays_that_cannot_be_written_leave_nothing(tmp_path):
+    (tmp_path / "embeddings.npz").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        save_arrays(tmp_path / "embeddings.npz", {"query": np.zeros(3)})
+    assert [path.name for path in tmp_path.iterdir()] == ["embeddings.npz"]
 
 
 def test_weights_of_another_run_are_one_line(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -34,6 +35,23 @@ def picky(item):
     if item in (0, 5, 40):
         raise ValueError(f"{item} is bad")
     return item
+
+class Unreadable(Exception):
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")  # pickled without its arguments: it cannot be read again
+
+def raises_unreadable(parent):
+    if os.getpid() != parent:
+        raise Unreadable(1, 2)
+    time.sleep(0.02)
+
+def returns_unpicklable(parent):
+    if os.getpid() != parent:
+        return lambda: None
+    time.sleep(0.02)
+
+def sleeps(item):
+    time.sleep(0.02)
 
 def dies(parent):
     if os.getpid() != parent:
@@ -87,6 +105,21 @@ def test_a_dead_worker_is_one_line():
 
     with pytest.raises(InputError, match="a worker process died"):
         list(in_parallel(dies, [os.getpid()] * 200, workers=2, chunk=2))
+
+
+@pytest.mark.parametrize("function", ["raises_unreadable", "returns_unpicklable"])
+def test_what_no_process_can_hand_over_is_an_error_and_no_wait(function):
+    import parallel_work
+
+    with pytest.raises(RuntimeError, match=r"Unreadable\('1 and 2'\)|<function"):
+        list(in_parallel(getattr(parallel_work, function), [os.getpid()] * 200, workers=2, chunk=2))
+
+
+def test_items_that_cannot_be_handed_over_are_an_error_and_no_wait():
+    from parallel_work import sleeps
+
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError), match="pickle"):
+        list(in_parallel(sleeps, [lambda: None] * 200, workers=2, chunk=2))
 
 
 def test_leaving_early_ends_the_workers():
