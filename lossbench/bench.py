@@ -59,6 +59,9 @@ def run_benchmark(
             listener.note(note)
         assert config.epochs is not None
         listener.start(sum(run.spec is not None for run in todo), len(runs) - len(todo), config.epochs)
+        if (failed := sum(map(_failed, runs))) > 0:
+            have = "have" if failed > 1 else "has"
+            listener.note(f"{failed} of the finished runs {have} failed; --retry-failed trains what failed again")
         jobs = min(config.jobs, len(todo))
         made = {} if jobs > 1 else in_turn(material, todo, listener)
         if rest := [run for run in todo if run.hash not in made]:

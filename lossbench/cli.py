@@ -50,7 +50,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
         raise SystemExit(1) from None
     if code == _STOPPED:  # typer turns Ctrl-C into this code
-        raise _end(_STOPPED, "stopped; the same command goes on where this one ended")
+        goes_on = sys.argv[1:2] == ["run"] or sys.argv[1:3] == ["data", "prepare"]
+        raise _end(_STOPPED, "stopped; the same command goes on where this one ended" if goes_on else "stopped")
     raise SystemExit(code if isinstance(code, int) else 0)
 
 

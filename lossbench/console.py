@@ -142,9 +142,9 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         self.runs, self.epochs = runs, epochs
         self.started = time.monotonic()
         if skipped:
-            self._line(f"{skipped} runs are finished already and are not trained again")
+            self._line(f"{skipped} run{'s are' if skipped > 1 else ' is'} finished already and not trained again")
         if runs:
-            self._line(f"training {runs} runs of {epochs} epochs")
+            self._line(f"training {runs} run{'s' * (runs > 1)} of {epochs} epoch{'s' * (epochs > 1)}")
 
     def epoch(self, run: "Run", epoch: "Epoch") -> None:
         """Show one epoch; without a terminal, about four lines a run."""

@@ -55,6 +55,8 @@ def find_runs(places: Sequence[Path], *, on_note: Callable[[str], None] = lambda
             found = load_records(place)
         else:
             record = read_record(place)
+            if record is None and (benchmarks := sorted(str(runs.parent) for runs in place.glob("*/runs"))):
+                raise InputError(f"'{place}' holds benchmarks, not runs; name one: {', '.join(benchmarks)}")
             if record is None:
                 raise InputError(f"no finished run in '{place}'; name a folder such as results/orl/runs/arcface-r0-…")
             found = [{**record, "folder": str(place)}]

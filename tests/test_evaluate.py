@@ -78,6 +78,8 @@ def test_bad_input_is_one_line(lossbench, trained, tree, tmp_path):
         (("evaluate", tmp_path / "empty", "--data", tree), "no finished run"),
         (("evaluate", run, "--data", tmp_path / "nowhere"), "no folder"),
         (("evaluate", run, "--data", tmp_path / "empty"), "holds 0 people"),
+        (("evaluate", run, "--data", tree.parent), "--data takes DIR/PERSON/FILE"),
+        (("evaluate", trained.parent, "--data", tree), f"holds benchmarks, not runs; name one: {trained}"),
         (("evaluate", run, "--data", tree, "--flip"), "--pairs"),
         (("embed", run, tmp_path / "empty"), "no image below"),
         (("embed", run, tree, "--out", tmp_path / "e.csv"), "should end in .npz"),

@@ -104,7 +104,7 @@ def test_processes_with_other_losses_add_to_one_benchmark(lossbench, tmp_path):
     code, out, _ = lossbench("run", "--config", tmp_path / "orl" / "benchmark.toml")
     assert code == 0
     assert "5 runs are finished already" in out
-    assert "training 1 runs" in out  # the second repeat of the second loss
+    assert "training 1 run of" in out  # the second repeat of the second loss
     gone = plugin(tmp_path, "gone", FORWARD)
     lossbench("run", "--losses", gone, "--repeats", 1, *words)
     assert f'losses = "ce,cosface:margin=0.2,{gone}"' in (tmp_path / "orl" / "benchmark.toml").read_text()

@@ -65,7 +65,7 @@ def test_files_that_cannot_grow_are_one_line_and_no_failed_run(lossbench, pixels
     code, out, _ = lossbench("run", "--losses", "ce,arcface", "--out", tmp_path, *WORDS)
     assert code == 0
     assert "2 runs are finished already" in out
-    assert "training 1 runs" in out
+    assert "training 1 run of" in out
     assert not list(tmp_path.glob("orl/runs/*/.*"))
 
 
@@ -118,7 +118,7 @@ def test_a_record_that_cannot_be_read_is_one_line_for_run_and_report(lossbench, 
     shutil.rmtree(path.parent)  # what the line told
     code, out, _ = lossbench("run", "--losses", "ce,cosface", "--out", tmp_path, *WORDS)
     assert code == 0
-    assert "training 1 runs" in out
+    assert "training 1 run of" in out
 
 
 def test_a_backbone_comes_back_from_its_folder(orl, pixels, tmp_path):
@@ -253,7 +253,7 @@ def test_a_report_shows_a_changed_plugin_once(lossbench, tmp_path):
     assert lossbench("report", out / "orl")[0] == 0
     text = (out / "orl" / "report.md").read_text()
     assert "| mine | 1 |" in text
-    assert "1 runs with other settings in this folder are left out" in text
+    assert "1 run with other settings in this folder is left out" in text
 
 
 def test_a_damaged_benchmark_file_is_written_anew(tmp_path):

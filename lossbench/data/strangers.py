@@ -36,7 +36,8 @@ def read_strangers(root: str | Path) -> Strangers:
     if both := sorted(set(query) & set(others)):
         raise InputError(f"person '{both[0]}' is in both {root / 'query'} and {root / 'distractors'}; keep one of them")
     if len(query) < 2:
-        raise InputError(f"{root} holds {len(query)} people; it takes two folders of people with images, or more")
+        people = "1 person" if query else "0 people"
+        raise InputError(f"{root} holds {people} with images; --data takes DIR/PERSON/FILE of two people or more")
     files = [file for people in (query, others) for images in people.values() for file in images]
     names = tuple(file.relative_to(root).as_posix() for file in files)
     first = sum(map(len, query.values()))

@@ -102,7 +102,7 @@ def markdown(
         "",
         f"Tables as numbers: `tables/`. Made by lossbench {plain(settings['record']['lossbench'])}; run it again with "
         "`lossbench run --config` and the `benchmark.toml` beside this file, from where it was run.",
-        *([f"{left_out} runs with other settings in this folder are left out."] if left_out else []),
+        *([_left_out(left_out)] if left_out else []),
         "",
     ]
     return "\n".join(lines)
@@ -146,6 +146,10 @@ def _verification_lines(study: Study) -> list[str]:
 
 def _selection(select: str) -> str:
     return "the last epoch is reported" if select == "last" else "the epoch that is best on val is reported"
+
+
+def _left_out(count: int) -> str:
+    return f"{count} run{'s' * (count > 1)} with other settings in this folder {'are' if count > 1 else 'is'} left out."
 
 
 def _figure(captions: dict[str, str], stem: str) -> list[str]:
