@@ -14,14 +14,14 @@ from lossbench.errors import InputError
 MAX_PIXELS = 50_000_000  # a face crop is 0.01 megapixels: beyond 50 it is a decompression bomb
 
 
-def read_bytes(file: Path) -> bytes:
+def read_bytes(file: Path | str) -> bytes:
     """Return what is in an image file.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        with file.open("rb", buffering=0) as whole:
+        with open(file, "rb", buffering=0) as whole:  # noqa: PTH123 (a string has no open)
             return whole.readall()
     except OSError as error:
         raise InputError(f"{shown(file)} cannot be read ({error.strerror}); replace or remove it") from error
@@ -51,6 +51,36 @@ def bomb_warnings_off() -> Iterator[None]:
 
 def decode_quietly(data: bytes, name: Path | str) -> Image.Image:
     """Do what `decode` does, within the caller's `bomb_warnings_off`: for many images that once is enough."""
+    return _plain_jpeg(data) or _any_format(data, name)
+
+
+_JFIF, _SCAN = b"\xff\xd8\xff\xe0", b"\xff\xda"
+_FRAMES = (b"\xff\xc0", b"\xff\xc2")  # baseline, progressive
+_HARMLESS = (b"\xff\xe0", b"\xff\xdb", b"\xff\xc4", b"\xff\xdd", b"\xff\xfe", *_FRAMES)  # JFIF, tables, comment
+
+
+def _plain_jpeg(data: bytes) -> Image.Image | None:
+    """Return a colour JPEG whose header holds nothing that turns or recolours it (EXIF, Adobe); None for all else.
+
+    Pillow's Python reads every header field of a file; for a small face that is a fifth of the time to its pixels.
+    """
+    at, frame = 2, b""
+    while (marker := data[at : at + 2]) in _HARMLESS:
+        if marker in _FRAMES:
+            frame = data[at + 4 : at + 10]  # bits, height, width, components
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    if not data.startswith(_JFIF) or marker != _SCAN or len(frame) < 6 or (frame[0], frame[5]) != (8, 3):
+        return None
+    height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
+    if not 0 < width * height <= MAX_PIXELS:
+        return None
+    try:
+        return Image.frombytes("RGB", (width, height), data, "jpeg", "RGB", "")
+    except (ValueError, OSError):  # cut short or damaged: the other way says how
+        return None
+
+
+def _any_format(data: bytes, name: Path | str) -> Image.Image:
     try:
         image: Image.Image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:

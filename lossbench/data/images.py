@@ -148,7 +148,8 @@ def _build(
             _reserve(file.fileno(), len(header) + len(files) * side * side * 3)
         digests = []
         work = partial(decode_into, half, len(header), side)
-        jobs = [(start, files[start : start + _CHUNK]) for start in range(0, len(files), _CHUNK)]
+        names = [str(file) for file in files]
+        jobs = [(start, names[start : start + _CHUNK]) for start in range(0, len(names), _CHUNK)]
         for chunk in in_parallel(work, jobs, workers=workers or workers_for(len(files)), chunk=1):
             digests += chunk
             on_progress(len(digests))

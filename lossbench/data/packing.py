@@ -11,27 +11,29 @@ from lossbench.data.decode import bomb_warnings_off, decode_quietly, read_bytes
 RECIPE = "upright rgb, centre square, PIL bilinear"  # how a file becomes pixels; part of a store's fingerprint
 
 
-def decode_into(store: Path, offset: int, side: int, job: tuple[int, Sequence[Path]]) -> list[str]:
+def decode_into(store: Path, offset: int, side: int, job: tuple[int, Sequence[str]]) -> list[str]:
     """Decode some files, write them into their places, and return their SHA-256.
 
     Args:
         store: the file to write into; long enough already.
         offset: where the first image of all begins.
         side: pixels per side.
-        job: the first file's number among all, and the files.
+        job: the first file's number among all, and the files (strings: a Path is slow to hand over).
 
     Raises:
         InputError: an image that cannot be read or is a decompression bomb.
         OSError: the store cannot be written.
     """
     start, files = job
-    digests = []
-    with store.open("r+b") as target, bomb_warnings_off():
-        target.seek(offset + start * side * side * 3)
+    digests, pixels = [], []
+    with bomb_warnings_off():
         for file in files:
             data = read_bytes(file)
-            target.write(square(decode_quietly(data, file), side).tobytes())
+            pixels.append(square(decode_quietly(data, file), side).tobytes())
             digests.append(hashlib.sha256(data).hexdigest())
+    with store.open("r+b") as target:
+        target.seek(offset + start * side * side * 3)
+        target.write(b"".join(pixels))
     return digests
 
 
