@@ -1,7 +1,7 @@
 """All figures of one trained model: embeds every image of the split once, then measures."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.data import Part, Split
-from lossbench.data.batches import batch_images
+from lossbench.data.batches import to_images
 from lossbench.data.pairs import PairSet
 from lossbench.head import Head
 from lossbench.metrics import (
@@ -65,9 +65,15 @@ def embed(backbone: nn.Module, pixels: Tensor, part: Part, *, batch_size: int | 
     batch_size = batch_size or (256 if pixels.is_cuda else 64)
     was_training = backbone.training
     backbone.eval()
-    rows = torch.tensor(part.rows, device=pixels.device)
-    with torch.no_grad():
-        out = torch.cat([backbone(batch_images(pixels, chunk)).float() for chunk in torch.split(rows, batch_size)])
+    first, count = min(part.rows, default=0), len(part)
+    if part.rows == tuple(range(first, first + count)) and count:  # neighbours need no gathering
+        batches: Iterable[Tensor] = torch.split(pixels[first : first + count], batch_size)
+    else:
+        rows = torch.tensor(part.rows, dtype=torch.int64, device=pixels.device)
+        batches = (pixels.index_select(0, chunk) for chunk in torch.split(rows, batch_size))
+    with torch.inference_mode():
+        found = [backbone(to_images(batch)).float() for batch in batches]
+    out = torch.cat(found)  # outside: a tensor of inference mode is barred from what needs gradients
     backbone.train(was_training)
     return out
 

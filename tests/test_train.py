@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lossbench.config import Config
+from lossbench.data import Part
 from lossbench.measure import embed, measure
 from lossbench.registry import find_plugins, parse_spec
 from lossbench.train import TrainingFailed, initial_backbone, initial_head, learning_rate, train
@@ -175,6 +176,18 @@ def test_embedding_leaves_the_mode_and_the_statistics_alone(orl, pixels):
     torch.testing.assert_close(whole, parts, atol=1e-5, rtol=1e-4)
     assert backbone.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("count", [0, 1, 100])
+def test_images_in_line_embed_as_gathered_ones(pixels, count):
+    backbone = initial_backbone(CONFIG, 0)
+    spread = torch.zeros(2 * len(pixels), *pixels.shape[1:], dtype=torch.uint8)
+    spread[::2] = pixels
+    in_line, apart = tuple(range(37, 37 + count)), tuple(range(74, 74 + 2 * count, 2))
+    found = embed(backbone, pixels, Part(in_line, (0,) * count, ("",)))
+    assert found.shape == (count, CONFIG.embedding_dim)
+    assert torch.equal(found, embed(backbone, spread, Part(apart, (0,) * count, ("",))))
+    found.requires_grad_().sum().backward()  # no tensor of inference mode, which could not
 
 
 FAULTS = """

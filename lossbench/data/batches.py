@@ -53,8 +53,13 @@ class _InTurn:
 
 
 def batch_images(pixels: Tensor, rows: Tensor) -> Tensor:
-    """Return the images `rows` [B] of `pixels` [N, H, W, 3] uint8 as float32 [B, 3, H, W] in 0..1, channels_last."""
-    return pixels.index_select(0, rows).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    """Return the images `rows` [B] of `pixels` [N, H, W, 3] uint8 as `to_images` does."""
+    return to_images(pixels.index_select(0, rows))
+
+
+def to_images(pixels: Tensor) -> Tensor:
+    """Return `pixels` [B, H, W, 3] uint8 as float32 [B, 3, H, W] in 0..1, channels_last."""
+    return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
 
 def augmentation_draws(order: torch.Size, generator: torch.Generator) -> Tensor:

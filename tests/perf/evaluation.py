@@ -1,6 +1,6 @@
 """Embedding very many images from the packed store against bare forward passes over tensors already there, in turn.
 
-    python tests/perf/evaluation.py [--images 12000]
+    python tests/perf/evaluation.py [--images 12000] [--pairs 21]
 
 The images are the ORL faces, repeated; the batches are alike on both sides. Goal: 0.95.
 """
@@ -19,6 +19,7 @@ from lossbench.train import be_deterministic, initial_backbone, keep_freed_memor
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=12_000)
+    parser.set_defaults(pairs=21)
     options = parser.parse_args()
     stored = pixels_of(faces_of(None, None, options)[0], options)
     pixels = stored.repeat(-(-options.images // len(stored)), 1, 1, 1)[: options.images]
@@ -30,7 +31,7 @@ def main() -> None:
 
     def bare() -> float:
         start = time.perf_counter()
-        with torch.no_grad():
+        with torch.inference_mode():
             torch.cat([backbone(batch) for batch in batches]).sum().item()
         return len(pixels) / (time.perf_counter() - start)
 
