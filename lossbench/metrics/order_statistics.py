@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ Exact = Callable[[Tensor, Tensor], Tensor]
 
 _KEPT = 16_000_000  # scores of all ranks together, each with its row and column: 12 bytes
 _LEAST = 250_000  # of one rank
+_CROWD = 3  # times as many may lie within rounding error of a rank and be kept as well
 _FEW = 4  # blocks before threads of our own are worth it
 
 
@@ -58,8 +59,8 @@ def order_statistics(
         total: how many scores there are.
         slack: no float32 score is further than this from its exact one, in the unit of the float32 scores.
         stride: more than any column's number.
-        kept: how many scores may be kept. Scores within `slack` of a rank are kept as values with their counts where
-            they are more.
+        kept: how many scores may be kept that float32 tells from a rank, and `_CROWD` times as many that it does not;
+            where these are more, they are kept as exact values with their counts.
         threads: blocks to work on at a time; of use on a processor alone.
     """
     by_place = partial(_by_place, exact, stride)
@@ -86,48 +87,55 @@ def _share(rank: int, ranks: Sequence[int], kept: int) -> int:
 
 
 class _Screened(NamedTuple):
-    """What some tiles hold for some searches: scores in one of their brackets, their places, how many lie above.
+    """What some tiles hold for a search: scores in its bracket and their places, and how many of `pairs` lie above.
 
-    `brackets` are those they were screened with, which may have narrowed since; `pairs` is how many were looked at.
+    The bracket may have narrowed since.
     """
 
-    brackets: list[tuple[float, float]]
-    beyond: list[int]
     values: Tensor
     places: Tensor
+    beyond: int
     pairs: int
 
 
-def _screen(tiles: Iterator[Tile], searches: "Sequence[_Search]", stride: int) -> _Screened:
+def _screen(tiles: Iterator[Tile], searches: "Sequence[_Search]", stride: int) -> list[_Screened]:
     brackets = [search.bracket for search in searches]
-    first, *others = _ends(brackets)
-    beyond, pairs = [0] * len(brackets), 0
-    values, places = [], []
-    masks: dict[float, Tensor] = {}  # used again for the next tile
+    first, *ends = _ends(brackets)
+    higher = dict.fromkeys((high for _, high in brackets), 0)  # how many lie above
+    parts, pairs = [], 0
+    memory: Sequence[Tensor] = ()
     for tile in tiles:
-        rows = len(tile.scores)
-        masks = masks or {e: torch.empty_like(tile.scores, dtype=torch.bool) for e in {*chain(*brackets)}}
-        edges = {edge: above(tile.scores, edge, out=mask[:rows]) for edge, mask in masks.items()}
-        numbers = {high: count(edges[high]) for high in {high for _, high in brackets}}
-        beyond = [n + numbers[high] for n, (_, high) in zip(beyond, brackets, strict=True)]
-        inside = edges[first]  # counted by now
-        for edge in others:
-            inside.logical_xor_(edges[edge])
+        memory = memory or [torch.empty_like(tile.scores, dtype=torch.bool) for _ in range(2)]
+        inside, beyond = (mask[: len(tile.scores)] for mask in memory)
+        above(tile.scores, first, out=inside)
+        for edge in {*ends, *higher}:
+            above(tile.scores, edge, out=beyond)
+            if edge in higher:
+                higher[edge] += count(beyond)
+            if edge in ends:
+                inside.logical_xor_(beyond)
         at = where(inside)
         row, column = tile.places(at)
-        values.append(tile.scores.flatten().index_select(0, at))
-        places.append(row * stride + column)
+        parts.append((tile.scores.flatten().index_select(0, at), row * stride + column))
         pairs += tile.pairs
-    return _Screened(brackets, beyond, torch.cat(values), torch.cat(places), pairs)
+    values, places = (torch.cat(part) for part in zip(*parts, strict=True))
+    return [_Screened(*_between(values, places, low, high), higher[high], pairs) for low, high in brackets]
 
 
-def _stream(screened: Iterator[_Screened], searches: "Sequence[_Search]") -> None:
+def _between(values: Tensor, places: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    inside = where((values > low) & (values <= high))
+    return values.index_select(0, inside), places.index_select(0, inside)
+
+
+def _stream(screened: Iterator[list[_Screened]], searches: "Sequence[_Search]") -> None:
     for tiles in screened:
-        for search, bracket, beyond in zip(searches, tiles.brackets, tiles.beyond, strict=True):
-            search.add(tiles, bracket, beyond)
+        for search, found in zip(searches, tiles, strict=True):
+            search.add(found)
 
 
-def _in_threads(jobs: Iterator[Job], searches: "Sequence[_Search]", stride: int, threads: int) -> Iterator[_Screened]:
+def _in_threads(
+    jobs: Iterator[Job], searches: "Sequence[_Search]", stride: int, threads: int
+) -> Iterator[list[_Screened]]:
     """Screen one block after another; of many blocks all but the first few on several threads, a block each.
 
     A thread that multiplies and compares by itself wastes no time on the others, and numpy compares on one thread. The
@@ -143,7 +151,7 @@ def _in_threads(jobs: Iterator[Job], searches: "Sequence[_Search]", stride: int,
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads) as pool:
-            waiting: deque[Future[_Screened]] = deque()
+            waiting: deque[Future[list[_Screened]]] = deque()
             for job in jobs:
                 waiting.append(pool.submit(_screen, job(), searches, stride))
                 if len(waiting) > threads:
@@ -176,7 +184,7 @@ class _Search:
 
     def _start(self) -> None:
         self.low, self.high = (float(np.float32(bound)) for bound in self.bounds)
-        self.above = self.seen = self.held = 0
+        self.above = self.seen = self.held = self.near = 0
         self.parts: list[tuple[Tensor, Tensor]] = []  # scores and their places
         self.cells: tuple[Tensor, Tensor] | None = None  # exact scores and their counts, where too many lie too close
 
@@ -185,46 +193,44 @@ class _Search:
         """`low` and `high`."""
         return self.low, self.high
 
-    def add(self, tiles: _Screened, bracket: tuple[float, float], beyond: int) -> None:
-        """Take up some tiles: `beyond` of their scores lie above the `bracket` that they were screened with."""
+    def add(self, tiles: _Screened) -> None:
+        """Take up some tiles; what lies outside a bracket that has narrowed since is sorted out later."""
         self.seen += tiles.pairs
-        self.above += beyond
-        if bracket[1] > self.high:  # narrowed since
-            self.above += count((tiles.values > self.high) & (tiles.values <= bracket[1]))
-        inside = (tiles.values > self.low) & (tiles.values <= self.high)
-        values, places = tiles.values[inside], tiles.places[inside]
+        self.above += tiles.beyond
+        self.parts.append((tiles.values, tiles.places))
+        self.held += len(tiles.values)
         if self.cells is not None:
-            self.cells = _merged(self.cells, self.exact(places))
-            return
-        self.parts.append((values, places))
-        self.held += len(values)
-        if self.held > self._capacity():
+            self._count_exactly(self.cells)
+        elif self.held > self._window() + self.near:
             self._narrow()
 
-    def _capacity(self) -> int:
-        """How many to keep now: what is uncertain of the rank grows as the root of what was seen."""
+    def _window(self) -> int:
+        """How many to keep that float32 tells apart: what is uncertain of a rank grows as the root of what was seen."""
         return max(min(self.capacity, _LEAST), round(self.capacity * math.sqrt(self.seen / self.total)))
 
     def _narrow(self) -> None:
-        values, places = self._kept()
+        values = self._kept()[0]
+        if self.held <= self._window() // 2 + self.near:
+            return
         position = round(self.rank * (self.seen / self.total)) - self.above  # where the rank should be among them
-        half = self._capacity() // 4
+        half = self._window() // 4
         first, last = min(max(position - half, 0), self.held - half), max(position + half, half)
-        upper, lower = _largest(values, [max(first, 0), min(last, self.held - 1)])
+        first, last = max(first, 0), min(last, self.held - 1)
+        upper, lower = _largest(values, [first, last])
         if first > 0:
             self.high = min(self.high, _float32(upper + self.margin))
         if last < self.held - 1:
             self.low = max(self.low, _float32(lower - self.margin))
-        beyond = values > self.high
-        self.above += count(beyond)
-        inside = (values > self.low) & ~beyond
-        values, places = values[inside], places[inside]
-        self.held = len(values)
-        self.parts = [(values, places)]
-        if self.held > self._capacity() * 3 // 4:  # they cannot be told apart in float32
-            none = places.new_zeros(0)
-            self.cells = _merged((none, none), self.exact(places))
-            self.parts = []
+        del values  # before these are copied again
+        places = self._kept()[1]
+        self.near = max(0, self.held - 2 * half)  # they cannot be told apart in float32
+        if self.near > _CROWD * self.capacity:
+            self._count_exactly((places[:0], places[:0]))
+
+    def _count_exactly(self, cells: tuple[Tensor, Tensor]) -> None:
+        for places in torch.split(self._kept()[1], _LEAST):
+            cells = _merged(cells, self.exact(places))
+        self.cells, self.parts, self.held = cells, [], 0
 
     def settle(self) -> Ranked | None:
         """Return the order statistic after a whole pass; None where it has escaped, and another pass is needed."""
@@ -235,9 +241,8 @@ class _Search:
         position = self.rank - self.above
         if not 0 <= position < self.held:
             return self._escaped(position)
-        (middle,) = _largest(
-            values, [position]
-        )  # off from the order statistic by no more than any score from its exact one
+        # Off from the order statistic by no more than any score from its exact one.
+        (middle,) = _largest(values, [position])
         if middle + self.margin > self.high or middle - self.margin < self.low:
             return self._again(middle - 2 * self.margin, middle + 2 * self.margin)
         higher = values > _float32(middle + self.margin)
@@ -267,7 +272,15 @@ class _Search:
         return None
 
     def _kept(self) -> tuple[Tensor, Tensor]:
+        """Return scores and places of all that lie in the bracket, and drop the others."""
         values, places = (torch.cat(part) for part in zip(*self.parts, strict=True))
+        self.parts = []
+        beyond = count(values > self.high)
+        if beyond or not bool((values > self.low).all()):
+            self.above += beyond
+            values, places = _between(values, places, self.low, self.high)
+        self.held = len(values)
+        self.parts = [(values, places)]
         return values, places
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from lossbench.metrics.directions import GRID, Directions, exact_scores
 from lossbench.metrics.products import Job, Tile, above, count, full_precision, products, where
 
-BLOCK = 1024  # columns of one product, and half as many rows: 2 MiB stay in the cache while they are compared
+BLOCK = 2048  # columns of one product, and a quarter as many rows: 4 MiB stay near while they are compared
 _RUN = 64  # neighbouring distractors that are read together: files are read in runs, people lie in runs
 
 
@@ -23,7 +23,7 @@ class Pairs:
         query: [Q, D].
         labels: [Q] integers, who is on each.
         distractors: [M, D], of nobody in the query.
-        block: columns of one product, and twice its rows.
+        block: columns of one product, and four times its rows.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -34,7 +34,7 @@ class Pairs:
             shapes = tuple(query.embeddings.shape), tuple(labels.shape), tuple(distractors.embeddings.shape)
             raise ValueError(f"query, query_labels and distractors {shapes} must be [Q, D], [Q] and [M, D]")
         self.query, self.labels, self.distractors = query, labels, distractors
-        self.rows, self.columns = max(1, block // 2), block
+        self.rows, self.columns = max(1, block // 4), block
         own = torch.unique(labels, return_counts=True)[1].to(torch.int64)
         self.within = (len(labels) ** 2 - int((own**2).sum())) // 2  # pairs of two query images of different people
         self.same = int((own * (own - 1)).sum()) // 2  # positives

@@ -90,10 +90,5 @@ def count(mask: Tensor) -> int:
 def where(mask: Tensor) -> Tensor:
     """Return the positions of the True entries of `mask` in reading order: int64 [n]."""
     if mask.device.type == "cpu":
-        flat = mask.numpy().reshape(-1)
-        if flat.size % 8:
-            return torch.from_numpy(np.flatnonzero(flat))
-        eights = np.flatnonzero(flat.view(np.uint64))  # most are empty: eight entries at a look
-        inner = np.flatnonzero(flat.reshape(-1, 8)[eights])
-        return torch.from_numpy(eights[inner >> 3] * 8 + (inner & 7))
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.flatten().nonzero().squeeze(1)
