@@ -10,7 +10,7 @@ from torch import Tensor
 from lossbench.metrics.directions import GRID, Directions
 from lossbench.metrics.order_statistics import order_statistics
 from lossbench.metrics.pairs import BLOCK, Pairs
-from lossbench.metrics.products import full_precision
+from lossbench.metrics.products import full_precision, threads_for
 
 DEFAULT_FPRS = (0.1, 0.05, 0.01, 0.001)
 _SPREAD, _LEAST, _MOST = 8, 1 << 20, 8 << 20  # scores kept: so many standard deviations of what columns differ by
@@ -70,7 +70,7 @@ def identification_rate(
     supported = [rank for rank in ranks if rank >= 1]
     columns = max(1, len(query) + len(distractors))
     kept = min(_MOST, max(_LEAST, round(_SPREAD * sum(supported) / math.sqrt(columns))))
-    threads = torch.get_num_threads() if query.device.type == "cpu" else 1
+    threads = threads_for(query.device)
     with full_precision():
         found = order_statistics(
             pairs.jobs, pairs.exact, supported, total, pairs.query.slack, columns, kept=kept, threads=threads

@@ -8,9 +8,7 @@ the rank have escaped its bracket, which counting shows, another pass looks for 
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -20,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics.directions import GRID
-from lossbench.metrics.products import Job, Tile, above, count, where
+from lossbench.metrics.products import Job, Tile, above, count, in_threads, where
 
 #: rows [P] and columns [P] -> their exact scores [P], int64
 Exact = Callable[[Tensor, Tensor], Tensor]
@@ -69,7 +67,7 @@ def order_statistics(
     number = 0
     while len(found) < len(searches):
         open_searches = [search for rank, search in searches.items() if rank not in found]
-        _stream(_in_threads(jobs(number), open_searches, stride, threads), open_searches)
+        _stream(_screened(jobs(number), open_searches, stride, threads), open_searches)
         for search in open_searches:
             if (ranked := search.settle()) is not None:
                 found[search.rank] = ranked
@@ -133,33 +131,14 @@ def _stream(screened: Iterator[list[_Screened]], searches: "Sequence[_Search]") 
             search.add(found)
 
 
-def _in_threads(
+def _screened(
     jobs: Iterator[Job], searches: "Sequence[_Search]", stride: int, threads: int
 ) -> Iterator[list[_Screened]]:
-    """Screen one block after another; of many blocks all but the first few on several threads, a block each.
-
-    A thread that multiplies and compares by itself wastes no time on the others, and numpy compares on one thread. The
-    first blocks, in which every score is in the brackets, are gone through tile by tile.
-    """
+    """Screen one block after another, the first few, in which every score is in the brackets, tile by tile."""
     for job in islice(jobs, _FEW):
         for tile in job():
             yield _screen(iter([tile]), searches, stride)
-    if threads == 1:
-        yield from (_screen(job(), searches, stride) for job in jobs)
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            waiting: deque[Future[list[_Screened]]] = deque()
-            for job in jobs:
-                waiting.append(pool.submit(_screen, job(), searches, stride))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-    finally:
-        torch.set_num_threads(before)
+    yield from in_threads(jobs, lambda tiles: _screen(tiles, searches, stride), threads)
 
 
 def _ends(brackets: list[tuple[float, float]]) -> list[float]:

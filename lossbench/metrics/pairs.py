@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics.directions import GRID, Directions, exact_scores
-from lossbench.metrics.products import Job, Tile, above, count, full_precision, products, where
+from lossbench.metrics.products import (
+    Job,
+    Tile,
+    above,
+    count,
+    full_precision,
+    in_threads,
+    products,
+    threads_for,
+    where,
+)
 
 BLOCK = 2048  # columns of one product, and a quarter as many rows: 4 MiB stay near while they are compared
 _RUN = 64  # neighbouring distractors that are read together: files are read in runs, people lie in runs
@@ -77,12 +87,23 @@ class Pairs:
             positives = [n + int((scores > cut).sum()) for n, cut in zip(positives, cuts, strict=True)]
         negatives = [0] * len(cuts)
         with full_precision():
-            for tile in (tile for job in self.jobs(0) for tile in job()):
-                for i, cut in enumerate(cuts):
-                    surely = above(tile.scores, cut / GRID + self.query.slack)
-                    perhaps = where(above(tile.scores, cut / GRID - self.query.slack) ^ surely)
-                    negatives[i] += count(surely) + count(self.exact(*tile.places(perhaps)) > cut)
+            blocks = in_threads(self.jobs(0), partial(self._alarms, cuts), threads_for(self.query.embeddings.device))
+            for alarms in blocks:
+                negatives = [a + b for a, b in zip(negatives, alarms, strict=True)]
         return positives, negatives
+
+    def _alarms(self, cuts: Sequence[int], tiles: Iterator[Tile]) -> list[int]:
+        alarms = [0] * len(cuts)
+        memory: Sequence[Tensor] = ()
+        for tile in tiles:
+            memory = memory or [torch.empty_like(tile.scores, dtype=torch.bool) for _ in range(2)]
+            surely, perhaps = (mask[: len(tile.scores)] for mask in memory)
+            for i, cut in enumerate(cuts):
+                above(tile.scores, cut / GRID + self.query.slack, out=surely)
+                above(tile.scores, cut / GRID - self.query.slack, out=perhaps)
+                near = where(perhaps.logical_xor_(surely))
+                alarms[i] += count(surely) + count(self.exact(*tile.places(near)) > cut)
+        return alarms
 
     def exact(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Return the scores of pairs [P], computed one by one."""
