@@ -19,7 +19,8 @@ def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> N
     """Write the settings, so that ``--config`` runs them again and ``report`` knows which runs belong together.
 
     Where the file is of the same protocol, as when processes share a folder or a loss was added, its entrants and
-    repeats stay and these join them: the file covers what the report shows. Otherwise it is replaced.
+    repeats stay and these join them: the file covers what the report shows. Otherwise it is replaced; what lossbench
+    did not write, or nobody can read, is kept as ``benchmark.toml.old``.
 
     Raises:
         OSError: the folder cannot be written.
@@ -27,7 +28,10 @@ def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> N
     protocol = sha(runs[0].identity["protocol"])
     plugins = {run.entrant: run.identity["plugin"] for run in runs if run.spec is not None}
     with one_at_a_time(folder):
-        before = _read(folder / "benchmark.toml")
+        file = folder / "benchmark.toml"
+        before = _read(file)
+        if "record" not in before and file.exists():
+            file.replace(folder / "benchmark.toml.old")
         if before.get("record", {}).get("protocol") == protocol:
             config, plugins = _joined(before, config, plugins)
         record = {
@@ -39,7 +43,7 @@ def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> N
         for half in folder.glob(".benchmark.toml.*"):  # what a killed process left
             half.unlink()
         text = "# run it again: lossbench run --config THIS_FILE\n" + to_toml(config, record)
-        write_text(folder / "benchmark.toml", text)
+        write_text(file, text)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -203,7 +203,8 @@ def _run(config: "Config", **options: bool) -> None:
         folder, records = run_benchmark(config, progress, **options)
     study = Study.of(records)
     headers, rows = text_table(study, (*HEADLINE, *SPEED))
-    title = f"{config.benchmark}: mean ± 95 % interval over {config.repeats} repeats and their people"
+    repeated = f"mean ± 95 % interval over {config.repeats} repeats and their people"
+    title = f"{config.benchmark}: {repeated if config.repeats > 1 else 'one repeat, which has no interval'}"
     console.table(headers, rows, title=title)
     console.say("* accuracy by nearest class mean of the training embeddings: this row has no class scores")
     for line in filter(None, [negatives_line(study), *failures(records)]):

@@ -102,9 +102,14 @@ def evaluate(
     if pairs:
         images = PairImages(pairs, _pixels(record, pairs.files, device, on_progress))
         figures["verification"] = verify_pairs(backbone, images, flip=flip)
-    trained = set(read_arrays(record, "embeddings.npz", ["train_people"])["train_people"].tolist())
-    known = tuple(sorted(trained & {*strangers.query.people, *strangers.distractors.people}))
+    known = known_names(record, {*strangers.query.people, *strangers.distractors.people})
     return Evaluation(record, figures, _spread(query.cpu(), distractors.cpu(), strangers), known)
+
+
+def known_names(record: Record, people: set[str]) -> tuple[str, ...]:
+    """Return which of these people have names that the run was trained on, sorted."""
+    trained = read_arrays(record, "embeddings.npz", ["train_people"])["train_people"].tolist()
+    return tuple(sorted(people & set(trained)))
 
 
 def embed_folder(

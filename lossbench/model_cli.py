@@ -11,6 +11,7 @@ from lossbench.errors import InputError
 
 if TYPE_CHECKING:
     from lossbench.evaluate import Evaluation
+    from lossbench.results import Record
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
@@ -63,11 +64,7 @@ def evaluate(
     console.table(*_table(found), title=f"{strangers.name}: {_whom(found[0], strangers.query.people)}")
     console.say("± is 1.96 standard deviations over resamples of these people: it knows nothing of other seeds")
     if found[0].known:
-        named = ", ".join(found[0].known[:3])
-        console.say(
-            f"note: {len(found[0].known)} of these people have names that {_name(found[0])} was trained on ({named}): "
-            "if they are the same people, these are not figures of unseen people"
-        )
+        console.say(f"{_note(found[0].known, found[0].record)}: if they are, these are not figures of unseen people")
     figures = [_as_json(one, data) for one in found]
     if out:
         write_json(out, figures)
@@ -94,7 +91,7 @@ def embed(
 
     refuse_unwritable(out, "--out")
     files, names = read_images(folder)
-    from lossbench.evaluate import embed_folder, find_runs
+    from lossbench.evaluate import embed_folder, find_runs, known_names
     from lossbench.material import device_of
 
     records = find_runs([run])
@@ -103,6 +100,8 @@ def embed(
     with console.counting("decoding images") as progress:
         count, length = embed_folder(records[0], files, names, out, device=device_of(device), on_progress=progress)
     console.say(f"wrote {out}: embeddings [{count}, {length}], not normalised, and files [{count}]")
+    if known := known_names(records[0], {part for name in names for part in Path(name).parts[:-1]}):
+        console.say(f"{_note(known, records[0])}: if they are, the model has seen them")
 
 
 def _table(found: "list[Evaluation]") -> tuple[list[str], list[list[str]]]:
@@ -116,7 +115,7 @@ def _table(found: "list[Evaluation]") -> tuple[list[str], list[list[str]]]:
     for one in found:
         flat = flat_metrics({"metrics": one.figures})
         cells = [_cell(flat[f.name], f.decimals, one.spread.get(f.name)) for f in figures]
-        rows.append([_name(one), *cells])
+        rows.append([_name(one.record), *cells])
     return ["run", *(f.title for f in figures)], rows
 
 
@@ -127,8 +126,16 @@ def _cell(value: float, decimals: int, spread: float | None) -> str:
     return f"{value:.{decimals}f}{half}"
 
 
-def _name(one: "Evaluation") -> str:
-    return f"{one.record['entrant']} r{one.record['repeat']}"
+def _name(record: "Record") -> str:
+    return f"{record['entrant']} r{record['repeat']}"
+
+
+def _note(known: tuple[str, ...], record: "Record") -> str:
+    from lossbench.data.names import shown
+
+    named = ", ".join(shown(name) for name in known[:3]) + (", ..." if len(known) > 3 else "")
+    have = "people have names" if len(known) > 1 else "person has a name"
+    return f"note: {len(known)} {have} that {_name(record)} was trained on ({named}), and may be the same"
 
 
 def _whom(one: "Evaluation", people: tuple[str, ...]) -> str:

@@ -64,7 +64,7 @@ def test_own_faces_run_as_written(lossbench, tmp_path, monkeypatch, orl):
     assert lossbench(*check)[0] in (0, 1)
     code, out, err = lossbench(*run, *FAST)
     assert code == 0, err
-    assert "my_faces: mean" in out
+    assert "my_faces: one repeat" in out
 
 
 def test_ci_runs_the_readmes_test_command():

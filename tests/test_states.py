@@ -261,6 +261,7 @@ def test_a_damaged_benchmark_file_is_written_anew(tmp_path):
     (folder / "benchmark.toml").write_bytes(b"\xff\x00 = [")
     bench(tmp_path, "cosface", repeats=1)
     assert 'losses = "cosface"' in (folder / "benchmark.toml").read_text()
+    assert (folder / "benchmark.toml.old").read_bytes() == b"\xff\x00 = ["
 
 
 def test_nobody_who_reads_is_no_failed_run(tmp_path):

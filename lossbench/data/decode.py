@@ -95,6 +95,10 @@ def _any_format(data: bytes, name: Path | str) -> Image.Image:
         if "exif" in image.info:
             image = ImageOps.exif_transpose(image)
         image.load()
+        if image.mode.startswith("I;16"):  # Pillow's own conversion cuts off all above 255
+            image = image.point(lambda value: value * (1 / 256)).convert("L")
+        if image.mode in ("I", "F"):
+            raise ValueError("32 bits a pixel, in no known range; save it with 8 bits")
         return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:  # the same for damaged pixels
         raise _damaged(name, error) from error

@@ -8,7 +8,7 @@ from PIL import Image
 
 from lossbench.data.decode import bomb_warnings_off, decode_quietly, read_bytes
 
-RECIPE = "upright rgb, centre square, PIL bilinear"  # how a file becomes pixels; part of a store's fingerprint
+RECIPE = "upright rgb of 8 bits, centre square, PIL bilinear"  # in a store's fingerprint
 
 
 def decode_into(store: Path, offset: int, side: int, job: tuple[int, Sequence[str]]) -> list[str]:

@@ -167,8 +167,9 @@ def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
         "Pairs of losses are compared by their paired differences: the same repeats, the same people. *Ahead* means "
         f"that the p-value, adjusted by Holm's rule for the number of pairs, is below {LEVEL}. {len(separated)} of "
         f"{len(found)} comparisons are separable. *Detectable* is the smallest true difference that this design finds "
-        "in 80 % of cases; *repeats* is how many in all would separate a pair if the difference seen were the truth "
-        f"(both at {LEVEL} divided by the number of pairs).",
+        "in 80 % of cases; *repeats* is how many in all would separate a pair in half of the cases if the difference "
+        f"seen were the truth (both at {LEVEL} divided by the number of pairs); beyond 1,000, what is uncertain lies "
+        "in people whom the repeats share, and more people are needed.",
         "",
     ]
     ranks = rank_table(found)

@@ -50,6 +50,19 @@ def test_every_mode_becomes_rgb(mode):
     assert (found.mode, found.size) == ("RGB", (20, 10))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bits_a_pixel_become_8(kind):
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    found = decode(encoded(Image.fromarray(grey * 257), kind), "x")
+    assert np.array_equal(np.asarray(found)[..., 0], grey)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_pixels_of_no_known_range_are_refused(kind):
+    with pytest.raises(InputError, match="32 bits a pixel"):
+        decode(encoded(Image.fromarray(np.ones((8, 8), kind)), "TIFF"), "x")
+
+
 def test_exif_orientation_is_applied():
     image = Image.new("RGB", (20, 10), "red")
     exif = Image.Exif()
