@@ -159,6 +159,7 @@ class _Search:
         self.rank, self.total, self.capacity, self.exact = rank, total, capacity, exact
         self.slack, self.margin = slack, 2 * slack
         self.bounds = -math.inf, math.inf  # the rank lies in here for sure
+        self.found = False  # in float32: the bounds hold what lies within rounding error of it, and little else
         self._start()
 
     def _start(self) -> None:
@@ -191,6 +192,16 @@ class _Search:
         values = self._kept()[0]
         if self.held <= self._window() // 2 + self.near:
             return
+        if not self.found:
+            self._tighten(values)
+        del values  # before these are copied again
+        places = self._kept()[1]
+        # They cannot be told apart in float32.
+        self.near = self.held if self.found else max(0, self.held - self._window() // 2)
+        if self.near > _CROWD * self.capacity:
+            self._count_exactly((places[:0], places[:0]))
+
+    def _tighten(self, values: Tensor) -> None:
         position = round(self.rank * (self.seen / self.total)) - self.above  # where the rank should be among them
         half = self._window() // 4
         first, last = min(max(position - half, 0), self.held - half), max(position + half, half)
@@ -200,11 +211,6 @@ class _Search:
             self.high = min(self.high, _float32(upper + self.margin))
         if last < self.held - 1:
             self.low = max(self.low, _float32(lower - self.margin))
-        del values  # before these are copied again
-        places = self._kept()[1]
-        self.near = max(0, self.held - 2 * half)  # they cannot be told apart in float32
-        if self.near > _CROWD * self.capacity:
-            self._count_exactly((places[:0], places[:0]))
 
     def _count_exactly(self, cells: tuple[Tensor, Tensor]) -> None:
         for places in torch.split(self._kept()[1], _LEAST):
@@ -222,10 +228,11 @@ class _Search:
             return self._escaped(position)
         # Off from the order statistic by no more than any score from its exact one.
         (middle,) = _largest(values, [position])
-        if middle + self.margin > self.high or middle - self.margin < self.low:
-            return self._again(middle - 2 * self.margin, middle + 2 * self.margin)
-        higher = values > _float32(middle + self.margin)
-        near = (values >= _float32(middle - self.margin)) & ~higher
+        most, least = _float32(middle + self.margin), _float32(middle - self.margin)
+        if most > self.high or least < self.low:
+            return self._around(middle)
+        higher = values > most
+        near = (values >= least) & ~higher
         scores = self.exact(places[near]).sort(descending=True).values
         score = int(scores[position - count(higher)])
         return Ranked(score, self.above + count(higher) + count(scores > score))
@@ -238,12 +245,17 @@ class _Search:
         at = int((through > position).nonzero().max())
         score = int(scores[at])
         if score / GRID + self.slack > self.high or score / GRID - self.slack < self.low:
-            return self._again(score / GRID - 2 * self.margin, score / GRID + 2 * self.margin)
+            return self._around(score / GRID)
         return Ranked(score, self.above + int(through[at] - counts[at]))
 
     def _escaped(self, position: int) -> Ranked | None:
         low, high = self.bounds
         return self._again(self.high - self.margin, high) if position < 0 else self._again(low, self.low + self.margin)
+
+    def _around(self, score: float) -> Ranked | None:
+        """Go through all once more and keep what lies around the rank: other products may be off by another slack."""
+        self.found = True
+        return self._again(score - 3 * self.margin, score + 3 * self.margin)
 
     def _again(self, low: float, high: float) -> Ranked | None:
         self.bounds = low, high
