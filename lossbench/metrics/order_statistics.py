@@ -156,7 +156,8 @@ class _Search:
     """The search for one rank: a bracket `low` < score <= `high`, and what lies in it."""
 
     def __init__(self, rank: int, total: int, capacity: int, slack: float, exact: Callable[[Tensor], Tensor]):
-        self.rank, self.total, self.capacity, self.exact = rank, total, capacity, exact
+        self.rank, self.total, self.exact = rank, total, exact
+        self.capacity, self.least = capacity, min(capacity, _LEAST)  # to keep at the end, and from the start
         self.slack, self.margin = slack, 2 * slack
         self.bounds = -math.inf, math.inf  # the rank lies in here for sure
         self.found = False  # in float32: the bounds hold what lies within rounding error of it, and little else
@@ -186,7 +187,7 @@ class _Search:
 
     def _window(self) -> int:
         """How many to keep that float32 tells apart: what is uncertain of a rank grows as the root of what was seen."""
-        return max(min(self.capacity, _LEAST), round(self.capacity * math.sqrt(self.seen / self.total)))
+        return max(self.least, round(self.capacity * math.sqrt(self.seen / self.total)))
 
     def _narrow(self) -> None:
         values = self._kept()[0]
@@ -249,6 +250,7 @@ class _Search:
         return Ranked(score, self.above + int(through[at] - counts[at]))
 
     def _escaped(self, position: int) -> Ranked | None:
+        self.capacity, self.least = 2 * self.capacity, 2 * self.least  # or it might escape the same way for ever
         low, high = self.bounds
         return self._again(self.high - self.margin, high) if position < 0 else self._again(low, self.low + self.margin)
 

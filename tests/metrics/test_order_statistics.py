@@ -87,6 +87,23 @@ def test_one_pass_is_enough_where_columns_are_alike_and_more_are_made_where_not(
     assert passes > 1, "the last columns were to change everything"
 
 
+@pytest.mark.parametrize(("kept", "tile"), [(1, 1), (1, 3), (2, 2), (2, 7)])
+def test_a_rank_that_escapes_the_same_way_again_is_found_all_the_same(kept, tile, monkeypatch):
+    """The worst order there is, in every pass: each score is below all before it."""
+    monkeypatch.setattr(order_statistics, "_LEAST", kept)
+    scores = torch.linspace(0.9, -0.9, 40).reshape(1, 40)
+    whole = (scores.double() * GRID).round().to(torch.int64)
+
+    def tiles(number):
+        assert number < 20, "for ever"
+        for columns in torch.split(torch.arange(40), tile):
+            yield lambda columns=columns: iter([Tile(scores[:, columns].contiguous(), 0, columns, len(columns))])
+
+    for rank in range(40):
+        (found,) = order_statistics.order_statistics(tiles, lambda i, j: whole[i, j], [rank], 40, SLACK, 40, kept=kept)
+        assert tuple(found) == (int(whole[0, rank]), rank)
+
+
 def test_scores_that_do_not_count_are_skipped(monkeypatch):
     scores = spread("spread").float()
     scores[::2] = math.nan
