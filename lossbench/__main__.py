@@ -6,6 +6,8 @@ import sys
 from contextlib import suppress
 from types import FrameType
 
+from lossbench.memory import keep_freed_memory
+
 _STOPPED = 130  # what shells call a process that Ctrl-C ended
 _LINE = "error: stopped; the same command goes on where this one ended\n"
 
@@ -29,6 +31,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nohup and the like have it ignored
         signal.signal(signal.SIGINT, stop)
         sys.unraisablehook = unraisable
+    keep_freed_memory()
     try:
         from lossbench.cli import main as run
 

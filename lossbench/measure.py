@@ -1,7 +1,7 @@
 """All figures of one trained model: embeds every image of the split once, then measures."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from lossbench.metrics import (
     verification,
 )
 from lossbench.metrics.bootstrap import bootstrap_identification, bootstrap_share, multiplicities, replicates_for
+from lossbench.metrics.threads import in_threads
 from lossbench.unseen import unseen_figures
 
 
@@ -34,6 +35,10 @@ class PairImages:
 
     pairs: PairSet
     pixels: Tensor
+
+
+_BATCH = 128  # images on a CPU
+_AT_A_TIME = 8  # batches on a CPU, each in memory with what the layers make of it
 
 
 def verify_pairs(backbone: nn.Module, images: PairImages, *, flip: bool) -> dict[str, Any]:
@@ -53,29 +58,49 @@ def verify_pairs(backbone: nn.Module, images: PairImages, *, flip: bool) -> dict
     return {**asdict(verification(scores, torch.tensor(pairs.same), torch.tensor(pairs.folds))), "flip": flip}
 
 
-def embed(backbone: nn.Module, pixels: Tensor, part: Part, *, batch_size: int | None = None) -> Tensor:
+def embed(backbone: nn.Module, pixels: Tensor, part: Part) -> Tensor:
     """Return the embeddings [N, D] (float32, not normalised) of a part's images, the backbone in evaluation mode.
+
+    On a CPU several batches are worked on at a time, each by a thread of its own, which is faster than all threads
+    on one batch: the backbone must not change anything of its own in evaluation mode.
 
     Args:
         backbone: images [B, 3, H, W] in 0..1 -> [B, D].
         pixels: [all images, H, W, 3] uint8 on the backbone's device.
         part: which rows.
-        batch_size: images per forward pass; None: 256 on a GPU, 64 on a CPU, whose cache is small.
     """
-    batch_size = batch_size or (256 if pixels.is_cuda else 64)
+    size, at_a_time = batching(len(part), pixels)
+    first = min(part.rows, default=0)
+    in_line = part.rows == tuple(range(first, first + len(part)))  # neighbours need no gathering
+    rows = torch.tensor(part.rows, dtype=torch.int64, device=pixels.device)
+
+    def forward(start: int) -> Tensor:
+        stop = min(start + size, len(part))
+        batch = pixels[first + start : first + stop] if in_line else pixels.index_select(0, rows[start:stop])
+        with torch.inference_mode():  # of this thread alone
+            embeddings: Tensor = backbone(to_images(batch)).float()
+            return embeddings
+
     was_training = backbone.training
     backbone.eval()
-    first, count = min(part.rows, default=0), len(part)
-    if part.rows == tuple(range(first, first + count)) and count:  # neighbours need no gathering
-        batches: Iterable[Tensor] = torch.split(pixels[first : first + count], batch_size)
-    else:
-        rows = torch.tensor(part.rows, dtype=torch.int64, device=pixels.device)
-        batches = (pixels.index_select(0, chunk) for chunk in torch.split(rows, batch_size))
-    with torch.inference_mode():
-        found = [backbone(to_images(batch)).float() for batch in batches]
-    out = torch.cat(found)  # outside: a tensor of inference mode is barred from what needs gradients
+    found = list(in_threads(forward, range(0, max(len(part), 1), size), at_a_time))
     backbone.train(was_training)
-    return out
+    return torch.cat(found)  # outside: a tensor of inference mode is barred from what needs gradients
+
+
+def batching(count: int, pixels: Tensor) -> tuple[int, int]:
+    """Return how many of `count` images `embed` passes forward together, and how many such batches at a time.
+
+    On a GPU 256, one batch at a time. On a CPU 64 to 128, fewer above 112 pixels, a batch a thread, so that all
+    threads end together; one batch at a time where there are too few images for that.
+    """
+    if pixels.device.type != "cpu":
+        return 256, 1
+    most = max(1, min(_BATCH, _BATCH * 112**2 // (pixels.shape[1] * pixels.shape[2])))
+    threads = torch.get_num_threads()
+    at_a_time = max(1, min(threads // math.ceil(threads / _AT_A_TIME), 2 * count // most))
+    rounds = math.ceil(count / (most * at_a_time))
+    return max(1, math.ceil(count / max(1, rounds * at_a_time))), at_a_time
 
 
 def hits(head: Head | None, embeddings: Tensor, labels: Tensor, train: Tensor, train_labels: Tensor) -> Tensor:

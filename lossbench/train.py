@@ -4,13 +4,11 @@ Every random draw comes from a seed made of (benchmark seed, repeat, purpose, ep
 entrants of a repeat share what they can, and a resumed run draws what an uninterrupted one would have drawn.
 """
 
-import ctypes
 import hashlib
 import io
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from lossbench.data.atomic import write_bytes
 from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
 from lossbench.head import Head
 from lossbench.measure import embed, hits, share, tracked_figures
+from lossbench.memory import keep_freed_memory
 from lossbench.registry import Spec
 
 
@@ -212,18 +211,6 @@ def be_deterministic(device: torch.device) -> None:
     torch.use_deterministic_algorithms(True)
     # Filling costs time, and nothing here reads such memory. The stubs do not know the property.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def keep_freed_memory() -> None:
-    """Make glibc keep what a step frees for the next one: handing it back and faulting it in again costs up to half.
-
-    Other C libraries are left as they are. The same numbers come out either way.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        trim_threshold, mmap_threshold = -1, -3  # <malloc.h>
-        mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25)  # the most that older ones take
-        mallopt(trim_threshold, 2**30)
 
 
 def _optimizer(backbone: nn.Module, head: Head, config: Config) -> torch.optim.Optimizer:

@@ -20,6 +20,7 @@ from lossbench.errors import InputError
 from lossbench.execute import device_is_lost, record_death
 from lossbench.jobs import PAUSE, Done, Queue, attempt, made_meanwhile, tell
 from lossbench.material import Material, open_pixels
+from lossbench.memory import keep_freed_memory
 from lossbench.plan import Listener, Run
 from lossbench.results import Record
 from lossbench.train import Epoch, be_deterministic
@@ -207,6 +208,7 @@ def _work(material: Material, threads: int, connection: Connection) -> None:
 
     The number of threads is set twice: OpenMP reads the environment, torch is told.
     """
+    keep_freed_memory()
     _follow_parent()
     torch.set_num_threads(threads)
     be_deterministic(material.device)

@@ -9,7 +9,7 @@ from lossbench import plan
 ROOT = Path(lossbench.__file__).parent
 #: Reached, but they decide which runs there are, where things lie, and how they are said; not what a run finds.
 HARMLESS = {
-    *("artifacts", "config", "errors", "material", "plan", "registry", "results", "twins"),
+    *("artifacts", "config", "errors", "material", "memory", "plan", "registry", "results", "twins"),
     *("data/atomic", "data/collection", "data/manifest", "data/names", "data/parallel", "data/splitting"),
     "pml",  # in the plugin's own fingerprint
 }

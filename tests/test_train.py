@@ -1,16 +1,12 @@
 """Training: what entrants share, what augmentation touches, resume, determinism, selection."""
 
-import platform
-import subprocess
-import sys
 from itertools import pairwise
 
 import pytest
 import torch
 
 from lossbench.config import Config
-from lossbench.data import Part
-from lossbench.measure import embed, measure
+from lossbench.measure import measure
 from lossbench.registry import find_plugins, parse_spec
 from lossbench.train import TrainingFailed, initial_backbone, initial_head, learning_rate, train
 
@@ -166,51 +162,6 @@ def test_the_schedule_warms_up_and_ends_at_nothing():
     assert rates[0] < rates[5] < rates[9] < max(rates) == pytest.approx(3e-3)
     assert all(a >= b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 1e-5
-
-
-def test_embedding_leaves_the_mode_and_the_statistics_alone(orl, pixels):
-    backbone = initial_backbone(CONFIG, 0).train()
-    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    whole = embed(backbone, pixels, orl.split(0).test)
-    parts = embed(backbone, pixels, orl.split(0).test, batch_size=7)
-    torch.testing.assert_close(whole, parts, atol=1e-5, rtol=1e-4)
-    assert backbone.training
-    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
-
-
-@pytest.mark.parametrize("count", [0, 1, 100])
-def test_images_in_line_embed_as_gathered_ones(pixels, count):
-    backbone = initial_backbone(CONFIG, 0)
-    spread = torch.zeros(2 * len(pixels), *pixels.shape[1:], dtype=torch.uint8)
-    spread[::2] = pixels
-    in_line, apart = tuple(range(37, 37 + count)), tuple(range(74, 74 + 2 * count, 2))
-    found = embed(backbone, pixels, Part(in_line, (0,) * count, ("",)))
-    assert found.shape == (count, CONFIG.embedding_dim)
-    assert torch.equal(found, embed(backbone, spread, Part(apart, (0,) * count, ("",))))
-    found.requires_grad_().sum().backward()  # no tensor of inference mode, which could not
-
-
-FAULTS = """
-import resource, sys, torch
-from lossbench.train import keep_freed_memory
-if sys.argv[1] == "kept":
-    keep_freed_memory()
-for step in range(12):
-    if step == 4:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    held = torch.ones(2**24)  # 64 MiB, more than glibc keeps of itself
-    del held
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
-def test_memory_freed_by_one_step_serves_the_next():
-    faults = {
-        how: int(subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True).stdout)
-        for how in ("kept", "given back")
-    }
-    assert faults["kept"] < faults["given back"] / 4, faults
 
 
 def test_a_loss_that_is_no_number_fails_with_its_reason(orl, pixels, tmp_path):

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics.directions import GRID
-from lossbench.metrics.products import Job, Tile, above, count, in_threads, where
+from lossbench.metrics.products import Job, Tile, above, count, where
+from lossbench.metrics.threads import in_threads
 
 #: rows [P] and columns [P] -> their exact scores [P], int64
 Exact = Callable[[Tensor, Tensor], Tensor]
@@ -138,7 +139,7 @@ def _screened(
     for job in islice(jobs, _FEW):
         for tile in job():
             yield _screen(iter([tile]), searches, stride)
-    yield from in_threads(jobs, lambda tiles: _screen(tiles, searches, stride), threads)
+    yield from in_threads(lambda job: _screen(job(), searches, stride), jobs, threads)
 
 
 def _ends(brackets: list[tuple[float, float]]) -> list[float]:

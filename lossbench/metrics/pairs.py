@@ -14,11 +14,10 @@ from lossbench.metrics.products import (
     above,
     count,
     full_precision,
-    in_threads,
     products,
-    threads_for,
     where,
 )
+from lossbench.metrics.threads import in_threads, threads_for
 
 BLOCK = 2048  # columns of one product, and a quarter as many rows: 4 MiB stay near while they are compared
 _RUN = 64  # neighbouring distractors that are read together: files are read in runs, people lie in runs
@@ -87,15 +86,15 @@ class Pairs:
             positives = [n + int((scores > cut).sum()) for n, cut in zip(positives, cuts, strict=True)]
         negatives = [0] * len(cuts)
         with full_precision():
-            blocks = in_threads(self.jobs(0), partial(self._alarms, cuts), threads_for(self.query.embeddings.device))
+            blocks = in_threads(partial(self._alarms, cuts), self.jobs(0), threads_for(self.query.embeddings.device))
             for alarms in blocks:
                 negatives = [a + b for a, b in zip(negatives, alarms, strict=True)]
         return positives, negatives
 
-    def _alarms(self, cuts: Sequence[int], tiles: Iterator[Tile]) -> list[int]:
+    def _alarms(self, cuts: Sequence[int], job: Job) -> list[int]:
         alarms = [0] * len(cuts)
         memory: Sequence[Tensor] = ()
-        for tile in tiles:
+        for tile in job():
             memory = memory or [torch.empty_like(tile.scores, dtype=torch.bool) for _ in range(2)]
             surely, perhaps = (mask[: len(tile.scores)] for mask in memory)
             for i, cut in enumerate(cuts):

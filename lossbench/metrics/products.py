@@ -4,11 +4,9 @@ A float32 product of unit rows is off from the score by less than `Directions.sl
 so a comparison of float32 scores that are further apart is decided, and only pairs in between are computed again.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,35 +33,6 @@ class Tile(NamedTuple):
 
 
 Job = Callable[[], Iterator[Tile]]  #: yields the tiles of one block of columns
-Found = TypeVar("Found")
-
-
-def threads_for(device: torch.device) -> int:
-    """Return how many blocks to work on at a time: one a thread on a processor, one on a GPU."""
-    return torch.get_num_threads() if device.type == "cpu" else 1
-
-
-def in_threads(jobs: Iterator[Job], work: Callable[[Iterator[Tile]], Found], threads: int) -> Iterator[Found]:
-    """Yield what `work` makes of the tiles of each job, in order, on several threads, a job each.
-
-    A thread that multiplies and compares by itself wastes no time on the others, and numpy compares on one thread.
-    """
-    if threads == 1:
-        yield from (work(job()) for job in jobs)
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            waiting: deque[Future[Found]] = deque()
-            for job in jobs:
-                waiting.append(pool.submit(work, job()))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-    finally:
-        torch.set_num_threads(before)
 
 
 def products(rows: Tensor, columns: Directions, chosen: slice | Tensor, block: int) -> Iterator[tuple[int, Tensor]]:

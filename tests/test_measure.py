@@ -1,0 +1,73 @@
+"""Embedding: the same whatever the batches and threads, and the network left as it was."""
+
+import pytest
+import torch
+
+from lossbench.config import Config
+from lossbench.data import Part
+from lossbench.data.batches import to_images
+from lossbench.measure import batching, embed
+from lossbench.train import initial_backbone
+
+CONFIG = Config(epochs=3, image_size=32).resolved()
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def part_of(rows):
+    return Part(tuple(rows), (0,) * len(rows), ("",))
+
+
+def test_embedding_leaves_the_mode_and_the_statistics_alone(pixels, threads):
+    backbone = initial_backbone(CONFIG, 0).train()
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    found = embed(backbone, pixels, part_of(range(400)))
+    assert backbone.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+    with torch.no_grad():
+        one_by_one = torch.cat([backbone.eval()(to_images(pixels[i : i + 1])) for i in range(400)])
+    torch.testing.assert_close(found, one_by_one, atol=1e-5, rtol=1e-4)
+    assert torch.equal(found, embed(backbone, pixels, part_of(range(400)))), "the same again, to the bit"
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("count", [0, 1, 100, 350])
+def test_images_in_line_embed_as_gathered_ones(pixels, count, threads):
+    backbone = initial_backbone(CONFIG, 0)
+    spread = torch.zeros(2 * len(pixels), *pixels.shape[1:], dtype=torch.uint8)
+    spread[::2] = pixels
+    found = embed(backbone, pixels, part_of(range(37, 37 + count)))
+    assert found.shape == (count, CONFIG.embedding_dim)
+    assert torch.equal(found, embed(backbone, spread, part_of(range(74, 74 + 2 * count, 2))))
+    found.requires_grad_().sum().backward()  # no tensor of inference mode, which could not
+
+
+@pytest.mark.parametrize("side", [16, 64, 112, 224, 1600])
+@pytest.mark.parametrize("threads", [1, 2, 3, 8, 10, 64])
+def test_batches_fit_in_memory_and_keep_all_threads_busy(side, threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    image = torch.empty(1, side, side, 3, dtype=torch.uint8)
+    most = max(1, min(128, 128 * 112**2 // side**2))
+    for count in (0, 1, 63, 64, 127, 128, 129, 300, 1000, 12_000):
+        size, at_a_time = batching(count, image)
+        assert 1 <= size <= most
+        assert 1 <= at_a_time <= min(8, threads)
+        batches = -(-count // size)
+        assert at_a_time == 1 or size >= most // 2, "too little a thread"
+        assert count < 8 * most or batches % at_a_time == 0 or batches > 5 * at_a_time, "threads wait for the last"
+    assert threads // at_a_time * at_a_time > threads * 0.8
+
+
+def test_an_error_of_the_backbone_comes_out(pixels, threads):
+    class Broken(torch.nn.Module):
+        def forward(self, images):
+            raise RuntimeError("not enough memory")
+
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        embed(Broken(), pixels, part_of(range(400)))
