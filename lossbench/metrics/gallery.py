@@ -10,6 +10,7 @@ from torch import Tensor
 from lossbench.metrics.accuracy import class_means
 from lossbench.metrics.directions import GRID, Directions, exact_scores, people_of
 from lossbench.metrics.products import above, full_precision, products, where
+from lossbench.metrics.threads import Scratch
 
 DEFAULT_RANKS = (1, 5, 10)
 DEFAULT_FARS = (0.1, 0.01, 0.001)
@@ -179,11 +180,11 @@ def _others(
     mates = _mates(gallery, probes, people)
     counts = torch.zeros_like(mates)
     edges = (mates / GRID - probes.slack).to(torch.float32)
-    unit = probes.unit(slice(None))
+    unit, scratch = probes.unit(slice(None)), Scratch()
     for entries, own in ((gallery, True), (distractors, False)):
         for start in range(0, len(entries), block):
             chosen = slice(start, min(start + block, len(entries)))
-            for row, scores in products(unit, entries, chosen, block):
+            for row, scores in products(unit, entries, chosen, block, scratch):
                 found = where(above(scores, edges[row : row + len(scores)]))
                 i, j = row + found // scores.shape[1], start + found % scores.shape[1]
                 if own:
@@ -197,14 +198,15 @@ def _others(
 def _best(gallery: Directions, strangers: Directions, block: int) -> Tensor:
     """Return the highest exact score that any entry has with each stranger [M]."""
     best = torch.full((len(strangers),), -2 * GRID, dtype=torch.int64, device=strangers.norms.device)
+    own, scratch = Scratch(), Scratch()
     for begin in range(0, len(strangers), block):
-        unit = strangers.unit(slice(begin, begin + block))
+        unit = strangers.unit(slice(begin, begin + block), own)
         highest = torch.full((len(unit),), -math.inf, device=unit.device)
         i, j = (torch.zeros(0, dtype=torch.int64, device=unit.device) for _ in range(2))
         score = unit.new_zeros(0)  # of those that may be the highest: row i, entry j
         for start in range(0, len(gallery), block):
             chosen = slice(start, min(start + block, len(gallery)))
-            for _, scores in products(unit, gallery, chosen, block):
+            for _, scores in products(unit, gallery, chosen, block, scratch):
                 highest = torch.maximum(highest, scores.amax(dim=1))
                 at = where(above(scores, highest - 2 * strangers.slack))
                 found = scores.flatten().index_select(0, at)

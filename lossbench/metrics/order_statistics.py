@@ -8,7 +8,7 @@ the rank have escaped its bracket, which counting shows, another pass looks for 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics.directions import GRID
-from lossbench.metrics.products import Job, Tile, above, count, where
-from lossbench.metrics.threads import in_threads
+from lossbench.metrics.products import Job, Tile, above, count, masks, where
+from lossbench.metrics.threads import Scratch, in_threads
 
 #: rows [P] and columns [P] -> their exact scores [P], int64
 Exact = Callable[[Tensor, Tensor], Tensor]
@@ -97,15 +97,13 @@ class _Screened(NamedTuple):
     pairs: int
 
 
-def _screen(tiles: Iterator[Tile], searches: "Sequence[_Search]", stride: int) -> list[_Screened]:
+def _screen(tiles: Iterable[Tile], searches: "Sequence[_Search]", stride: int, scratch: Scratch) -> list[_Screened]:
     brackets = [search.bracket for search in searches]
     first, *ends = _ends(brackets)
     higher = dict.fromkeys((high for _, high in brackets), 0)  # how many lie above
     parts, pairs = [], 0
-    memory: Sequence[Tensor] = ()
     for tile in tiles:
-        memory = memory or [torch.empty_like(tile.scores, dtype=torch.bool) for _ in range(2)]
-        inside, beyond = (mask[: len(tile.scores)] for mask in memory)
+        inside, beyond = masks(tile, scratch)
         above(tile.scores, first, out=inside)
         for edge in {*ends, *higher}:
             above(tile.scores, edge, out=beyond)
@@ -136,10 +134,11 @@ def _screened(
     jobs: Iterator[Job], searches: "Sequence[_Search]", stride: int, threads: int
 ) -> Iterator[list[_Screened]]:
     """Screen one block after another, the first few, in which every score is in the brackets, tile by tile."""
+    scratch = Scratch()
     for job in islice(jobs, _FEW):
         for tile in job():
-            yield _screen(iter([tile]), searches, stride)
-    yield from in_threads(lambda job: _screen(job(), searches, stride), jobs, threads)
+            yield _screen([tile], searches, stride, scratch)
+    yield from in_threads(lambda job: _screen(job(), searches, stride, scratch), jobs, threads)
 
 
 def _ends(brackets: list[tuple[float, float]]) -> list[float]:

@@ -14,10 +14,11 @@ from lossbench.metrics.products import (
     above,
     count,
     full_precision,
+    masks,
     products,
     where,
 )
-from lossbench.metrics.threads import in_threads, threads_for
+from lossbench.metrics.threads import Scratch, in_threads, threads_for
 
 BLOCK = 2048  # columns of one product, and a quarter as many rows: 4 MiB stay near while they are compared
 _RUN = 64  # neighbouring distractors that are read together: files are read in runs, people lie in runs
@@ -43,7 +44,7 @@ class Pairs:
             shapes = tuple(query.embeddings.shape), tuple(labels.shape), tuple(distractors.embeddings.shape)
             raise ValueError(f"query, query_labels and distractors {shapes} must be [Q, D], [Q] and [M, D]")
         self.query, self.labels, self.distractors = query, labels, distractors
-        self.rows, self.columns = max(1, block // 4), block
+        self.rows, self.columns, self.scratch = max(1, block // 4), block, Scratch()
         own = torch.unique(labels, return_counts=True)[1].to(torch.int64)
         self.within = (len(labels) ** 2 - int((own**2).sum())) // 2  # pairs of two query images of different people
         self.same = int((own * (own - 1)).sum()) // 2  # positives
@@ -93,10 +94,8 @@ class Pairs:
 
     def _alarms(self, cuts: Sequence[int], job: Job) -> list[int]:
         alarms = [0] * len(cuts)
-        memory: Sequence[Tensor] = ()
         for tile in job():
-            memory = memory or [torch.empty_like(tile.scores, dtype=torch.bool) for _ in range(2)]
-            surely, perhaps = (mask[: len(tile.scores)] for mask in memory)
+            surely, perhaps = masks(tile, self.scratch)
             for i, cut in enumerate(cuts):
                 above(tile.scores, cut / GRID + self.query.slack, out=surely)
                 above(tile.scores, cut / GRID - self.query.slack, out=perhaps)
@@ -131,7 +130,7 @@ class Pairs:
 
     def _inner(self, unit: Tensor, block: slice) -> Iterator[Tile]:
         columns = torch.arange(block.start, block.stop, device=unit.device)
-        for start, scores in products(unit[: block.stop], self.query, block, self.rows):
+        for start, scores in products(unit[: block.stop], self.query, block, self.rows, self.scratch):
             rows = torch.arange(start, start + len(scores), device=unit.device)
             counts = (rows.unsqueeze(1) < columns) & (self.labels[rows].unsqueeze(1) != self.labels[columns])
             yield Tile(scores.masked_fill_(~counts, math.nan), start, columns, int(counts.sum()))
@@ -139,7 +138,7 @@ class Pairs:
     def _outer(self, unit: Tensor, block: Tensor) -> Iterator[Tile]:
         block = block.to(unit.device)
         columns = block + len(self.query)
-        for start, scores in products(unit, self.distractors, block, self.rows):
+        for start, scores in products(unit, self.distractors, block, self.rows, self.scratch):
             yield Tile(scores, start, columns, scores.numel())
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics.directions import Directions
+from lossbench.metrics.threads import Scratch
 
 
 class Tile(NamedTuple):
@@ -35,16 +36,18 @@ class Tile(NamedTuple):
 Job = Callable[[], Iterator[Tile]]  #: yields the tiles of one block of columns
 
 
-def products(rows: Tensor, columns: Directions, chosen: slice | Tensor, block: int) -> Iterator[tuple[int, Tensor]]:
+def products(
+    rows: Tensor, columns: Directions, chosen: slice | Tensor, block: int, scratch: Scratch
+) -> Iterator[tuple[int, Tensor]]:
     """Yield the float32 products of `rows` [N, D] with some columns, `block` rows at a time: first row, [n, m].
 
-    The memory of a product is used again for the next one. To be used in `full_precision`.
+    A product lies in `scratch` until the next one. To be used in `full_precision`.
     """
-    others = columns.unit(chosen)
-    memory = torch.empty(min(block, len(rows)), len(others), device=rows.device)
+    others = columns.unit(chosen, scratch)
     for start in range(0, len(rows), block):
         own = rows[start : start + block]
-        yield start, torch.mm(own, others.T, out=memory[: len(own)])
+        product = scratch("product", len(own), len(others), dtype=torch.float32, device=rows.device)
+        yield start, torch.mm(own, others.T, out=product)
 
 
 @contextmanager
@@ -67,6 +70,13 @@ def full_precision() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(legacy)
+
+
+def masks(tile: Tile, scratch: Scratch) -> tuple[Tensor, Tensor]:
+    """Return two masks in the shape of a tile's scores, in `scratch` until the next call; whatever is in them."""
+    shape, device = tile.scores.shape, tile.scores.device
+    one, other = scratch("masks", 2, *shape, dtype=torch.bool, device=device)
+    return one, other
 
 
 def above(scores: Tensor, edge: float | Tensor, out: Tensor | None = None) -> Tensor:

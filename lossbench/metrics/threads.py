@@ -1,14 +1,36 @@
 """Work in several threads of which each does its own part from end to end, waiting for no other."""
 
+import math
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
+
+
+class Scratch(threading.local):
+    """Memory of each thread for what it makes again and again.
+
+    Freed and asked for anew, it may be new memory every time: glibc before 2.38 seldom finds an aligned block again
+    (its bug 14581).
+    """
+
+    def __init__(self) -> None:
+        self._memory: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, *shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Return a tensor, its values whatever they are, in the memory of the last one of this name."""
+        need = math.prod(shape) * dtype.itemsize
+        memory = self._memory.get(name)
+        if memory is None or len(memory) < need or memory.device != device:
+            memory = self._memory[name] = torch.empty(need, dtype=torch.uint8, device=device)
+        return memory[:need].view(dtype).view(shape)
 
 
 def threads_for(device: torch.device) -> int:

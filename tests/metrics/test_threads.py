@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from lossbench.metrics.threads import in_threads, threads_for
+from lossbench.metrics.threads import Scratch, in_threads, threads_for
 
 
 @pytest.fixture
@@ -55,3 +55,22 @@ def test_no_more_is_taken_than_is_worked_on(four_threads):
 def test_a_processor_works_with_all_threads_and_a_gpu_is_one(four_threads):
     assert threads_for(torch.device("cpu")) == 4
     assert threads_for(torch.device("cuda")) == 1
+
+
+def test_scratch_memory_serves_again_but_not_two_names_or_threads_at_once():
+    scratch, cpu = Scratch(), torch.device("cpu")
+    first = scratch("a", 3, 4, dtype=torch.float64, device=cpu).fill_(1)
+    other = scratch("b", 3, 4, dtype=torch.float64, device=cpu).fill_(2)
+    assert bool((first == 1).all())
+    smaller = scratch("a", 2, 5, dtype=torch.int32, device=cpu)
+    assert (smaller.shape, smaller.dtype) == ((2, 5), torch.int32)
+    assert smaller.data_ptr() == first.data_ptr() != other.data_ptr()
+    assert scratch("a", 9, 9, dtype=torch.float64, device=cpu).shape == (9, 9)
+    together = threading.Barrier(2, timeout=20)
+
+    def work(item):
+        mine = scratch("c", 100, dtype=torch.int64, device=cpu).fill_(item)
+        together.wait()
+        return mine.tolist()
+
+    assert list(in_threads(work, range(2), 2)) == [[0] * 100, [1] * 100]
