@@ -96,7 +96,7 @@ def _any_format(data: bytes, name: Path | str) -> Image.Image:
             image = ImageOps.exif_transpose(image)
         image.load()
         if image.mode.startswith("I;16"):  # Pillow's own conversion cuts off all above 255
-            image = image.point(lambda value: value * (1 / 256)).convert("L")
+            image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")  # big-endian ones, too
         if image.mode in ("I", "F"):
             raise ValueError("32 bits a pixel, in no known range; save it with 8 bits")
         return image if image.mode == "RGB" else image.convert("RGB")

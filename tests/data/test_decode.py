@@ -50,10 +50,12 @@ def test_every_mode_becomes_rgb(mode):
     assert (found.mode, found.size) == ("RGB", (20, 10))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_16_bits_a_pixel_become_8(kind):
+@pytest.mark.parametrize(
+    ("kind", "mode", "dtype"), [("PNG", "I;16", "<u2"), ("TIFF", "I;16", "<u2"), ("TIFF", "I;16B", ">u2")]
+)
+def test_16_bits_a_pixel_become_8(kind, mode, dtype):
     grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
-    found = decode(encoded(Image.fromarray(grey * 257), kind), "x")
+    found = decode(encoded(Image.frombytes(mode, (16, 16), (grey * 257).astype(dtype).tobytes()), kind), "x")
     assert np.array_equal(np.asarray(found)[..., 0], grey)
 
 
