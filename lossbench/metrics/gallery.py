@@ -10,7 +10,7 @@ from torch import Tensor
 from lossbench.metrics.accuracy import class_means
 from lossbench.metrics.directions import GRID, Directions, exact_scores, people_of
 from lossbench.metrics.products import above, full_precision, products, where
-from lossbench.metrics.threads import Scratch
+from lossbench.metrics.threads import Scratch, in_threads, threads_for
 
 DEFAULT_RANKS = (1, 5, 10)
 DEFAULT_FARS = (0.1, 0.01, 0.001)
@@ -197,25 +197,29 @@ def _others(
 
 def _best(gallery: Directions, strangers: Directions, block: int) -> Tensor:
     """Return the highest exact score that any entry has with each stranger [M]."""
-    best = torch.full((len(strangers),), -2 * GRID, dtype=torch.int64, device=strangers.norms.device)
-    own, scratch = Scratch(), Scratch()
-    for begin in range(0, len(strangers), block):
-        unit = strangers.unit(slice(begin, begin + block), own)
-        highest = torch.full((len(unit),), -math.inf, device=unit.device)
-        i, j = (torch.zeros(0, dtype=torch.int64, device=unit.device) for _ in range(2))
+    device, scratch = strangers.norms.device, Scratch()
+    entries = gallery.unit(slice(None))
+
+    def of_block(begin: int) -> Tensor:
+        unit = strangers.unit(slice(begin, begin + block), scratch)
+        highest = torch.full((len(unit),), -math.inf, device=device)
+        i, j = (torch.zeros(0, dtype=torch.int64, device=device) for _ in range(2))
         score = unit.new_zeros(0)  # of those that may be the highest: row i, entry j
-        for start in range(0, len(gallery), block):
-            chosen = slice(start, min(start + block, len(gallery)))
-            for _, scores in products(unit, gallery, chosen, block, scratch):
-                highest = torch.maximum(highest, scores.amax(dim=1))
-                at = where(above(scores, highest - 2 * strangers.slack))
-                found = scores.flatten().index_select(0, at)
-                i, j = torch.cat([i, at // scores.shape[1]]), torch.cat([j, start + at % scores.shape[1]])
-                score = torch.cat([score, found])
+        for start in range(0, len(entries), block):
+            columns = entries[start : start + block]
+            scores = scratch("product", len(unit), len(columns), dtype=torch.float32, device=device)
+            torch.mm(unit, columns.T, out=scores)
+            highest = torch.maximum(highest, scores.amax(dim=1))
+            at = where(above(scores, highest - 2 * strangers.slack))
+            i, j = torch.cat([i, at // len(columns)]), torch.cat([j, start + at % len(columns)])
+            score = torch.cat([score, scores.flatten().index_select(0, at)])
             still = score >= highest[i] - 2 * strangers.slack
             i, j, score = i[still], j[still], score[still]
-        best.scatter_reduce_(0, begin + i, exact_scores(strangers, begin + i, gallery, j), "amax")
-    return best
+        best = torch.full((len(unit),), -2 * GRID, dtype=torch.int64, device=device)
+        return best.scatter_reduce_(0, i, exact_scores(strangers, begin + i, gallery, j), "amax")
+
+    blocks = in_threads(of_block, range(0, len(strangers), block), threads_for(device))
+    return torch.cat([torch.zeros(0, dtype=torch.int64, device=device), *blocks])
 
 
 def _share(found: Tensor) -> float:

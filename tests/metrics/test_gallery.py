@@ -66,8 +66,10 @@ def test_open_set_equals_plain_loops(seed):
     assert got.rate[2].isnan(), "40 strangers do not support a false-alarm rate of 0.01"
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("block", [1, 3, 64])
-def test_blocks_change_nothing(block):
+def test_blocks_and_threads_change_nothing(block, threads, monkeypatch):
+    monkeypatch.setattr("lossbench.metrics.gallery.threads_for", lambda device: threads)
     torch.manual_seed(0)
     labels = torch.arange(90) % 20
     faces = torch.randn(20, 8)[labels] + torch.randn(90, 8)
