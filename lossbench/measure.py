@@ -83,8 +83,10 @@ def embed(backbone: nn.Module, pixels: Tensor, part: Part) -> Tensor:
 
     was_training = backbone.training
     backbone.eval()
-    found = list(in_threads(forward, range(0, max(len(part), 1), size), at_a_time))
-    backbone.train(was_training)
+    try:
+        found = list(in_threads(forward, range(0, max(len(part), 1), size), at_a_time))
+    finally:
+        backbone.train(was_training)
     return torch.cat(found)  # outside: a tensor of inference mode is barred from what needs gradients
 
 

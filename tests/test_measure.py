@@ -69,5 +69,7 @@ def test_an_error_of_the_backbone_comes_out(pixels, threads):
         def forward(self, images):
             raise RuntimeError("not enough memory")
 
+    broken = Broken().train()
     with pytest.raises(RuntimeError, match="not enough memory"):
-        embed(Broken(), pixels, part_of(range(400)))
+        embed(broken, pixels, part_of(range(400)))
+    assert broken.training, "left as it was"

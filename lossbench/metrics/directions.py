@@ -82,9 +82,12 @@ class Directions:
         else:
             chosen = scratch("chosen", len(rows), self.embeddings.shape[1], dtype=dtype, device=device)
             torch.index_select(self.embeddings, 0, rows, out=chosen)
-        wide = scratch("wide", *chosen.shape, dtype=torch.float64, device=device)
-        torch.div(wide.copy_(chosen), self.norms[rows].unsqueeze(1), out=wide)
-        return scratch("unit", *chosen.shape, dtype=torch.float32, device=device).copy_(wide)
+        unit = scratch("unit", *chosen.shape, dtype=torch.float32, device=device)
+        wholes = chosen, self.norms[rows].unsqueeze(1), unit
+        for own, lengths, found in zip(*(torch.split(whole, _ROWS) for whole in wholes), strict=True):
+            wide = scratch("wide", *own.shape, dtype=torch.float64, device=device)
+            found.copy_(torch.div(wide.copy_(own), lengths, out=wide))
+        return unit
 
 
 def exact_scores(a: Directions, i: Tensor, b: Directions, j: Tensor) -> Tensor:
