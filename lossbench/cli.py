@@ -164,7 +164,7 @@ def run(
     threads: Annotated[
         int | None,
         typer.Option(
-            help="Of each run. The last bits of a result depend on them: runs with other threads are other runs.",
+            help="Of each run. Other threads round sums otherwise, which training amplifies: those are other runs.",
             show_default="cores / jobs",
         ),
     ] = None,

@@ -72,7 +72,8 @@ def evaluate(
         return
     for one, own in zip(found, figures, strict=True):
         write_json(Path(one.record["folder"]) / file, own)
-    console.say(f"wrote {found[0].record['folder'] if len(found) == 1 else 'in the folder of each run:'} {file}")
+    one_run = len(found) == 1
+    console.say(f"wrote {Path(found[0].record['folder']) / file if one_run else f'{file} in the folder of each run'}")
 
 
 def embed(
