@@ -1,4 +1,4 @@
-"""The console script and ``python -m lossbench``: minds Ctrl-C from the first moment on, whatever it falls into."""
+"""The console script and ``python -m lossbench``: minds Ctrl-C and SIGTERM from the first moment on."""
 
 import os
 import signal
@@ -8,29 +8,32 @@ from types import FrameType
 
 from lossbench.memory import keep_freed_memory
 
-_STOPPED = 130  # what shells call a process that Ctrl-C ended
 _LINE = "error: stopped; the same command goes on where this one ended\n"
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C ends it in one line and exit code 130, also while libraries are imported."""
-    stopped = False
+    """Run the command line; Ctrl-C ends it in one line and exit code 130, also while libraries are imported.
+
+    So does SIGTERM, by which batch systems stop a job, in exit code 143.
+    """
+    stopped = 0  # the signal that did
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped
         if stopped:  # pressed twice
-            _leave()
-        stopped = True
+            _leave(number)
+        stopped = number
         raise KeyboardInterrupt
 
     def unraisable(swallowed: "sys.UnraisableHookArgs") -> None:
         if swallowed.exc_type is KeyboardInterrupt:  # it fell into a destructor or a callback, and would be lost
-            _leave()
+            _leave(stopped or signal.SIGINT)
         sys.__unraisablehook__(swallowed)
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nohup and the like have it ignored
-        signal.signal(signal.SIGINT, stop)
-        sys.unraisablehook = unraisable
+    for number, untouched in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is untouched:  # nohup and the like have one ignored
+            signal.signal(number, stop)
+            sys.unraisablehook = unraisable
     keep_freed_memory()
     try:
         from lossbench.cli import main as run
@@ -40,11 +43,11 @@ def main() -> None:
         if not stopped:
             raise
         # else the command line has said it, or a library made another exception of it, or it came before that
-        _leave(said=isinstance(error, SystemExit))
+        _leave(stopped, said=isinstance(error, SystemExit))
 
 
-def _leave(*, said: bool = False) -> None:
-    """End at once: everything on disk is whole or not there, and workers end with their parent.
+def _leave(number: int, *, said: bool = False) -> None:
+    """End at once with a signal's exit code: all on disk is whole or not there, and workers end with their parent.
 
     Python's own way out would still run what others registered, which Ctrl-C may have left half-made.
     """
@@ -52,7 +55,7 @@ def _leave(*, said: bool = False) -> None:
         sys.stdout.flush()
         sys.stderr.write("" if said else _LINE)
         sys.stderr.flush()
-    os._exit(_STOPPED)
+    os._exit(128 + number)  # what shells call a process that a signal ended
 
 
 if __name__ == "__main__":

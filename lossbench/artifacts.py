@@ -17,7 +17,7 @@ from lossbench import __version__
 from lossbench.backbones import build_backbone
 from lossbench.data import FaceSet
 from lossbench.data.atomic import write_bytes
-from lossbench.errors import InputError
+from lossbench.errors import RunDamaged
 from lossbench.head import Head
 from lossbench.results import Record
 from lossbench.train import Epoch
@@ -42,7 +42,7 @@ def load_backbone(record: Record) -> nn.Module:
         record: as `load_records` returns it, with its ``folder``.
 
     Raises:
-        InputError: weights that are missing, damaged, of another run, or do not fit; or a record that does not say what
+        RunDamaged: weights that are missing, damaged, of another run, or do not fit; or a record that does not say what
             was trained.
     """
     folder = Path(record["folder"])
@@ -51,25 +51,22 @@ def load_backbone(record: Record) -> nn.Module:
         data = path.read_bytes()
         weights = load(data)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); {_AGAIN}") from error
+        raise RunDamaged(f"{path} cannot be read ({error.strerror})") from error
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged ({error}); {_AGAIN}") from error
+        raise RunDamaged(f"{path} is damaged ({error})") from error
     if record.get("weights_sha256") not in (None, hashlib.sha256(data).hexdigest()):  # None: of an older lossbench
-        raise InputError(f"{path} is not the file that this run wrote; {_AGAIN}")
+        raise RunDamaged(f"{path} is not the file that this run wrote")
     try:
         config = record["protocol"]["config"]
         backbone = build_backbone(config["backbone"], embedding_dim=config["embedding_dim"], dropout=config["dropout"])
         own = {name.removeprefix("backbone."): t for name, t in weights.items() if name.startswith("backbone.")}
         backbone.load_state_dict(own)
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder / 'run.json'} does not say what was trained ({error!r}); {_AGAIN}") from error
+        raise RunDamaged(f"{folder / 'run.json'} does not say what was trained ({error!r})") from error
     except RuntimeError as error:  # of load_state_dict, which names the tensors in lines of their own
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"the weights in {folder} do not fit ({reason}); {_AGAIN}") from error
+        raise RunDamaged(f"the weights in {folder} do not fit ({reason})") from error
     return backbone.eval().to(memory_format=torch.channels_last)  # as it was trained: the last bits depend on it
-
-
-_AGAIN = "delete its folder and give the run's command again"
 
 
 def embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> dict[str, Any]:

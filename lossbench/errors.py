@@ -1,8 +1,15 @@
-"""The one error that reaches a user as a single line."""
+"""The errors that reach a user as a single line."""
 
 
 class InputError(ValueError):
     """Something a user gave is wrong. The message names the value, the rule and the cure, in one line."""
+
+
+class RunDamaged(InputError):
+    """A file that a run wrote is missing or damaged: what needs other runs can go on without this one."""
+
+    def __init__(self, what: str):
+        super().__init__(f"{what}; delete the run's folder and give its command again: that trains this run alone")
 
 
 class NobodyListens(BaseException):

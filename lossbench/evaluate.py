@@ -91,7 +91,8 @@ def evaluate(
         on_progress: called while images are decoded for the first time.
 
     Raises:
-        InputError: the model cannot be loaded, or an image cannot be read.
+        RunDamaged: the model cannot be loaded.
+        InputError: an image cannot be read.
     """
     backbone = _backbone(record, device)
     pixels = _pixels(record, strangers.files, device, on_progress)
@@ -107,7 +108,11 @@ def evaluate(
 
 
 def known_names(record: Record, people: set[str]) -> tuple[str, ...]:
-    """Return which of these people have names that the run was trained on, sorted."""
+    """Return which of these people have names that the run was trained on, sorted.
+
+    Raises:
+        RunDamaged: the run's embeddings.npz does not tell whom it was trained on.
+    """
     trained = read_arrays(record, "embeddings.npz", ["train_people"])["train_people"].tolist()
     return tuple(sorted(people & set(trained)))
 
@@ -127,7 +132,8 @@ def embed_folder(
         N and D.
 
     Raises:
-        InputError: the model cannot be loaded, an image cannot be read, or the file cannot be written.
+        RunDamaged: the model cannot be loaded.
+        InputError: an image cannot be read, or the file cannot be written.
     """
     pixels = _pixels(record, files, device, on_progress)
     everything = Part(tuple(range(len(files))), (0,) * len(files), ("",))

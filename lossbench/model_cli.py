@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lossbench.errors import InputError
+from lossbench.errors import InputError, RunDamaged
 
 if TYPE_CHECKING:
     from lossbench.evaluate import Evaluation
@@ -56,11 +56,16 @@ def evaluate(
     file = Path("evaluations", f"{_plain(strangers.name)}-{sha256(str(data.resolve()).encode()).hexdigest()[:8]}.json")
     for path in [out] if out else [Path(record["folder"]) / file for record in records]:
         refuse_unwritable(path, "--out" if out else "the run's folder (--out names another place)")
-    found = []
+    found, damaged = [], []
     with console.counting("decoding images") as decoding, console.counting("models") as done:
         for number, record in enumerate(records, 1):
-            found.append(measure(record, strangers, pair_set, flip=flip, device=place, on_progress=decoding))
+            try:
+                found.append(measure(record, strangers, pair_set, flip=flip, device=place, on_progress=decoding))
+            except RunDamaged as error:
+                damaged.append(error)
             done(number, len(records))
+    if not found:
+        raise damaged[0]
     console.table(*_table(found), title=f"{strangers.name}: {_whom(found[0], strangers.query.people)}")
     console.say("± is 1.96 standard deviations over resamples of these people: it knows nothing of other seeds")
     if found[0].known:
@@ -68,12 +73,17 @@ def evaluate(
     figures = [_as_json(one, data) for one in found]
     if out:
         write_json(out, figures)
-        console.say(f"wrote {out}")
-        return
-    for one, own in zip(found, figures, strict=True):
-        write_json(Path(one.record["folder"]) / file, own)
-    one_run = len(found) == 1
-    console.say(f"wrote {Path(found[0].record['folder']) / file if one_run else f'{file} in the folder of each run'}")
+        written = str(out)
+    else:
+        for one, own in zip(found, figures, strict=True):
+            write_json(Path(one.record["folder"]) / file, own)
+        one_run = len(found) == 1
+        written = str(Path(found[0].record["folder"]) / file) if one_run else f"{file} in the folder of each run"
+    console.say(f"wrote {written}")
+    for reason in damaged:
+        console.error(f"left out: {reason}")
+    if damaged:
+        raise typer.Exit(1)
 
 
 def embed(

@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from lossbench.errors import InputError
+from lossbench.errors import InputError, RunDamaged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,14 +161,14 @@ def read_arrays(record: Record, name: str, keys: Sequence[str] | None = None) ->
     """Return arrays of a run's .npz file (``embeddings.npz``, ``resamples.npz``); all of them when `keys` is None.
 
     Raises:
-        InputError: the file is missing or damaged.
+        RunDamaged: the file is missing or damaged.
     """
     path = Path(record["folder"]) / name
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in (file.files if keys is None else keys)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error}); train this run again with --force") from error
+        raise RunDamaged(f"{path} cannot be read ({error})") from error
 
 
 def read_history(record: Record) -> list[dict[str, Any]]:

@@ -101,6 +101,20 @@ def test_bad_input_is_one_line(lossbench, trained, tree, tmp_path):
         assert len(err.splitlines()) == 1
 
 
+def test_a_damaged_run_is_left_out_and_said(lossbench, trained, tree, tmp_path):
+    weights = run_of(trained, "ce") / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    code, out, err = lossbench("evaluate", trained, "--data", tree, "--out", tmp_path / "e.json")
+    assert code == 1
+    assert "triplet r0" in out
+    assert err.startswith(f"error: left out: {weights} is damaged (")
+    assert err.count("\n") == 1
+    assert [one["entrant"] for one in json.loads((tmp_path / "e.json").read_text())] == ["triplet", "untrained"]
+    code, _, err = lossbench("evaluate", run_of(trained, "ce"), "--data", tree)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.endswith("delete the run's folder and give its command again: that trains this run alone\n")
+
+
 def test_nobody_is_query_and_distractor(tree):
     (tree / "distractors" / "p4").symlink_to(tree / "query" / "p4")
     with pytest.raises(InputError, match="is in both"):

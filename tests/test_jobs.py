@@ -183,15 +183,16 @@ def test_threads_are_part_of_a_run_and_shared_among_jobs(tmp_path):
     assert not heard.trained
 
 
-def test_ctrl_c_stops_all_jobs_at_once_and_the_same_command_goes_on(tmp_path):
+@pytest.mark.parametrize(("name", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_stops_all_jobs_at_once_and_the_same_command_goes_on(tmp_path, name, code):
     words = ("--losses", "ce,arcface,cosface", "--repeats", 1, "--epochs", 30, "--jobs", 2, "--out", tmp_path)
     process = start(*words, start_new_session=True)
     wait_for(lambda: len(list(tmp_path.glob("orl/runs/*/checkpoint.pt"))) == 2)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    os.killpg(process.pid, name)  # as a terminal or a batch system does: to all of them
     begun = time.monotonic()
     _, err = process.communicate(timeout=60)
     assert time.monotonic() - begun < 5
-    assert (process.returncode, err) == (130, "error: stopped; the same command goes on where this one ended\n")
+    assert (process.returncode, err) == (code, "error: stopped; the same command goes on where this one ended\n")
     wait_for(lambda: nobody_left(process.pid), seconds=5)
     kept = [path.parent.name for path in tmp_path.glob("orl/runs/*/checkpoint.pt")]
     assert len(kept) == 2

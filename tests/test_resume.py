@@ -1,4 +1,4 @@
-"""kill -9 and Ctrl-C on a real run: each loses at most an epoch, and the same command ends with the same bits.
+"""kill -9, Ctrl-C and SIGTERM on a real run: each loses at most an epoch, and the same command ends with the same bits.
 
 `tests/perf/kill_drill.py` does the same 50 times, at 64 px.
 """
@@ -51,7 +51,7 @@ def test_a_killed_run_goes_on_and_ends_bit_identical(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "times"), [(signal.SIGKILL, 5), (signal.SIGINT, 5)])
+@pytest.mark.parametrize(("name", "times"), [(signal.SIGKILL, 5), (signal.SIGINT, 5), (signal.SIGTERM, 5)])
 def test_whenever_it_is_stopped_a_benchmark_ends_bit_identical(tmp_path, name, times):
     drill = Drill(tmp_path, epochs=12, image_size=32, signal=name, seed=7)
     drill.kill(times, longest=drill.whole())

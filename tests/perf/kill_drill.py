@@ -2,10 +2,11 @@
 
     python tests/perf/kill_drill.py [KILLS=50] [SEED=0] [SIGNAL=KILL] [EPOCHS=60]
 
-SIGNAL is KILL, or INT for Ctrl-C, which must also end in one line and exit code 130. Moments are drawn from all that a
-process goes through: start-up, decoding (every fifth time with an empty image cache), training, measuring, writing.
-Every fifth is killed the moment a half-written file of the store or of a run is there. Prints how many were killed in
-what state and the most epochs that one kill lost; exit code 1 where that is more than one or an end is another.
+SIGNAL is KILL; or INT for Ctrl-C or TERM, which must also end in one line and exit code 130 or 143. Moments are drawn
+from all that a process goes through: start-up, decoding (every fifth time with an empty image cache), training,
+measuring, writing. Every fifth is killed the moment a half-written file of the store or of a run is there. Prints how
+many were killed in what state and the most epochs that one kill lost; exit code 1 where that is more than one or an end
+is another.
 """
 
 import json
@@ -88,9 +89,11 @@ class Drill:
                 done += 1
                 self.killed[state] += 1
                 # Python itself, in its first or last milliseconds, dies of the signal without a word
-                clean = [(130, STOPPED), (-signal.SIGINT, "")]
-                if self.signal == signal.SIGINT and (process.returncode, err) not in clean:
-                    self.faults.append(f"Ctrl-C while {state}: exit code {process.returncode}: {err[-300:]!r}")
+                clean = [(128 + self.signal, STOPPED), (-self.signal, "")]
+                if self.signal != signal.SIGKILL and (process.returncode, err) not in clean:
+                    self.faults.append(
+                        f"{self.signal.name} while {state}: exit code {process.returncode}: {err[-300:]!r}"
+                    )
                 self._count_lost(before)
             else:
                 _, err = process.communicate()
