@@ -22,6 +22,7 @@ from lossbench.data.decode import decode, read_bytes
 from lossbench.data.duplicates import Thumbnails, thumbnail
 from lossbench.data.names import shown
 from lossbench.data.parallel import in_parallel
+from lossbench.data.unreadable import unreadable
 from lossbench.errors import InputError
 
 JPEG_QUALITY = 95
@@ -93,12 +94,8 @@ def make_crops(
             crops.append(crop)
         on_progress(len(crops) + len(bad), len(photos))
     if bad:
-        write_bytes(folder / UNREADABLE, "".join(f"{line}\n" for line in bad).encode())
-        raise InputError(bad[0] + (f" ({len(bad):,} such photos in {shown(folder / UNREADABLE)})" if bad[1:] else ""))
+        raise unreadable(bad, folder, "photos")
     return crops
-
-
-UNREADABLE = "unreadable.txt"
 
 
 def _try_crop(

@@ -23,6 +23,7 @@ from lossbench.data.decode import MAX_PIXELS, read_bytes
 from lossbench.data.names import shown
 from lossbench.data.packing import RECIPE, decode_into
 from lossbench.data.parallel import in_parallel, workers_for
+from lossbench.data.unreadable import LIST, unreadable
 from lossbench.errors import InputError
 
 __all__ = ["MAX_PIXELS", "ImageStore", "cache_folder", "clear_cache", "open_store", "stores"]
@@ -70,7 +71,8 @@ def open_store(
         on_progress: called with the number of images decoded so far, while building.
 
     Raises:
-        InputError: an image that cannot be read or is a decompression bomb, or a cache folder that cannot be written.
+        InputError: images that cannot be read or are decompression bombs (where several are, unreadable.txt in the
+            cache names them all), or a cache folder that cannot be written.
     """
     if not 8 <= side <= 1024:
         raise InputError(f"--image-size {side} is out of range; use 8 to 1024 pixels")
@@ -146,13 +148,16 @@ def _build(
         with half.open("wb") as file:
             file.write(header)
             _reserve(file.fileno(), len(header) + len(files) * side * side * 3)
-        digests = []
+        digests, faults = [], []
         work = partial(decode_into, half, len(header), side)
         names = [str(file) for file in files]
         jobs = [(start, names[start : start + _CHUNK]) for start in range(0, len(names), _CHUNK)]
-        for chunk in in_parallel(work, jobs, workers=workers or workers_for(len(files)), chunk=1):
-            digests += chunk
-            on_progress(len(digests))
+        for packed in in_parallel(work, jobs, workers=workers or workers_for(len(files)), chunk=1):
+            digests += packed.digests
+            faults += packed.faults
+            on_progress(len(digests) + len(faults))
+        if faults:
+            raise unreadable(faults, index.parent)
         store = index.parent / _store_name(digests, side)
         with FileLock(store.with_suffix(".index.lock")):  # another path with the same content has another index's lock
             if not _is_whole(store):
@@ -245,7 +250,7 @@ def clear_cache(cache: Path | None = None) -> int:
     """
     freed = 0
     folder = cache or cache_folder()
-    for pattern in ("*.index.json", "*-*x*.npy", ".*.half", "*.index.lock", ".*.index.json.*"):
+    for pattern in ("*.index.json", "*-*x*.npy", ".*.half", "*.index.lock", ".*.index.json.*", LIST):
         for file in folder.glob(pattern):
             try:
                 freed += file.stat().st_size

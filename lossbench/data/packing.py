@@ -3,16 +3,27 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
 from lossbench.data.decode import bomb_warnings_off, decode_quietly, read_bytes
+from lossbench.errors import InputError
 
 RECIPE = "upright rgb of 8 bits, centre square, PIL bilinear"  # in a store's fingerprint
 
 
-def decode_into(store: Path, offset: int, side: int, job: tuple[int, Sequence[str]]) -> list[str]:
-    """Decode some files, write them into their places, and return their SHA-256.
+class Packed(NamedTuple):
+    """The SHA-256 of the files that are in the store now, and of each that cannot be used the reason."""
+
+    digests: list[str]
+    faults: list[str]
+
+
+def decode_into(store: Path, offset: int, side: int, job: tuple[int, Sequence[str]]) -> Packed:
+    """Decode some files and write them into their places.
+
+    A file that cannot be used does not stop the others: whoever mends a folder wants to hear of all of them at once.
 
     Args:
         store: the file to write into; long enough already.
@@ -21,20 +32,24 @@ def decode_into(store: Path, offset: int, side: int, job: tuple[int, Sequence[st
         job: the first file's number among all, and the files (strings: a Path is slow to hand over).
 
     Raises:
-        InputError: an image that cannot be read or is a decompression bomb.
         OSError: the store cannot be written.
     """
     start, files = job
-    digests, pixels = [], []
+    packed, pixels = Packed([], []), []
     with bomb_warnings_off():
         for file in files:
-            data = read_bytes(file)
-            pixels.append(square(decode_quietly(data, file), side).tobytes())
-            digests.append(hashlib.sha256(data).hexdigest())
+            try:
+                data = read_bytes(file)
+                pixels.append(square(decode_quietly(data, file), side).tobytes())
+                packed.digests.append(hashlib.sha256(data).hexdigest())
+            except InputError as error:
+                packed.faults.append(str(error))
+    if packed.faults:
+        return packed  # there will be no store
     with store.open("r+b") as target:
         target.seek(offset + start * side * side * 3)
         target.write(b"".join(pixels))
-    return digests
+    return packed
 
 
 def square(image: Image.Image, side: int) -> Image.Image:

@@ -197,6 +197,22 @@ def test_an_unreadable_image_is_one_line_and_nothing_is_stored(files, cache):
     assert not list(cache.glob(".*.half"))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_unreadable_images_are_named_at_once(files, cache, workers):
+    files[9].write_bytes(b"not an image")
+    files[40].write_bytes(files[40].read_bytes()[:60])
+    files[41].write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"\A[^\n]*09\.png is not an image[^\n]*\(3 such images in [^\n]*unreadable\.txt\)\Z"
+    ):
+        open_store(files, 24, cache=cache, workers=workers)
+    lines = (cache / "unreadable.txt").read_text().splitlines()
+    assert [name in line for name, line in zip(("09.png", "40.png", "41.png"), lines, strict=True)] == [True] * 3
+    assert stores(cache) == []
+    clear_cache(cache)
+    assert not (cache / "unreadable.txt").exists()
+
+
 def test_a_missing_file_and_a_link_in_a_circle_are_one_line(files, cache):
     files[2].unlink()
     with pytest.raises(InputError, match=r"02\.png cannot be read \(No such file"):

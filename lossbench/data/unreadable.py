@@ -1,0 +1,27 @@
+"""Images that cannot be used, all named at once: whoever mends a folder wants to hear of every one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lossbench.data.atomic import write_bytes
+from lossbench.data.names import shown
+from lossbench.errors import InputError
+
+LIST = "unreadable.txt"
+
+
+def unreadable(reasons: Sequence[str], folder: Path, what: str = "images") -> InputError:
+    """Return the error to raise: its line is the first reason; where there are more, all are in a file.
+
+    Args:
+        reasons: why each cannot be used, a line per image, at least one.
+        folder: `LIST` is written there, whole, where there is more than one reason.
+        what: the plural of what they are.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    if len(reasons) == 1:
+        return InputError(reasons[0])
+    write_bytes(folder / LIST, "".join(f"{reason}\n" for reason in reasons).encode())
+    return InputError(f"{reasons[0]} ({len(reasons):,} such {what} in {shown(folder / LIST)})")
