@@ -193,7 +193,7 @@ def check(
 ) -> None:
     """Find what is wrong with a tree: leaks between splits, bad images, what its query people can support.
 
-    Exit code 1 where images or people leak from one split into another.
+    Exit code 1 where images or people leak from one split into another, or where `lossbench run` would refuse the tree.
     """
     from lossbench import console
     from lossbench.data.check import check_tree, write_findings
@@ -205,8 +205,12 @@ def check(
     if json:
         write_findings(json, folder, findings)
         console.say(f"wrote {json}")
-    if any(finding.verdict == "leak" for finding in findings):
+    found = {finding.verdict for finding in findings}
+    if "leak" in found:
         console.say("images or people leak between splits; prepare the data again with --dedupe, or move them")
+    if "flaw" in found:
+        console.say("lossbench run refuses this tree until what is called a flaw is mended")
+    if found & {"leak", "flaw"}:
         raise typer.Exit(1)
 
 

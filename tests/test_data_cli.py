@@ -1,6 +1,7 @@
 """The commands as a user types them, and a run on a prepared tree with pairs."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,49 @@ def test_check_ends_with_1_where_something_leaks(monkeypatch, capsys):
     code, out, _ = lossbench(monkeypatch, capsys, "data", "check", "tree")
     assert code == 1
     assert "leak" in out
+
+
+def remove_all_but_one(person):
+    for image in sorted(person.iterdir())[1:]:
+        image.unlink()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda: Path("tree/split.json").write_text("{"),
+        lambda: first("val").unlink(),
+        lambda: first("val").write_bytes(b"broken"),
+        lambda: remove_all_but_one(first("query").parent),
+        lambda: first("val").parent.rename("tree/val/nobody"),
+        lambda: shutil.rmtree("tree/distractors"),
+        lambda: shutil.rmtree("tree/train"),
+        lambda: [shutil.rmtree(person) for person in Path("tree/val").iterdir()],
+    ],
+    ids=[
+        "split file",
+        "file missing",
+        "no image",
+        "one of a query person",
+        "not in train",
+        "no part",
+        "no train",
+        "empty part",
+    ],
+)
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.usefixtures("tree")
+def test_check_and_run_refuse_the_same_trees(monkeypatch, capsys, spoil, listed):
+    spoil()
+    if not listed:
+        Path("tree/split.json").unlink()
+    checked, out, _ = lossbench(monkeypatch, capsys, "data", "check", "tree")
+    ran, _, err = lossbench(
+        monkeypatch, capsys, "run", "--data", "tree", "--losses", "ce", "--epochs", 1, "--repeats", 1
+    )
+    assert (checked, ran) in ((1, 2), (0, 0)), (out, err)
+    assert ("refuses this tree" in out) == (checked == 1)
+    assert checked == 1 or not listed
 
 
 def first(part):

@@ -25,7 +25,11 @@ FPRS = (0.1, 0.05, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the check. `verdict` is ok, note, flaw, or leak; `details` has everything that was found."""
+    """One line of the check; `details` has everything that was found.
+
+    `verdict` is ok; note, for what is worth knowing; flaw, for what a run refuses; or leak, for what makes its figures
+    too good.
+    """
 
     check: str
     verdict: str
@@ -104,15 +108,18 @@ def _walk(root: Path) -> Iterable[Look]:
     if not root.is_dir():
         raise InputError(f"no folder {shown(root)}; lossbench data check takes a prepared tree")
     for part in PARTS:
-        for person in _entries(root / part) if (root / part).is_dir() else ():
-            if person.name.startswith(".") or not (person.is_dir() or person.is_symlink()):
-                continue
+        for person in _people(root / part):
             if not person.is_dir():  # a link that leads nowhere or in a circle
                 yield Look(part, shown(person.name), person)
                 continue
             for file in _entries(person):
                 if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
                     yield Look(part, shown(person.name), file)
+
+
+def _people(part: Path) -> list[Path]:
+    entries = _entries(part) if part.is_dir() else []
+    return [entry for entry in entries if not entry.name.startswith(".") and (entry.is_dir() or entry.is_symlink())]
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -168,7 +175,7 @@ def _sizes(looks: Sequence[Look]) -> Finding:
     if not odd and usual[0] != usual[1]:
         text = f"all are {usual[0]}x{usual[1]}, not square: a run takes the centre square"
         return Finding("wrong sizes", "note", len(looks), text)
-    return Finding("wrong sizes", "flaw" if odd else "ok", len(odd), _some(odd) or f"all {usual[0]}x{usual[1]}", odd)
+    return Finding("wrong sizes", "note" if odd else "ok", len(odd), _some(odd) or f"all {usual[0]}x{usual[1]}", odd)
 
 
 def _duplicates(looks: Sequence[Look]) -> list[Finding]:
@@ -229,9 +236,15 @@ def _too_few(root: Path, looks: Sequence[Look]) -> Finding:
     counts = Counter((look.part, look.person) for look in looks)
     train = {person for part, person in counts if part == "train"}
     wrong = [f"no folder {part}/" for part in PARTS if not (root / part).is_dir()]
+    for part in PARTS:
+        folders = _people(root / part)
+        if not folders and (root / part).is_dir():
+            wrong.append(f"{part}/ is empty")
+        for folder in folders:
+            counts.setdefault((part, shown(folder.name)), 0)  # nothing in it was looked at
     for (part, person), count in sorted(counts.items()):
         if count < AT_LEAST[part]:
-            wrong.append(f"{part}/{person} holds {count} image, needs {AT_LEAST[part]}")
+            wrong.append(f"{part}/{person} holds {count} image{'' if count == 1 else 's'}, needs {AT_LEAST[part]}")
         if part in CLOSED and person not in train:
             wrong.append(f"{part}/{person} is not in train")
     return Finding("too few images or people", "flaw" if wrong else "ok", len(wrong), _some(wrong), wrong)
