@@ -25,7 +25,7 @@ FAST = ("--epochs", 2, "--image-size", 32, "--repeats", 1)
         (("run", "--config", "nowhere.toml"), "--config nowhere.toml cannot be read"),
         (("run", "--plugins", "nowhere"), "no plugin folder 'nowhere'"),
         (("run", "--lr", "nan"), "--lr nan is out of range"),
-        (("report", "nowhere"), "no benchmark in 'nowhere'"),
+        (("report", "nowhere"), "'nowhere' is no benchmark; lossbench report takes a folder such as results/orl"),
         (("report",), "no benchmark in 'results'; start with: lossbench run"),
         (("list", "cats"), "cats"),
         (("frobnicate",), "frobnicate"),
@@ -41,6 +41,13 @@ def test_bad_input_ends_in_one_line_and_code_2(lossbench, tmp_path, monkeypatch,
     assert err.count("\n") == 1
     assert says in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_of_all_results_names_the_benchmarks(lossbench, tmp_path):
+    (tmp_path / "orl").mkdir()
+    (tmp_path / "orl" / "benchmark.toml").touch()
+    code, _, err = lossbench("report", tmp_path)
+    assert (code, err) == (2, f"error: '{tmp_path}' is no benchmark; name one of {tmp_path / 'orl'}\n")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,9 @@ def _settings(folder: Path) -> dict[str, Any]:
         if not all(isinstance(name, str) for name in settings["record"]["entrants"]):
             raise TypeError("entrants are no names")
     except FileNotFoundError:
-        raise InputError(f"no benchmark in '{folder}'; lossbench report takes a folder such as results/orl") from None
+        below = sorted(str(file.parent) for file in folder.glob("*/benchmark.toml"))
+        cure = f"name one of {', '.join(below)}" if below else "lossbench report takes a folder such as results/orl"
+        raise InputError(f"'{folder}' is no benchmark; {cure}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}); run the benchmark again to write it anew") from error
     return settings
