@@ -12,6 +12,7 @@ from lossbench.data.names import shown
 from lossbench.errors import InputError
 
 MAX_PIXELS = 50_000_000  # a face crop is 0.01 megapixels: beyond 50 it is a decompression bomb
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # whatever a file is called: no other decoder is tried
 
 
 def read_bytes(file: Path | str) -> bytes:
@@ -28,29 +29,29 @@ def read_bytes(file: Path | str) -> bytes:
 
 
 def decode(data: bytes, name: Path | str) -> Image.Image:
-    """Return an image, RGB and upright (EXIF orientation applied), from the bytes of its file.
+    """Return an image, RGB and upright (its orientation in EXIF or XMP applied), from the bytes of its file.
 
     Args:
         data: the file's content.
         name: what to call it in an error.
 
     Raises:
-        InputError: no image, a damaged one, or more than `MAX_PIXELS` pixels.
+        InputError: no image in one of the `FORMATS`, a damaged one, or more than `MAX_PIXELS` pixels.
     """
-    with bomb_warnings_off():
+    with pillow_silent():
         return decode_quietly(data, name)
 
 
 @contextmanager
-def bomb_warnings_off() -> Iterator[None]:
-    """Keep Pillow from warning of what is refused here anyway: the limit is stricter than Pillow's."""
+def pillow_silent() -> Iterator[None]:
+    """Keep Pillow from warning: of bombs, where the limit here is stricter than its own, or of odd metadata."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
 
 
 def decode_quietly(data: bytes, name: Path | str) -> Image.Image:
-    """Do what `decode` does, within the caller's `bomb_warnings_off`: for many images that once is enough."""
+    """Do what `decode` does, within the caller's `pillow_silent`: for many images that once is enough."""
     return _plain_jpeg(data) or _any_format(data, name)
 
 
@@ -82,9 +83,10 @@ def _plain_jpeg(data: bytes) -> Image.Image | None:
 
 def _any_format(data: bytes, name: Path | str) -> Image.Image:
     try:
-        image: Image.Image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise InputError(f"{shown(name)} is not an image in a known format; replace or remove it") from None
+        known = ", ".join(FORMATS)
+        raise InputError(f"{shown(name)} is not an image in a known format ({known}); replace or remove it") from None
     except Image.DecompressionBombError:
         raise InputError(f"{shown(name)} is a decompression bomb: {_LIMIT}") from None
     except Exception as error:  # what a damaged header makes Pillow raise is not bounded
@@ -92,18 +94,28 @@ def _any_format(data: bytes, name: Path | str) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise InputError(f"{shown(name)} is {image.width}x{image.height} pixels: {_LIMIT}")
     try:
-        if "exif" in image.info:
-            image = ImageOps.exif_transpose(image)
-        image.load()
-        if image.mode.startswith("I;16"):  # Pillow's own conversion cuts off all above 255
-            image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")  # big-endian ones, too
-        if image.mode in ("I", "F"):
-            raise ValueError("32 bits a pixel, in no known range; save it with 8 bits")
+        image.load()  # first: a PNG's orientation may stand behind its pixels
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith(("I", "F")):
+            image = _eight_bits(image)
         return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:  # the same for damaged pixels
         raise _damaged(name, error) from error
 
 
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return a grey image of more than 8 bits a pixel with 8: Pillow's own conversion cuts off all above 255."""
+    bits, inverted = 16, False
+    if image.mode in ("I", "F") and (image.format, image.mode) != ("PPM", "I"):  # there, 16 bits whatever the file has
+        raise ValueError("32 bits a pixel, in no known range; save it with 8 bits")
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        bits, inverted = tags[_BITS_PER_SAMPLE][0], tags[_PHOTOMETRIC] == 0
+    grey = image.convert("I").point(lambda value: value * (1 / 2 ** (bits - 8))).convert("L")
+    return ImageOps.invert(grey) if inverted else grey
+
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF 6.0; a PhotometricInterpretation of 0 is WhiteIsZero
 _LIMIT = f"images beyond {MAX_PIXELS:,} pixels are refused; shrink or remove it"
 
 

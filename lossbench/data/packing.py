@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from lossbench.data.decode import bomb_warnings_off, decode_quietly, read_bytes
+from lossbench.data.decode import decode_quietly, pillow_silent, read_bytes
 from lossbench.errors import InputError
 
-RECIPE = "upright rgb of 8 bits, centre square, PIL bilinear"  # in a store's fingerprint
+RECIPE = "upright by exif or xmp, rgb of 8 bits from up to 16, centre square, PIL bilinear"  # in a store's fingerprint
 
 
 class Packed(NamedTuple):
@@ -36,7 +36,7 @@ def decode_into(store: Path, offset: int, side: int, job: tuple[int, Sequence[st
     """
     start, files = job
     packed, pixels = Packed([], []), []
-    with bomb_warnings_off():
+    with pillow_silent():
         for file in files:
             try:
                 data = read_bytes(file)

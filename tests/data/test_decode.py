@@ -5,10 +5,13 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from lossbench.data.decode import MAX_PIXELS, _any_format, _plain_jpeg, decode
 from lossbench.data.names import shown
 from lossbench.errors import InputError
+
+FACE = Image.merge("RGB", [Image.effect_noise((31, 45), 60) for _ in range(3)])
 
 
 def png(width, height):
@@ -65,14 +68,90 @@ def test_pixels_of_no_known_range_are_refused(kind):
         decode(encoded(Image.fromarray(np.ones((8, 8), kind)), "TIFF"), "x")
 
 
-def test_exif_orientation_is_applied():
-    image = Image.new("RGB", (20, 10), "red")
+@pytest.mark.parametrize(("bits", "white"), [(16, 1), (16, 0), (12, 1)])
+def test_tiffs_of_more_bits_have_the_same_greys(bits, white):
+    """What Pillow itself cannot write: 12 bits a pixel, and 0 for white."""
+    grey = np.arange(256).reshape(16, 16)
+    values = (grey << (bits - 8) | grey >> (16 - bits)).ravel().tolist()
+    if bits == 16:
+        data = b"".join(struct.pack("<H", value) for value in values)
+    else:
+        pairs = zip(values[::2], values[1::2], strict=True)
+        data = b"".join((one << 12 | other).to_bytes(3, "big") for one, other in pairs)
+    found = decode(tiff(16, 16, bits, white, data), "x")
+    assert np.array_equal(np.asarray(found)[..., 0], grey if white else 255 - grey)
+
+
+def tiff(width, height, bits, photometric, data):
+    """Return a grey TIFF of one uncompressed strip."""
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height, 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    header = b"II*\0" + struct.pack("<I", 8 + len(data))
+    return header + data + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+
+
+@pytest.mark.parametrize("depth", [65535, 1023])
+def test_pgms_of_more_bits_have_the_same_greys(depth):
+    grey = np.arange(256).reshape(16, 16)
+    values = np.rint(grey / 255 * depth).astype(">u2")
+    found = decode(f"P5\n16 16\n{depth}\n".encode() + values.tobytes(), "x")
+    assert np.abs(np.asarray(found)[..., 0].astype(int) - grey).max() <= 1
+
+
+def test_no_decoder_is_tried_that_runs_other_programs():
+    with pytest.raises(InputError, match=r"known format \(BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP\)"):
+        decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", "face.jpg")
+
+
+def test_odd_metadata_is_no_warning(recwarn):
+    palette = Image.new("P", (8, 8))
+    palette.putpalette([255, 0, 0] * 256)
+    decode(encoded(palette, transparency=bytes([0, 128] * 4)), "x")
+    decode(encoded(FACE, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f"), "x")
+    assert not recwarn.list
+
+
+def turned():
+    """Return EXIF that says: turn by 90 degrees to see it upright."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees to see it upright
-    assert decode(encoded(image, "JPEG", exif=exif), "x").size == (10, 20)
+    exif[0x0112] = 6
+    return exif
 
 
-FACE = Image.merge("RGB", [Image.effect_noise((31, 45), 60) for _ in range(3)])
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
+
+
+def exif_behind_the_pixels():
+    whole = encoded(FACE, "PNG", exif=turned())
+    at = whole.index(b"eXIf") - 4
+    length = 12 + int.from_bytes(whole[at : at + 4])
+    end = len(whole) - 12  # IEND
+    return whole[:at] + whole[at + length : end] + whole[at : at + length] + whole[end:]
+
+
+def exif_as_imagemagick_writes_it():
+    body = turned().tobytes()
+    text = PngInfo()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(body):8}\n{body.hex()}\n")
+    return encoded(FACE, "PNG", pnginfo=text)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(
+            pytest.param(lambda kind=kind: encoded(FACE, kind, exif=turned()), id=kind)
+            for kind in ("JPEG", "PNG", "WEBP")
+        ),
+        pytest.param(lambda: encoded(FACE, "TIFF", exif=turned()), id="TIFF"),
+        pytest.param(lambda: encoded(FACE, "JPEG", xmp=XMP), id="XMP"),
+        pytest.param(exif_behind_the_pixels, id="behind the pixels"),
+        pytest.param(exif_as_imagemagick_writes_it, id="a raw profile"),
+    ],
+)
+def test_orientation_is_applied_wherever_it_stands(data):
+    assert decode(data(), "x").size == FACE.size[::-1]
 
 
 @pytest.mark.parametrize(
