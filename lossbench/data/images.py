@@ -3,7 +3,8 @@
 A store lies in a cache folder (``LOSSBENCH_CACHE``, else the platform's) as ``<key>.npy``, keyed by what is in the
 files. Hashing all files takes seconds, so an index ``<key>.index.json``, keyed by their paths, sizes and times, says
 which store is theirs: that is how a store opens in a fraction of a second. The index is written last, by rename, and a
-store counts only when an index names it. A lock lets two processes at once build a store once.
+store counts only when an index names it. A lock lets two processes at once build a store once; the empty lock files
+stay: deleting one could leave two processes with locks on two files of one name.
 """
 
 import hashlib
@@ -142,7 +143,9 @@ def _build(
         digests = [hashlib.sha256(read_bytes(file)).hexdigest() for file in files]
         if _is_whole(index.parent / _store_name(digests, side)):
             return _write_index(index, digests, side)
-    half = index.with_name(f".{index.stem}.half")  # the lock is ours: what a killed build left here is overwritten
+    for left in index.parent.glob(f".{index.stem}.*.half"):  # by a killed build: the lock is ours
+        left.unlink(missing_ok=True)
+    half = index.with_name(f".{index.stem}.{os.getpid()}.half")  # our own, should someone delete the lock's file
     header = _npy_header(len(files), side)
     try:
         with half.open("wb") as file:
@@ -246,15 +249,30 @@ def clear_cache(cache: Path | None = None) -> int:
     """Delete all stores, indices and what killed builds left; return the number of bytes freed.
 
     Raises:
-        InputError: a file cannot be deleted.
+        InputError: a store is being built, or a file cannot be deleted.
     """
+    from filelock import FileLock, Timeout
+
     freed = 0
     folder = cache or cache_folder()
-    for pattern in ("*.index.json", "*-*x*.npy", ".*.half", "*.index.lock", ".*.index.json.*", LIST):
-        for file in folder.glob(pattern):
-            try:
-                freed += file.stat().st_size
-                file.unlink()
-            except OSError as error:
-                raise InputError(f"{shown(file)} cannot be deleted: {error.strerror}") from error
+    for half in folder.glob(".*.index.*.half"):
+        try:
+            with FileLock(folder / f"{half.name[1:].rsplit('.', 2)[0]}.lock", timeout=0):
+                freed += _delete(half)
+        except Timeout:
+            raise InputError(f"a store is being built in {shown(folder)}; clear it when that has ended") from None
+    for pattern in ("*.index.json", "*-*x*.npy", ".*.index.json.*", LIST):
+        freed += sum(_delete(file) for file in folder.glob(pattern))
     return freed
+
+
+def _delete(file: Path) -> int:
+    """Delete a file, which another process may have done before; return its bytes."""
+    try:
+        size = file.stat().st_size
+        file.unlink()
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise InputError(f"{shown(file)} cannot be deleted: {error.strerror}") from error
+    return size

@@ -1,6 +1,7 @@
 import hashlib
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -262,7 +263,59 @@ def test_stores_are_listed_and_cleared(files, cache):
     (cache / "mine.txt").write_text("x")
     assert clear_cache(cache) > 70 * 24 * 24 * 3
     assert stores(cache) == []
-    assert [p.name for p in cache.iterdir()] == ["mine.txt"]
+    assert [p.name for p in cache.iterdir() if p.suffix != ".lock"] == ["mine.txt"]
+
+
+def test_nothing_is_cleared_while_a_store_is_built(files, cache):
+    open_store(files[:10], 32, cache=cache)
+    code = f"""
+from pathlib import Path
+from lossbench.data.images import open_store
+files = sorted(Path({str(files[0].parent)!r}).iterdir())
+def wait(done):
+    print(done, flush=True)
+    input()
+open_store(files, 24, cache=Path({str(cache)!r}), workers=1, on_progress=wait)
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    building = subprocess.Popen([sys.executable, "-c", code], env=os.environ, **pipes)
+    assert building.stdout.readline() == "32\n"
+    with pytest.raises(InputError, match=r"a store is being built in .*; clear it when that has ended"):
+        clear_cache(cache)
+    assert len(stores(cache)) == 1
+    building.communicate("\n" * 3)
+    assert building.returncode == 0
+    np.testing.assert_array_equal(
+        open_store(files, 24, cache=cache).pixels, np.stack([plain(file, 24) for file in files])
+    )
+    clear_cache(cache)
+    assert stores(cache) == []
+
+
+def test_a_cache_deleted_while_a_store_is_built_makes_no_wrong_store(files, cache):
+    """Somebody deletes the whole folder, locks and all, and another process builds the same meanwhile."""
+    seen = []
+
+    def on_progress(done):
+        if not seen:
+            shutil.rmtree(cache)
+            seen.append(open_elsewhere(files, cache))
+
+    with pytest.raises(InputError, match="cannot be written"):
+        open_store(files, 24, cache=cache, workers=1, on_progress=on_progress)
+    assert seen == [0]
+    np.testing.assert_array_equal(
+        open_store(files, 24, cache=cache).pixels, np.stack([plain(file, 24) for file in files])
+    )
+
+
+def open_elsewhere(files, cache):
+    code = f"""
+from pathlib import Path
+from lossbench.data.images import open_store
+open_store(sorted(Path({str(files[0].parent)!r}).iterdir()), 24, cache=Path({str(cache)!r}))
+"""
+    return subprocess.run([sys.executable, "-c", code], check=False, env=os.environ).returncode
 
 
 def test_a_side_out_of_range(files, cache):
