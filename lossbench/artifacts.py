@@ -57,16 +57,40 @@ def load_backbone(record: Record) -> nn.Module:
     if record.get("weights_sha256") not in (None, hashlib.sha256(data).hexdigest()):  # None: of an older lossbench
         raise RunDamaged(f"{path} is not the file that this run wrote")
     try:
-        config = record["protocol"]["config"]
+        config = built_as(record)
         backbone = build_backbone(config["backbone"], embedding_dim=config["embedding_dim"], dropout=config["dropout"])
         own = {name.removeprefix("backbone."): t for name, t in weights.items() if name.startswith("backbone.")}
         backbone.load_state_dict(own)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunDamaged(f"{folder / 'run.json'} does not say what was trained ({error!r})") from error
     except RuntimeError as error:  # of load_state_dict, which names the tensors in lines of their own
         reason = " ".join(str(error).split())[:300]
         raise RunDamaged(f"the weights in {folder} do not fit ({reason})") from error
     return backbone.eval().to(memory_format=torch.channels_last)  # as it was trained: the last bits depend on it
+
+
+def built_as(record: Record) -> dict[str, Any]:
+    """Return the settings that a run's backbone and images were made with.
+
+    Raises:
+        RunDamaged: the record does not say them, or they are out of range.
+    """
+    try:
+        config = record["protocol"]["config"]
+        for name, (kind, least, most) in _BUILT.items():
+            if not isinstance(config[name], kind) or config[name] is True or not least <= config[name] <= most:
+                raise ValueError(f"{name} is {config[name]!r}")
+        if not isinstance(config["backbone"], str):
+            raise TypeError(f"backbone is {config['backbone']!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        where = Path(record["folder"]) / "run.json"
+        raise RunDamaged(f"{where} does not say what was trained ({str(error)[:100]})") from error
+    return dict(config)
+
+
+_BUILT: dict[str, tuple[Any, float, float]] = {
+    "image_size": (int, 8, 1024),
+    "embedding_dim": (int, 1, 2**16),
+    "dropout": (int | float, 0, 0.999),
+}
 
 
 def embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> dict[str, Any]:

@@ -48,9 +48,10 @@ def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> N
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}  # a damaged file is written anew
+    return found if isinstance(found.get("record", {}), dict) else {}
 
 
 def _joined(before: dict[str, Any], config: Config, plugins: dict[str, Any]) -> tuple[Config, dict[str, Any]]:

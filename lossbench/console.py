@@ -1,5 +1,7 @@
 """The only module that prints: progress, tables, errors. Plain lines when the output is not a terminal.
 
+Names and reasons come from files of others: control characters in them never reach the terminal.
+
 rich is imported where a table or a progress bar is drawn, and nowhere else: it would double the start-up.
 """
 
@@ -10,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from lossbench.data.names import shown
 from lossbench.errors import NobodyListens
 
 if TYPE_CHECKING:
@@ -35,12 +38,12 @@ def _console() -> "Console":
 def error(message: str) -> None:
     """Print one line to standard error."""
     mark = "\033[1;31merror:\033[0m" if sys.stderr.isatty() else "error:"
-    print(mark, " ".join(message.split()), file=sys.stderr)
+    print(mark, shown(" ".join(message.split())), file=sys.stderr)
 
 
 def say(message: str) -> None:
     """Print one line."""
-    print(message)
+    print(shown(message))
 
 
 def listing(title: str, entries: Sequence[tuple[str, Sequence[str]]]) -> None:
@@ -54,10 +57,10 @@ def listing(title: str, entries: Sequence[tuple[str, Sequence[str]]]) -> None:
 
 def finding(status: str, name: str, figure: str) -> None:
     """Print one property of a loss: pass, fail or skip, its name, and what was measured."""
-    shown = "FAIL" if status == "fail" else status
+    mark = "FAIL" if status == "fail" else status
     if sys.stdout.isatty():
-        shown = f"\033[{_COLOURS[status]}m{shown:4}\033[0m"
-    print(f"{shown:4}  {name:34} {figure}")
+        mark = f"\033[{_COLOURS[status]}m{mark:4}\033[0m"
+    print(f"{mark:4}  {name:34} {shown(figure)}")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", numbers: bool = True) -> None:
@@ -65,12 +68,12 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     from rich.markup import escape
     from rich.table import Table
 
-    shown = Table(title=title or None, title_justify="left", header_style="bold")
+    drawn = Table(title=escape(shown(title)) if title else None, title_justify="left", header_style="bold")
     for i, header in enumerate(headers):
-        shown.add_column(escape(header), justify="right" if i and numbers else "left", overflow="fold")
+        drawn.add_column(escape(header), justify="right" if i and numbers else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*("[dim]–[/dim]" if cell == "–" else escape(cell) for cell in row))
-    _console().print(shown)
+        drawn.add_row(*("[dim]–[/dim]" if cell == "–" else escape(shown(cell)) for cell in row))
+    _console().print(drawn)
 
 
 @contextmanager
@@ -179,7 +182,7 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
 
     def _line(self, text: str) -> None:
         try:
-            self.console.print(text, soft_wrap=True, markup=False)
+            self.console.print(shown(text), soft_wrap=True, markup=False)
         except (BrokenPipeError, SystemExit):  # rich makes the one into the other
             raise NobodyListens from None
 
@@ -195,13 +198,13 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
 
     def _advance(self, description: str, done: int, total: int, status: str) -> None:
         fields: dict[str, Any] = {
-            "description": description,
+            "description": shown(description),
             "completed": done,
             "total": total,
             "status": status,
         }
         if self.task is None:
-            self.task = self.bar.add_task(description, total=total, status=status)
+            self.task = self.bar.add_task(shown(description), total=total, status=status)
         self.bar.update(self.task, **fields)
 
     def _time_left(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lossbench.artifacts import load_backbone, save_arrays
+from lossbench.artifacts import built_as, load_backbone, save_arrays
 from lossbench.data.faces import Part
 from lossbench.data.images import open_store
 from lossbench.data.pairs import PairSet
@@ -113,7 +113,7 @@ def known_names(record: Record, people: set[str]) -> tuple[str, ...]:
     Raises:
         RunDamaged: the run's embeddings.npz does not tell whom it was trained on.
     """
-    trained = read_arrays(record, "embeddings.npz", ["train_people"])["train_people"].tolist()
+    trained = read_arrays(record, "embeddings.npz", ["train_people"])["train_people"].ravel().tolist()
     return tuple(sorted(people & set(trained)))
 
 
@@ -150,7 +150,7 @@ def _backbone(record: Record, device: torch.device) -> nn.Module:
 
 
 def _pixels(record: Record, files: Sequence[Path], device: torch.device, on_progress: Progress) -> Tensor:
-    side = record["protocol"]["config"]["image_size"]
+    side = built_as(record)["image_size"]
     store = open_store(files, side, on_progress=lambda done: on_progress(done, len(files)))
     return torch.from_numpy(store.pixels).to(device)
 

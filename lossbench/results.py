@@ -19,25 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lossbench.errors import InputError, RunDamaged
+from lossbench.record_shape import fault_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
-_REQUIRED = {  # of a record, whatever wrote it
-    "status": str,
-    "entrant": str,
-    "repeat": int,
-    "epoch": int,
-    "split": str,
-    "protocol_hash": str,
-    "metrics": dict,
-    "timings": dict,
-    "people": dict,
-    "images": dict,
-    "machine": dict,
-    "data": str,
-}
 Record = dict[str, Any]
 
 
@@ -120,9 +107,8 @@ def read_record(folder: Path) -> Record | None:
         raise InputError(f"{path} is not a lossbench record; delete its folder to train this run again")
     if record["schema"] > SCHEMA:
         raise InputError(f"{path} has schema {record['schema']}, this lossbench reads {SCHEMA}; upgrade lossbench")
-    for key, kind in _REQUIRED.items():
-        if not isinstance(record.get(key), kind):
-            raise InputError(f"{path} has no proper '{key}'; delete its folder to train this run again")
+    if (fault := fault_of(record)) is not None:
+        raise InputError(f"{path} has no proper '{fault}'; delete its folder to train this run again")
     return record
 
 
@@ -148,7 +134,9 @@ def of_benchmark(records: Iterable[Record], settled: Mapping[str, Any]) -> list[
 
     They are of its protocol; of a loss whose plugin has changed since, they are those of the plugin that ran last.
     """
-    plugins = settled.get("plugins") or {}
+    plugins = settled.get("plugins")
+    if not isinstance(plugins, dict):  # written by hand
+        plugins = {}
     return [
         record
         for record in records
@@ -171,6 +159,47 @@ def read_arrays(record: Record, name: str, keys: Sequence[str] | None = None) ->
         raise RunDamaged(f"{path} cannot be read ({error})") from error
 
 
+def read_embeddings(record: Record) -> dict[str, npt.NDArray[Any]]:
+    """Return a run's embeddings of strangers.
+
+    Returns:
+        ``query`` [N, D] and ``distractors`` [M, D] float, finite and not zero; ``query_labels`` [N], which person of
+        ``query_people`` [P].
+
+    Raises:
+        RunDamaged: the file is missing or damaged, or does not hold these.
+    """
+    arrays = read_arrays(record, "embeddings.npz", ("query", "query_labels", "query_people", "distractors"))
+    query, labels, people, distractors = arrays.values()
+    whole = (
+        query.ndim == distractors.ndim == 2
+        and query.shape[1:] == distractors.shape[1:]
+        and labels.shape == query.shape[:1]
+        and people.ndim == 1
+        and (query.dtype.kind, distractors.dtype.kind, labels.dtype.kind, people.dtype.kind) == ("f", "f", "i", "U")
+        and bool(((labels >= 0) & (labels < len(people))).all())
+        and all(bool((np.isfinite(rows).all(1) & (rows != 0).any(1)).all()) for rows in (query, distractors))
+    )
+    if not whole:
+        raise RunDamaged(f"{Path(record['folder']) / 'embeddings.npz'} does not hold a run's embeddings")
+    return arrays
+
+
+def read_resamples(record: Record) -> dict[str, npt.NDArray[np.float64]]:
+    """Return a run's headline figures in resamples of its people: [B] by flat name, the same B for all.
+
+    Raises:
+        RunDamaged: the file is missing or damaged, or does not hold these.
+    """
+    arrays = read_arrays(record, "resamples.npz")
+    if (
+        any(array.ndim != 1 or array.dtype.kind != "f" for array in arrays.values())
+        or len(set(map(len, arrays.values()))) > 1
+    ):
+        raise RunDamaged(f"{Path(record['folder']) / 'resamples.npz'} does not hold a run's resamples")
+    return arrays
+
+
 def read_history(record: Record) -> list[dict[str, Any]]:
     """Return a run's history, a dictionary per epoch; empty for a run that never finished one.
 
@@ -181,12 +210,15 @@ def read_history(record: Record) -> list[dict[str, Any]]:
         return []
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        epochs = [{key: line[key] for key in ("epoch", "train_loss", "val_accuracy")} for line in lines]
+        epochs: list[dict[str, Any]] = [
+            {"epoch": int(_float(line["epoch"])), **{key: _float(line[key]) for key in ("train_loss", "val_accuracy")}}
+            for line in lines
+        ]
         for epoch, line in zip(epochs, lines, strict=True):
             if tracked := line.get("tracked"):
                 epoch["tracked"] = {name: None if v is None else float(v) for name, v in tracked.items()}
         return epochs
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); delete its folder to train this run again") from error
 
 
@@ -197,10 +229,14 @@ def flat_metrics(record: Record) -> dict[str, float]:
         InputError: a figure that is no number.
     """
     try:
-        return {name: math.nan if value is None else float(value) for name, value in _flat(record).items()}
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        return {name: _float(value) for name, value in _flat(record).items()}
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         where = f"{record.get('folder', 'a run')}/run.json"
         raise InputError(f"{where} is damaged ({error}); delete its folder to train this run again") from error
+
+
+def _float(value: Any) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _flat(record: Record) -> dict[str, Any]:

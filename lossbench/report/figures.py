@@ -16,7 +16,7 @@ from lossbench.metrics import identification_rate
 from lossbench.registry import UNTRAINED
 from lossbench.report.study import entrants
 from lossbench.report.tables import ANGLES
-from lossbench.results import Record, flat_metrics, read_arrays, read_history
+from lossbench.results import Record, flat_metrics, read_embeddings, read_history
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +92,7 @@ def tpr_fpr(records: Sequence[Record]) -> Drawing:
     """Identification rate against the false-positive rate; bands span the repeats."""
     points = []
     for record in records:
-        saved = _embeddings(record)
+        saved = read_embeddings(record)
         query, labels, distractors = (torch.from_numpy(saved[n]) for n in ("query", "query_labels", "distractors"))
         rates = identification_rate(query, labels, distractors, _CURVE.tolist())
         for fpr, tpr in zip(rates.fpr.tolist(), rates.tpr.tolist(), strict=True):
@@ -113,7 +113,7 @@ def similarities(records: Sequence[Record]) -> Drawing:
     edges = np.linspace(-1, 1, 41)
     for ax, name in zip(axes, names, strict=False):
         own = [record for record in records if record["entrant"] == name]
-        counts = np.sum([_similarity_counts(_embeddings(record), edges) for record in own], axis=0)
+        counts = np.sum([_similarity_counts(read_embeddings(record), edges) for record in own], axis=0)
         shared = {
             "x": (edges[:-1] + edges[1:]) / 2,
             "bins": edges.tolist(),
@@ -174,7 +174,7 @@ def query_map(records: Sequence[Record]) -> Drawing | None:
     columns = min(4, len(names))
     drawing, axes = _axes(-(-len(names) // columns), columns, 3 * columns, 3 * -(-len(names) // columns))
     for ax, name in zip(axes, names, strict=False):
-        saved = _embeddings(next(record for record in first if record["entrant"] == name))
+        saved = read_embeddings(next(record for record in first if record["entrant"] == name))
         shown = saved["query_labels"] < _MAP_PEOPLE
         if shown.sum() < 5:
             return None
@@ -228,7 +228,3 @@ def _look(records: Sequence[Record]) -> dict[str, Any]:
         "palette": {name: palette[name] for name in names},
         "dashes": dashes,
     }
-
-
-def _embeddings(record: Record) -> Embeddings:
-    return read_arrays(record, "embeddings.npz", ("query", "query_labels", "query_people", "distractors"))

@@ -32,7 +32,7 @@ def operating_points(study: Study) -> list[str]:
     for point in found[0]["metrics"]["identification"]:
         rate = point["fpr"]
         own = [r for r in found if math.floor(r["metrics"]["negatives"] * rate + 1e-9) >= 1]
-        achieved = [flat_metrics(r)[f"achieved_fpr@{rate:g}"] for r in own]
+        achieved = [flat_metrics(r).get(f"achieved_fpr@{rate:g}", math.nan) for r in own]
         supported = f"{len({r['repeat'] for r in own})} of {len({r['repeat'] for r in found})} repeats"
         rows.append([f"{rate:g}", _span(achieved, ".4g"), f"{math.ceil(1 / rate):,}", supported])
     calibration = _counts(found, "calibration_negatives")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lossbench.errors import InputError
 from lossbench.metrics.uncertainty import Estimate, estimate, paired_difference
 from lossbench.registry import UNTRAINED
-from lossbench.results import Record, flat_metrics, read_arrays
+from lossbench.results import Record, flat_metrics, read_resamples
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,10 +32,13 @@ class Study:
         """Read the resamples of every finished run.
 
         Raises:
-            InputError: a run's resamples are missing or damaged.
+            InputError: a run's resamples are missing or damaged, or others than those of the other runs.
         """
         finished = (record for record in records if record["status"] == "finished")
-        resamples = {(r["entrant"], r["repeat"]): read_arrays(r, "resamples.npz") for r in finished}
+        resamples = {(r["entrant"], r["repeat"]): read_resamples(r) for r in finished}
+        lengths = {len(array) for arrays in resamples.values() for array in arrays.values()}
+        if len(lengths) > 1:
+            raise InputError(f"runs of one benchmark have {sorted(lengths)} resamples; is one of another benchmark?")
         return cls(tuple(records), resamples)
 
     @property

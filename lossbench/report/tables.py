@@ -104,7 +104,7 @@ def text_table(study: Study, figures: Sequence[Figure]) -> tuple[list[str], list
         share = f"{len(finished)} of {len(own)} ({len(finished) / len(own):.0%})".replace("%", " %")
         count = f"{len(own)}" if len(finished) == len(own) else share
         mark = "*" if finished and finished[0]["accuracy_by"] != "logits" else ""
-        batches = next((record["sampler"] for record in finished if record["sampler"]), "–")
+        batches = next((record["sampler"] for record in finished if record.get("sampler")), "–")
         estimates = (text(study.estimate(name, f.name), f.decimals) for f in figures)
         rows.append([name + mark, count, batches, *estimates])
     return headers, rows

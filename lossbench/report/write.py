@@ -106,6 +106,6 @@ def _settings(folder: Path) -> dict[str, Any]:
         below = sorted(str(file.parent) for file in folder.glob("*/benchmark.toml"))
         cure = f"name one of {', '.join(below)}" if below else "lossbench report takes a folder such as results/orl"
         raise InputError(f"'{folder}' is no benchmark; {cure}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); run the benchmark again to write it anew") from error
     return settings

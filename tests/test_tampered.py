@@ -1,0 +1,186 @@
+"""Results folders may come from anybody: whatever stands in their files ends in a result or in one line."""
+
+import copy
+import json
+import shutil
+import tomllib
+
+import numpy as np
+import pytest
+
+from lossbench.artifacts import built_as, load_backbone
+from lossbench.errors import InputError, RunDamaged
+from lossbench.evaluate import known_names
+from lossbench.record_shape import fault_of
+from lossbench.report.sections import negatives_line
+from lossbench.report.study import Study
+from lossbench.report.tables import HEADLINE, SPEED, failures, text_table
+from lossbench.report.write import write_report
+from lossbench.results import load_records, read_embeddings, read_history, read_record, read_resamples
+from tests.test_bench import bench
+
+GONE = object()
+VALUES = [GONE, 0, None, "x", [1], {}, -1, 1e400, 10**400, True, {"a": "b"}]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A benchmark whose records hold all there is but verification pairs; tests spoil copies of it."""
+    folder, _, _ = bench(tmp_path_factory.mktemp("made"), "ce,arcface", repeats=1, track=True, deconfound=True)
+    return folder
+
+
+@pytest.fixture
+def benchmark(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("lossbench.report.figures.write_figures", lambda *_: [])  # drawing takes seconds each time
+    return shutil.copytree(made, tmp_path / "orl")
+
+
+def places(value, at=()):
+    """Yield the keys that lead to everything in a value; of a list, to its first two items."""
+    if at:
+        yield at
+    inside = value.items() if isinstance(value, dict) else list(enumerate(value))[:2] if isinstance(value, list) else ()
+    for key, item in inside:
+        yield from places(item, (*at, key))
+
+
+def changed(whole, at, value):
+    made = copy.deepcopy(whole)
+    holder = made
+    for key in at[:-1]:
+        holder = holder[key]
+    if value is GONE:
+        del holder[at[-1]]
+    else:
+        holder[at[-1]] = value
+    return made
+
+
+def one_line(work):
+    """Return what an error says, which must be one line for a user; None without."""
+    try:
+        work()
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def test_a_record_can_be_used_or_is_refused_whatever_stands_in_it(benchmark):
+    path = next(benchmark.glob("runs/arcface-r0-*/run.json"))
+    whole = json.loads(path.read_text())
+
+    def table():
+        study = Study.of(records := load_records(benchmark))
+        text_table(study, (*HEADLINE, *SPEED))
+        negatives_line(study)
+        failures(records)
+
+    def model():
+        record = {**read_record(path.parent), "folder": str(path.parent)}
+        built_as(record)
+        known_names(record, {"s01"})
+
+    said = set()
+    for number, at in enumerate(places(whole)):
+        for value in VALUES[number % 4 :: 4]:  # each place sees some of them
+            path.write_text(json.dumps(changed(whole, at, value)))
+            said |= {one_line(work) for work in (lambda: write_report(benchmark), table, model)}
+    assert None in said
+    assert len(said) > 30
+    assert all("\n" not in line for line in said if line)
+
+
+@pytest.mark.parametrize(
+    ("verification", "fault"),
+    [
+        ({"same": 1}, "metrics.verification.different"),
+        ([1], "metrics.verification"),
+        ({"same": 1, "different": 1, "fold_accuracies": ["x"], "flip": True}, "metrics.verification.fold_accuracies.0"),
+        ({"same": 1, "different": 1, "fold_accuracies": [0.5], "flip": True}, None),
+        (None, None),
+    ],
+)
+def test_pairs_in_a_record_are_looked_at(made, verification, fault):
+    record = json.loads(next(made.glob("runs/ce-r0-*/run.json")).read_text())
+    assert fault_of(changed(record, ("metrics", "verification"), verification)) == fault
+
+
+@pytest.mark.parametrize("setting", ["dropout", "embedding_dim", "image_size", "backbone"])
+def test_a_model_is_built_from_sound_settings_alone(made, setting):
+    folder = next(made.glob("runs/ce-r0-*"))
+    whole = {**read_record(folder), "folder": str(folder)}
+    for value in (GONE, None, "7", -1, 7.5, True, [1], 10**9):
+        with pytest.raises(InputError, match=r"does not say what was trained|no backbone called '7'"):
+            load_backbone(changed(whole, ("protocol", "config", setting), value))
+
+
+SPOILT = {
+    "zero": ("query", lambda a: a * 0),
+    "one row": ("query", lambda a: a[0]),
+    "three dimensions": ("distractors", lambda a: a[:, :, None]),
+    "fewer images than labels": ("query", lambda a: a[:5]),
+    "shorter embeddings": ("distractors", lambda a: a[:, :5]),
+    "whole numbers": ("distractors", lambda a: a.astype(int)),
+    "not finite": ("distractors", lambda a: a * np.nan),
+    "text": ("query", lambda a: a.astype(str)),
+    "a label of nobody": ("query_labels", lambda a: a + 100),
+    "a label below 0": ("query_labels", lambda a: a - 1),
+    "labels with fractions": ("query_labels", lambda a: a * 0.5),
+    "names in a square": ("query_people", lambda a: a[None]),
+    "numbers for names": ("query_people", lambda a: np.arange(len(a))),
+}
+
+
+@pytest.mark.parametrize(("name", "spoil"), SPOILT.values(), ids=SPOILT.keys())
+def test_embeddings_of_others_are_looked_at(benchmark, name, spoil):
+    path = next(benchmark.glob("runs/ce-r0-*/embeddings.npz"))
+    arrays = dict(np.load(path))
+    assert read_embeddings({"folder": str(path.parent)})["query"].shape == arrays["query"].shape
+    np.savez(path, **{**arrays, name: spoil(arrays[name])})
+    with pytest.raises(RunDamaged, match="does not hold a run's embeddings"):
+        read_embeddings({"folder": str(path.parent)})
+
+
+def test_resamples_and_histories_of_others_are_looked_at(benchmark):
+    folder = next(benchmark.glob("runs/ce-r0-*"))
+    record = {"folder": str(folder)}
+    arrays = dict(np.load(folder / "resamples.npz"))
+    for spoilt in (arrays["test_accuracy"][None], arrays["test_accuracy"][:-1], arrays["test_accuracy"].astype(str)):
+        np.savez(folder / "resamples.npz", **{**arrays, "test_accuracy": spoilt})
+        with pytest.raises(RunDamaged, match="does not hold a run's resamples"):
+            read_resamples(record)
+    np.savez(folder / "resamples.npz", **{name: array[:-1] for name, array in arrays.items()})
+    with pytest.raises(InputError, match=r"have .* resamples; is one of another benchmark"):
+        Study.of(load_records(benchmark))
+    path = folder / "history.jsonl"
+    first, *rest = path.read_text().splitlines()
+    for key in ("epoch", "train_loss", "val_accuracy", "tracked"):
+        for value in ("x", [1], {"a": "b"}, 10**400):
+            path.write_text("\n".join([json.dumps({**json.loads(first), key: value}), *rest]))
+            with pytest.raises(InputError, match=r"history\.jsonl is damaged"):
+                read_history(record)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a=" + "[" * 100_000, "record = 1", "[record]\nplugins = 3\nprotocol = 'x'\nentrants = []\nlossbench = 'x'"],
+    ids=["deep", "no table", "plugins"],
+)
+def test_a_benchmark_file_of_others_is_kept_and_written_anew(benchmark, tmp_path, text):
+    file = benchmark / "benchmark.toml"
+    file.write_text(text)
+    assert one_line(lambda: write_report(benchmark)) is not None
+    bench(tmp_path, "ce,arcface", repeats=1, track=True, deconfound=True)
+    assert tomllib.loads(file.read_text())["record"]["entrants"]
+    assert one_line(lambda: write_report(benchmark)) is None
+
+
+def test_names_of_others_do_not_reach_the_terminal_as_they_are(lossbench, benchmark, tree):
+    folder = next(benchmark.glob("runs/ce-r0-*"))
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "entrant": "ce\x1b[31mX"}))
+    code, out, _ = lossbench("evaluate", folder, "--data", tree)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "ce\\x1b[31mX r0" in out
