@@ -6,10 +6,6 @@ import sys
 from contextlib import suppress
 from types import FrameType
 
-from lossbench.memory import keep_freed_memory
-
-_LINE = "error: stopped; the same command goes on where this one ended\n"
-
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it in one line and exit code 130, also while libraries are imported.
@@ -34,8 +30,10 @@ def main() -> None:
         if signal.getsignal(number) is untouched:  # nohup and the like have one ignored
             signal.signal(number, stop)
             sys.unraisablehook = unraisable
-    keep_freed_memory()
     try:
+        from lossbench.memory import keep_freed_memory
+
+        keep_freed_memory()
         from lossbench.cli import main as run
 
         run()
@@ -53,9 +51,15 @@ def _leave(number: int, *, said: bool = False) -> None:
     """
     with suppress(OSError):  # nobody may read it any more
         sys.stdout.flush()
-        sys.stderr.write("" if said else _LINE)
+        sys.stderr.write("" if said else f"error: {_stopped()}\n")
         sys.stderr.flush()
     os._exit(128 + number)  # what shells call a process that a signal ended
+
+
+def _stopped() -> str:
+    from lossbench.errors import stopped
+
+    return stopped(sys.argv[1:])
 
 
 if __name__ == "__main__":

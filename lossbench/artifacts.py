@@ -82,7 +82,8 @@ def built_as(record: Record) -> dict[str, Any]:
             raise TypeError(f"backbone is {config['backbone']!r}")
     except (KeyError, TypeError, ValueError) as error:
         where = Path(record["folder"]) / "run.json"
-        raise RunDamaged(f"{where} does not say what was trained ({str(error)[:100]})") from error
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)[:100]
+        raise RunDamaged(f"{where} does not say what was trained ({what})") from error
     return dict(config)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lossbench import __version__, data_cli, model_cli, plugin_cli
-from lossbench.errors import InputError, NobodyListens
+from lossbench.errors import InputError, NobodyListens, stopped
 
 if TYPE_CHECKING:
     from lossbench.config import Config
@@ -50,8 +50,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
         raise SystemExit(1) from None
     if code == _STOPPED:  # typer turns Ctrl-C into this code
-        goes_on = sys.argv[1:2] == ["run"] or sys.argv[1:3] == ["data", "prepare"]
-        raise _end(_STOPPED, "stopped; the same command goes on where this one ended" if goes_on else "stopped")
+        raise _end(_STOPPED, stopped(sys.argv[1:]))
     raise SystemExit(code if isinstance(code, int) else 0)
 
 

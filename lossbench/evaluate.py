@@ -19,6 +19,7 @@ from lossbench.errors import InputError
 from lossbench.measure import PairImages, embed, verify_pairs
 from lossbench.metrics import DEFAULT_FPRS
 from lossbench.metrics.bootstrap import bootstrap_identification, multiplicities, replicates_for
+from lossbench.registry import UNTRAINED
 from lossbench.results import Record, load_records, read_arrays, read_record
 from lossbench.unseen import unseen_figures
 
@@ -68,7 +69,7 @@ def find_runs(places: Sequence[Path], *, on_note: Callable[[str], None] = lambda
                 f"note: {len(found) - len(finished)} of {len(found)} runs in '{place}' have failed and are left out"
             )
         records += finished
-    return list({record["folder"]: record for record in records}.values())
+    return list({Path(record["folder"]).resolve(): record for record in records}.values())
 
 
 def evaluate(
@@ -108,11 +109,13 @@ def evaluate(
 
 
 def known_names(record: Record, people: set[str]) -> tuple[str, ...]:
-    """Return which of these people have names that the run was trained on, sorted.
+    """Return which of these people have names that the run was trained on, sorted; none for the untrained backbone.
 
     Raises:
         RunDamaged: the run's embeddings.npz does not tell whom it was trained on.
     """
+    if record["entrant"] == UNTRAINED:
+        return ()
     trained = read_arrays(record, "embeddings.npz", ["train_people"])["train_people"].ravel().tolist()
     return tuple(sorted(people & set(trained)))
 

@@ -25,13 +25,12 @@ from lossbench.health import Outcome, ailment
 from lossbench.material import Material, Pixels
 from lossbench.measure import Measured, measure, verify_pairs
 from lossbench.plan import Listener, Run, sha
-from lossbench.results import SCHEMA, Record, write_record
+from lossbench.results import RUN_FILES, SCHEMA, Record, write_record
 from lossbench.train import Epoch, Trained, initial_backbone, train
 from lossbench.twins import plain_twin
 
 # Faults of the machine, not of a loss.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
-_WRITTEN = ("run.json", "checkpoint.pt", "weights.safetensors", "embeddings.npz", "resamples.npz")
 _MEMORY = "out of memory; try a smaller --batch-size, --image-size or backbone, or fewer --jobs"
 
 
@@ -44,8 +43,8 @@ def execute(material: Material, pixels: Pixels, run: Run, listener: Listener) ->
 
     def work() -> Record:
         run.folder.mkdir(parents=True, exist_ok=True)
-        left = [file for name in _WRITTEN for file in run.folder.glob(f".{name}.*")]  # half, by a killed process
-        if (run.folder / "run.json").exists():  # whole, and to be done again: not continued
+        left = [file for name in RUN_FILES for file in run.folder.glob(f".{name}.*")]  # half, by a killed process
+        if (run.folder / "run.json").exists() and not can_go_on(run.replaces):  # to be done again from the start
             left.append(run.folder / "checkpoint.pt")
         for file in [*left, run.folder / "traceback.txt", run.folder / "run.json"]:
             file.unlink(missing_ok=True)
@@ -55,20 +54,28 @@ def execute(material: Material, pixels: Pixels, run: Run, listener: Listener) ->
 
 
 def record_death(material: Material, run: Run, reason: str, epochs: Sequence[Epoch], seconds: float) -> Record:
-    """Write the record of a run whose process died after `epochs`.
+    """Write the record of a run whose process died after `epochs`, and keep its checkpoint for another try.
 
     Raises:
         InputError: the folder cannot be written.
     """
     found = _failure(material, reason, len(epochs))
     nobody_knows = {"peak_memory_mib": None}  # what this process has used says nothing of the other
-    return _recorded(run, lambda: _record(material, run, found, epochs, seconds) | nobody_knows)
+    return _recorded(
+        run, lambda: _record(material, run, found, epochs, seconds) | nobody_knows | {"process_died": True}
+    )
+
+
+def can_go_on(record: Record | None) -> bool:
+    """Return whether a failed run can go on from its checkpoint: its process died, which need not be its own fault."""
+    return record is not None and record.get("process_died") is True
 
 
 def _recorded(run: Run, work: Callable[[], Record]) -> Record:
     try:
         written = write_record(run.folder, work())
-        (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+        if not can_go_on(written):
+            (run.folder / "checkpoint.pt").unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
             f"{run.folder} cannot be written ({error.strerror or error}); mend it, and the same command goes on"

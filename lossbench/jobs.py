@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lossbench.claims import claimed
 from lossbench.errors import InputError
-from lossbench.execute import device_is_lost, execute
+from lossbench.execute import can_go_on, device_is_lost, execute
 from lossbench.material import Material, Pixels, open_pixels
 from lossbench.plan import Listener, Run
 from lossbench.results import Record, read_record
@@ -50,7 +50,7 @@ def tidy(run: Run) -> None:
         OSError: the folder cannot be written.
     """
     checkpoint = run.folder / "checkpoint.pt"
-    if run.record is not None and checkpoint.exists():
+    if run.record is not None and not can_go_on(run.record) and checkpoint.exists():
         with claimed(run.folder) as mine:
             if mine and read_record(run.folder) is not None:
                 checkpoint.unlink(missing_ok=True)

@@ -81,12 +81,13 @@ def embed(backbone: nn.Module, pixels: Tensor, part: Part) -> Tensor:
             embeddings: Tensor = backbone(to_images(batch)).float()
             return embeddings
 
-    was_training = backbone.training
+    modes = [(module, module.training) for module in backbone.modules()]
     backbone.eval()
     try:
         found = list(in_threads(forward, range(0, max(len(part), 1), size), at_a_time))
     finally:
-        backbone.train(was_training)
+        for module, training in modes:  # not all have the backbone's: a plugin may freeze some
+            module.training = training
     return torch.cat(found)  # outside: a tensor of inference mode is barred from what needs gradients
 
 
@@ -94,7 +95,7 @@ def batching(count: int, pixels: Tensor) -> tuple[int, int]:
     """Return how many of `count` images `embed` passes forward together, and how many such batches at a time.
 
     On a GPU 256, one batch at a time. On a CPU 64 to 128, fewer above 112 pixels, a batch a thread, so that all
-    threads end together; one batch at a time where there are too few images for that.
+    threads end together; one batch at a time, of all that is left, where there are too few images for that.
     """
     if pixels.device.type != "cpu":
         return 256, 1

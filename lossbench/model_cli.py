@@ -10,6 +10,8 @@ import typer
 from lossbench.errors import InputError, RunDamaged
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lossbench.evaluate import Evaluation
     from lossbench.results import Record
 
@@ -68,8 +70,11 @@ def evaluate(
         raise damaged[0]
     console.table(*_table(found), title=f"{strangers.name}: {_whom(found[0], strangers.query.people)}")
     console.say("± is 1.96 standard deviations over resamples of these people: it knows nothing of other seeds")
-    if found[0].known:
-        console.say(f"{_note(found[0].known, found[0].record)}: if they are, these are not figures of unseen people")
+    if seen := [one for one in found if one.known]:
+        known = tuple(sorted({name for one in seen for name in one.known}))
+        console.say(
+            f"{_note(known, [one.record for one in seen])}: if they are, these are not figures of unseen people"
+        )
     figures = [_as_json(one, data) for one in found]
     if out:
         write_json(out, figures)
@@ -112,7 +117,7 @@ def embed(
         count, length = embed_folder(records[0], files, names, out, device=device_of(device), on_progress=progress)
     console.say(f"wrote {out}: embeddings [{count}, {length}], not normalised, and files [{count}]")
     if known := known_names(records[0], {part for name in names for part in Path(name).parts[:-1]}):
-        console.say(f"{_note(known, records[0])}: if they are, the model has seen them")
+        console.say(f"{_note(known, records)}: if they are, the model has seen them")
 
 
 def _table(found: "list[Evaluation]") -> tuple[list[str], list[list[str]]]:
@@ -141,12 +146,12 @@ def _name(record: "Record") -> str:
     return f"{record['entrant']} r{record['repeat']}"
 
 
-def _note(known: tuple[str, ...], record: "Record") -> str:
-    from lossbench.data.names import shown
-
-    named = ", ".join(shown(name) for name in known[:3]) + (", ..." if len(known) > 3 else "")
+def _note(known: tuple[str, ...], records: "Sequence[Record]") -> str:
+    named = ", ".join(known[:3]) + (", ..." if len(known) > 3 else "")
     have = "people have names" if len(known) > 1 else "person has a name"
-    return f"note: {len(known)} {have} that {_name(record)} was trained on ({named}), and may be the same"
+    runs = ", ".join(_name(record) for record in records[:3]) + (f" and {len(records) - 3} more" if records[3:] else "")
+    were = "were" if len(records) > 1 else "was"
+    return f"note: {len(known)} {have} that {runs} {were} trained on ({named}), and may be the same"
 
 
 def _whom(one: "Evaluation", people: tuple[str, ...]) -> str:

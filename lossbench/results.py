@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+RUN_FILES = ("run.json", "checkpoint.pt", "history.jsonl", "weights.safetensors", "embeddings.npz", "resamples.npz")
 Record = dict[str, Any]
 
 
@@ -48,8 +49,10 @@ def refuse_unwritable(path: Path, what: str) -> None:
     """Make the folder of a file that is to be written after long work, and see that it can be.
 
     Raises:
-        InputError: it is a folder itself, or the folder it lies in cannot be made or written.
+        InputError: it is a folder itself or a file of a run, or the folder it lies in cannot be made or written.
     """
+    if path.name in RUN_FILES and (path.parent / "run.json").exists():
+        raise InputError(f"{what}: {path} is a run's own file; choose another place")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():

@@ -261,7 +261,8 @@ def _read_checkpoint(folder: Path, device: torch.device, on_note: Callable[[str]
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        return {**state, "history": [Epoch(**line) for line in state["history"]]}
+        history = [Epoch(**line) for line in state["history"]]
+        return {"history": history, **{part: state[part] for part in ("backbone", "head", "optimizer", "best")}}
     except Exception as error:  # torch.load raises whatever a damaged file makes it raise
         on_note(f"{path} is damaged ({type(error).__name__}); this run starts anew")
         return None

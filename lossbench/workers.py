@@ -129,7 +129,7 @@ def _hear(worker: _Worker, material: Material, queue: Queue, listener: Listener)
     """Take in one message of a worker, or its death; returns what its run led to, once it did."""
     try:
         kind, content = worker.connection.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # OSError where it was killed in the middle of a message
         return _bury(worker, material, queue)
     if kind == "stop":
         raise InputError(content)
@@ -154,7 +154,7 @@ def _bury(worker: _Worker, material: Material, queue: Queue) -> Done | None:
     worker.gone = True
     worker.process.join()
     code = worker.process.exitcode or 0
-    how = f"killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
+    how = f"killed by signal {-code}{_name(-code)}" if code < 0 else f"ended with exit code {code}"
     if code in _FROM_OUTSIDE:
         raise InputError(f"a worker process was {how}; the same command goes on where this one ended")
     if not worker.ready:
@@ -173,6 +173,12 @@ def _bury(worker: _Worker, material: Material, queue: Queue) -> Done | None:
         reason = f"its process was {how}" + ("; out of memory?" if code == -_KILL else "")
         seconds = time.time() - worker.since
         return Done(record_death(material, worker.run, reason, worker.epochs, seconds), False)
+
+
+def _name(number: int) -> str:
+    with suppress(ValueError):  # a real-time signal has none
+        return f" ({signal.Signals(number).name})"
+    return ""
 
 
 class _Sender:

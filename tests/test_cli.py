@@ -141,6 +141,9 @@ def test_ctrl_c_ends_in_one_line(lossbench, tmp_path, monkeypatch):
     monkeypatch.setattr("lossbench.execute.train", interrupted)
     code, _, err = lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
     assert (code, err) == (130, "error: stopped; the same command goes on where this one ended\n")
+    code, _, err = lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST, "--force")
+    says = "stopped; without --force the same command finishes the run that this one was at"
+    assert (code, err) == (130, f"error: {says}\n")
     monkeypatch.setattr("lossbench.report.write.write_report", interrupted)
     code, _, err = lossbench("report", tmp_path)
     assert (code, err) == (130, "error: stopped\n")

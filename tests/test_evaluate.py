@@ -1,6 +1,8 @@
 """evaluate and embed: a finished run's model on other faces."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -78,6 +80,26 @@ def test_embed_points_out_names_of_the_training(lossbench, trained, tree, tmp_pa
     assert "note: 4 people have names that ce r0 was trained on (p0, p1, p2, ...)" in out
 
 
+def test_known_people_of_any_run_are_pointed_out(lossbench, orl, tmp_path):
+    """Each repeat has another fold: whom one has not seen, another was trained on."""
+    assert lossbench("run", *FAST[:-1], 2, "--data", "orl", "--out", tmp_path)[0] == 0
+    for row in orl.split(0).query.rows:
+        target = tmp_path / "people" / orl.names[row]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(orl.files[row], target)
+    code, out, _ = lossbench("evaluate", tmp_path / "orl", "--data", tmp_path / "people")
+    assert code == 0
+    assert "people have names that ce r1, triplet r1 were trained on (s" in out
+    code, out, _ = lossbench("evaluate", *(tmp_path / "orl" / "runs").glob("*-r0-*"), "--data", tmp_path / "people")
+    assert code == 0
+    assert "note" not in out
+    (untrained,) = (tmp_path / "orl" / "runs").glob("untrained-r1-*")
+    for run in (untrained, os.path.relpath(untrained)):
+        code, out, _ = lossbench("evaluate", untrained, run, "--data", tmp_path / "people")
+        assert (code, out.count("untrained r1")) == (0, 1)
+        assert "note" not in out
+
+
 def test_bad_input_is_one_line(lossbench, trained, tree, tmp_path):
     (tmp_path / "empty").mkdir()
     run = run_of(trained, "ce")
@@ -92,6 +114,8 @@ def test_bad_input_is_one_line(lossbench, trained, tree, tmp_path):
         (("embed", run, tree, "--out", tmp_path / "e.csv"), "should end in .npz"),
         (("embed", trained, tree, "--out", tmp_path / "e.npz"), "3 finished runs"),
         (("embed", run, tree, "--out", run / "run.json" / "e.npz"), "--out: "),
+        (("embed", run, tree, "--out", run / "embeddings.npz"), "is a run's own file; choose another place"),
+        (("evaluate", run, "--data", tree, "--out", run / "run.json"), "is a run's own file; choose another place"),
         (("evaluate", run, "--data", tree, "--out", tmp_path), "it is a folder"),
         (("evaluate", run, "--data", tree, "--out", run / "run.json" / "x.json"), "a file is in the way"),
     ]:

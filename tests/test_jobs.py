@@ -1,8 +1,10 @@
 """Many processes on one results folder, and many jobs of one command: each run once, none lost, the same bits."""
 
+import multiprocessing
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -16,7 +18,9 @@ from safetensors.torch import load_file
 from lossbench.bench import run_benchmark
 from lossbench.claims import claimed
 from lossbench.config import Config
+from lossbench.errors import InputError
 from lossbench.results import load_records, read_record
+from lossbench.workers import _hear, _Worker
 from tests.perf.kill_drill import heed_interrupts
 from tests.test_bench import Recorder, bench, figures
 from tests.test_plugin_failures import FORWARD, LOSS, plugin
@@ -207,14 +211,54 @@ def test_a_worker_that_is_stopped_from_outside_fails_no_run(tmp_path):
     words = ("--losses", "ce,arcface", "--repeats", 1, "--epochs", 2000, "--jobs", 2, "--out", tmp_path)
     process = start(*words)
     wait_for(lambda: len(list(tmp_path.glob("orl/runs/*/checkpoint.pt"))) == 2)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    workers = workers_of(process)
     assert len(workers) == 2
-    os.kill(int(workers[0]), signal.SIGTERM)
+    os.kill(workers[0], signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     says = "a worker process was killed by signal 15 (SIGTERM); the same command goes on where this one ended"
     assert (process.returncode, err) == (2, f"error: {says}\n")
     assert [path.parent.name[:9] for path in tmp_path.glob("orl/runs/*/run.json")] == ["untrained"]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux's /proc to find the workers")
+def test_a_run_whose_process_was_killed_goes_on_from_its_checkpoint_when_it_is_retried(tmp_path):
+    settings = {"threads": 1, "jobs": 2, "repeats": 1, "epochs": 40}
+    _, whole, _ = bench(tmp_path / "whole", "ce,arcface", **settings)
+    words = ("--losses", "ce,arcface", "--repeats", 1, "--epochs", 40, "--threads", 1, "--jobs", 2)
+    process = start(*words, "--out", tmp_path / "parts")
+    histories = tmp_path / "parts" / "orl" / "runs"
+    wait_for(lambda: sum(len(file.read_text().splitlines()) >= 5 for file in histories.glob("*/history.jsonl")) == 2)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    assert process.wait(timeout=100) in (0, 1)
+    (killed,) = [record for record in load_records(tmp_path / "parts" / "orl") if record["status"] == "failed"]
+    assert "its process was killed by signal 9" in killed["reason"]
+    assert killed["epoch"] > 5
+    history = Path(killed["folder"]) / "history.jsonl"
+    kept = history.read_text().splitlines()[:-1]  # the last may have been told of and not be in the checkpoint yet
+    _, again, _ = bench(tmp_path / "parts", "ce,arcface", **settings)  # also a command between leaves it alone
+    assert [record["status"] for record in again].count("failed") == 1
+    _, ended, _ = bench(tmp_path / "parts", "ce,arcface", retry_failed=True, **settings)
+    assert figures(ended) == figures(whole)
+    assert history.read_text().splitlines()[: len(kept)] == kept, "seconds and all"
+    assert not (Path(killed["folder"]) / "checkpoint.pt").exists()
+
+
+def workers_of(process):
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+@pytest.mark.parametrize("sent", [b"", b"\0\0", struct.pack("!i", 20_000) + b"half"])
+def test_a_worker_that_dies_in_the_middle_of_a_message_is_buried(sent):
+    ours, theirs = multiprocessing.Pipe()
+    os.write(theirs.fileno(), sent)
+    theirs.close()
+    process = multiprocessing.get_context("spawn").Process(target=os._exit, args=(3,))
+    process.start()
+    worker = _Worker(process, ours)
+    with pytest.raises(InputError, match="a worker process was ended with exit code 3 while it started"):
+        _hear(worker, None, None, None)
+    assert worker.gone
 
 
 def test_a_process_whose_parent_is_killed_ends_too(tmp_path):

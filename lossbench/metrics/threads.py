@@ -41,10 +41,12 @@ def threads_for(device: torch.device) -> int:
 def in_threads(work: Callable[[Item], Found], items: Iterable[Item], threads: int) -> Iterator[Found]:
     """Yield what `work` makes of each item, in order, `threads` items at a time; torch's own threads are divided.
 
-    A thread that does a whole part by itself wastes no time on the others, and numpy works on one thread anyway.
+    A thread that does a whole part by itself wastes no time on the others, and numpy works on one thread anyway. Who
+    stops before the end closes the iterator (`contextlib.closing`): until then torch's threads stay divided.
     """
     if threads == 1:
-        yield from map(work, items)
+        for item in items:  # no map: a StopIteration in `work` would end it like the end of the items
+            yield work(item)
         return
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // threads))

@@ -32,7 +32,8 @@ def markdown(
     """
     first = next((r for r in study.records if r["status"] == "finished"), study.records[0])
     metrics = {"positives": 0, "negatives": 0, **first["metrics"]}
-    repeats = len({record["repeat"] for record in study.records})
+    count = len({record["repeat"] for record in study.records})
+    repeats = f"{count} repeat{'s' * (count != 1)}"
     people, images, machine = first["people"], first["images"], first["machine"]
     captions = dict(drawn)
     lines = [
@@ -40,7 +41,7 @@ def markdown(
         "",
         f"Backbone {plain(settings['backbone'])}, {settings['image_size']} px, embeddings of "
         f"{settings['embedding_dim']}; {settings['epochs']} epochs of batch {settings['batch_size']}, AdamW at "
-        f"{settings['lr']:g}, seed {settings['seed']}; {repeats} repeats; {_selection(settings['select'])}. All "
+        f"{settings['lr']:g}, seed {settings['seed']}; {repeats}; {_selection(settings['select'])}. All "
         "entrants of a repeat share the "
         "initial backbone weights, the split, the number of images seen, the optimiser and the schedule.",
         "",
@@ -52,7 +53,7 @@ def markdown(
         *_credit(settings),
         "## Results",
         "",
-        f"Mean ± half-width of the 95 % interval, over {repeats} repeats and the people they were measured on.",
+        f"Mean ± half-width of the 95 % interval, over {repeats} and the people they were measured on.",
         "",
         *table(*text_table(study, HEADLINE)),
         "",

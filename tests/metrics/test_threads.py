@@ -42,6 +42,15 @@ def test_an_error_comes_out_and_the_threads_are_given_back(four_threads, threads
     assert torch.get_num_threads() == 4
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stop_iteration_in_the_work_is_no_end_of_the_items(four_threads, threads):
+    def work(item):
+        return next(iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(in_threads(work, range(3), threads))
+
+
 def test_no_more_is_taken_than_is_worked_on(four_threads):
     taken = []
     results = in_threads(lambda item: item, (taken.append(i) or i for i in range(1000)), 2)
