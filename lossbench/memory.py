@@ -8,7 +8,8 @@ def keep_freed_memory() -> None:
     """Make glibc keep what a step frees for the next one: handing it back and faulting it in again costs up to half.
 
     All threads share one heap: the heaps of their own that it gives them hand back more. It must be told before there
-    are threads. Other C libraries are left as they are. The same numbers come out either way.
+    are threads: those that have a heap keep it. Other C libraries are left as they are. The same numbers come out
+    either way.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -15,6 +15,7 @@ BLOCK = 2048  # rows and columns of one product: 32 MiB of float64 scores
 _ROWS = 1024  # of one conversion to float64
 _PAIRS = 512  # whose rows fit the cache together
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
+_ZERO = 1e-150  # a norm whose square has lost its digits in float64, or all of it
 
 
 def unit_rows(embeddings: Tensor) -> Tensor:
@@ -30,17 +31,18 @@ def norms(embeddings: Tensor) -> Tensor:
     """Return the norms of `embeddings` [N, D]: [N] float64; they may lie in a memory-mapped file.
 
     Raises:
-        ValueError: not two dimensions, or an embedding that is zero or not finite.
+        ValueError: not two dimensions, or an embedding that is zero (below 1e-150) or not finite.
     """
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings {tuple(embeddings.shape)} must be [N, D]")
+    embeddings = embeddings.detach()
     found = embeddings.new_empty(len(embeddings), dtype=torch.float64)
     wide = embeddings.new_empty(min(_ROWS, len(embeddings)), embeddings.shape[1], dtype=torch.float64)
     # Ten times as fast as vector_norm(dtype=float64), which converts one by one.
     for rows, squares in zip(torch.split(embeddings, _ROWS), torch.split(found, _ROWS), strict=True):
         torch.sum(wide[: len(rows)].copy_(rows).square_(), 1, out=squares)
     found.sqrt_()
-    if not bool(((found > 0) & found.isfinite()).all()):
+    if not bool(((found > _ZERO) & found.isfinite()).all()):
         raise ValueError("an embedding is zero or not finite; it has no direction to compare")
     return found
 

@@ -15,6 +15,7 @@ from lossbench.metrics.threads import Scratch, in_threads, threads_for
 DEFAULT_RANKS = (1, 5, 10)
 DEFAULT_FARS = (0.1, 0.01, 0.001)
 _BLOCK = 1024  # rows and columns of one product
+_MANY = 1 << 18  # pairs that float32 cannot tell apart, before they are computed in float64
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def enrol(embeddings: Tensor, labels: Tensor, images: int = 1) -> Enrolment:
         images: of each person, at least 1.
 
     Raises:
-        ValueError: shapes that do not fit, an embedding that is zero or not finite, or `images` below 1.
+        ValueError: shapes that do not fit, an embedding that is zero or not finite, a person whose images cancel one
+            another out, or `images` below 1.
     """
     if images < 1:
         raise ValueError(f"images {images} must be at least 1")
@@ -50,6 +52,8 @@ def enrol(embeddings: Tensor, labels: Tensor, images: int = 1) -> Enrolment:
     place = torch.arange(len(people), device=people.device) - (counts.cumsum(0) - counts)[people[order]]
     enrolled, probes = order[place < images].sort().values, order[place >= images].sort().values
     templates = class_means(embeddings[enrolled], people[enrolled], len(counts))
+    if not bool(templates.any(dim=1).all()):
+        raise ValueError("the enrolled images of a person cancel one another out: there is no mean direction")
     return Enrolment(templates, probes, people[probes])
 
 
@@ -91,8 +95,11 @@ def cmc(
         block: rows and columns of one product; changes memory and speed only.
 
     Raises:
-        ValueError: shapes that do not fit, an empty gallery, or an embedding that is zero or not finite.
+        ValueError: shapes that do not fit, people that are not in the gallery, no rank, or an embedding that is zero or
+            not finite.
     """
+    if min(ranks, default=0) < 1:
+        raise ValueError(f"ranks {list(ranks)} must be at least one, each 1 or more")
     with full_precision():
         others = _others(Directions(templates), Directions(probes), people, Directions(distractors), max(ranks), block)
     entries = len(templates) + len(distractors)
@@ -141,19 +148,20 @@ def open_set(
         block: rows and columns of one product; changes memory and speed only.
 
     Raises:
-        ValueError: shapes that do not fit, an empty gallery, a rate outside (0, 1), or an embedding that is zero or
-            not finite.
+        ValueError: shapes that do not fit, people that are not in the gallery, a rate outside (0, 1), or an embedding
+            that is zero or not finite.
     """
     if wrong := [far for far in fars if not 0 < far < 1]:
         raise ValueError(f"false-alarm rate {wrong[0]} is not between 0 and 1")
-    gallery, own = Directions(templates), Directions(probes)
+    gallery, own, others = Directions(templates), Directions(probes), Directions(strangers)
     mates = _mates(gallery, own, people)
+    _refuse_other_widths(gallery, others)
     with full_precision():
         first = _others(gallery, own, people, Directions(probes[:0]), 1, block) == 0
-        alarms = _best(gallery, Directions(strangers), block).sort(descending=True).values
+        alarms = _best(gallery, others, block).sort(descending=True).values
     points = torch.full((len(fars), 3), math.nan, dtype=torch.float64)
     for point, far in zip(points, fars, strict=True):
-        rank = math.floor(far * len(alarms) + 1e-9)
+        rank = min(math.floor(far * len(alarms) + 1e-9), len(alarms) - 1)
         if rank >= 1:
             cut = int(alarms[rank])
             values = _share(first & (mates > cut)), cut / GRID, _share(alarms > cut)
@@ -170,7 +178,15 @@ def _mates(gallery: Directions, probes: Directions, people: Tensor) -> Tensor:
         )
     if not len(gallery):
         raise ValueError("there is nobody in the gallery")
+    if len(people) and not 0 <= int(people.min()) <= int(people.max()) < len(gallery):
+        raise ValueError(f"people must be in 0..{len(gallery) - 1}, the rows of the gallery")
     return exact_scores(probes, torch.arange(len(people), device=people.device), gallery, people)
+
+
+def _refuse_other_widths(gallery: Directions, others: Directions) -> None:
+    if others.embeddings.shape[1] != gallery.embeddings.shape[1]:
+        shapes = tuple(gallery.embeddings.shape), tuple(others.embeddings.shape)
+        raise ValueError(f"templates and strangers {shapes} must be [P, D] and [M, D]")
 
 
 def _others(
@@ -178,6 +194,7 @@ def _others(
 ) -> Tensor:
     """Return how many other entries score at least as high as each probe's own [N]; counted no further than `most`."""
     mates = _mates(gallery, probes, people)
+    _refuse_other_widths(gallery, distractors)
     counts = torch.zeros_like(mates)
     edges = (mates / GRID - probes.slack).to(torch.float32)
     unit, scratch = probes.unit(slice(None)), Scratch()
@@ -205,6 +222,7 @@ def _best(gallery: Directions, strangers: Directions, block: int) -> Tensor:
         highest = torch.full((len(unit),), -math.inf, device=device)
         i, j = (torch.zeros(0, dtype=torch.int64, device=device) for _ in range(2))
         score = unit.new_zeros(0)  # of those that may be the highest: row i, entry j
+        best = torch.full((len(unit),), -2 * GRID, dtype=torch.int64, device=device)
         for start in range(0, len(entries), block):
             columns = entries[start : start + block]
             scores = scratch("product", len(unit), len(columns), dtype=torch.float32, device=device)
@@ -215,7 +233,9 @@ def _best(gallery: Directions, strangers: Directions, block: int) -> Tensor:
             score = torch.cat([score, scores.flatten().index_select(0, at)])
             still = score >= highest[i] - 2 * strangers.slack
             i, j, score = i[still], j[still], score[still]
-        best = torch.full((len(unit),), -2 * GRID, dtype=torch.int64, device=device)
+            if len(i) > _MANY:  # the embedding has collapsed
+                best.scatter_reduce_(0, i, exact_scores(strangers, begin + i, gallery, j), "amax")
+                i, j, score = i[:0], j[:0], score[:0]
         return best.scatter_reduce_(0, i, exact_scores(strangers, begin + i, gallery, j), "amax")
 
     blocks = in_threads(of_block, range(0, len(strangers), block), threads_for(device))

@@ -67,7 +67,8 @@ def identification_rate(
         raise ValueError(f"false-positive rate {wrong[0]} is not between 0 and 1")
     pairs = Pairs(Directions(query), query_labels, Directions(distractors), block)
     total = pairs.total
-    ranks = [math.floor(rate * total + 1e-9) for rate in fprs]  # negatives that may lie above the threshold
+    # negatives that may lie above the threshold
+    ranks = [min(math.floor(rate * total + 1e-9), total - 1) for rate in fprs]
     supported = [rank for rank in ranks if rank >= 1]
     columns = max(1, len(query) + len(distractors))
     kept = min(_MOST, max(_LEAST, round(_SPREAD * sum(supported) / math.sqrt(columns))))

@@ -8,7 +8,8 @@ the rank have escaped its bracket, which counting shows, another pass looks for 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -61,14 +62,20 @@ def order_statistics(
         kept: how many scores may be kept that float32 tells from a rank, and `_CROWD` times as many that it does not;
             where these are more, they are kept as exact values with their counts.
         threads: blocks to work on at a time; of use on a processor alone.
+
+    Raises:
+        ValueError: a rank that is out of range.
     """
+    if wrong := [rank for rank in ranks if not 0 <= rank < total]:
+        raise ValueError(f"rank {wrong[0]} is not in 0..{total - 1}")
     by_place = partial(_by_place, exact, stride)
     searches = {rank: _Search(rank, total, _share(rank, ranks, kept), slack, by_place) for rank in sorted(set(ranks))}
     found: dict[int, Ranked] = {}
     number = 0
     while len(found) < len(searches):
         open_searches = [search for rank, search in searches.items() if rank not in found]
-        _stream(_screened(jobs(number), open_searches, stride, threads), open_searches)
+        with closing(_screened(jobs(number), open_searches, stride, threads)) as screened:
+            _stream(screened, open_searches)
         for search in open_searches:
             if (ranked := search.settle()) is not None:
                 found[search.rank] = ranked
@@ -97,7 +104,8 @@ class _Screened(NamedTuple):
     pairs: int
 
 
-def _screen(tiles: Iterable[Tile], searches: "Sequence[_Search]", stride: int, scratch: Scratch) -> list[_Screened]:
+def _screen(tiles: Iterable[Tile], searches: "Sequence[_Search]", stride: int, scratch: Scratch) -> Iterator[_Screened]:
+    """Return what some tiles hold for each search; kept once until it is asked for, whatever the number of ranks."""
     brackets = [search.bracket for search in searches]
     first, *ends = _ends(brackets)
     higher = dict.fromkeys((high for _, high in brackets), 0)  # how many lie above
@@ -116,7 +124,7 @@ def _screen(tiles: Iterable[Tile], searches: "Sequence[_Search]", stride: int, s
         parts.append((tile.scores.flatten().index_select(0, at), row * stride + column))
         pairs += tile.pairs
     values, places = (torch.cat(part) for part in zip(*parts, strict=True))
-    return [_Screened(*_between(values, places, low, high), higher[high], pairs) for low, high in brackets]
+    return (_Screened(*_between(values, places, low, high), higher[high], pairs) for low, high in brackets)
 
 
 def _between(values: Tensor, places: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
@@ -124,7 +132,7 @@ def _between(values: Tensor, places: Tensor, low: float, high: float) -> tuple[T
     return values.index_select(0, inside), places.index_select(0, inside)
 
 
-def _stream(screened: Iterator[list[_Screened]], searches: "Sequence[_Search]") -> None:
+def _stream(screened: Iterator[Iterator[_Screened]], searches: "Sequence[_Search]") -> None:
     for tiles in screened:
         for search, found in zip(searches, tiles, strict=True):
             search.add(found)
@@ -132,7 +140,7 @@ def _stream(screened: Iterator[list[_Screened]], searches: "Sequence[_Search]") 
 
 def _screened(
     jobs: Iterator[Job], searches: "Sequence[_Search]", stride: int, threads: int
-) -> Iterator[list[_Screened]]:
+) -> Generator[Iterator[_Screened]]:
     """Screen one block after another, the first few, in which every score is in the brackets, tile by tile."""
     scratch = Scratch()
     for job in islice(jobs, _FEW):

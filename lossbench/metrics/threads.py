@@ -3,7 +3,7 @@
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -38,7 +38,7 @@ def threads_for(device: torch.device) -> int:
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
-def in_threads(work: Callable[[Item], Found], items: Iterable[Item], threads: int) -> Iterator[Found]:
+def in_threads(work: Callable[[Item], Found], items: Iterable[Item], threads: int) -> Generator[Found]:
     """Yield what `work` makes of each item, in order, `threads` items at a time; torch's own threads are divided.
 
     A thread that does a whole part by itself wastes no time on the others, and numpy works on one thread anyway. Who

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from lossbench.metrics import cmc, enrol, open_set
-from lossbench.metrics.directions import GRID
+from lossbench.metrics import cmc, enrol, identification_rate, open_set, threshold_transfer
+from lossbench.metrics.directions import GRID, Directions, exact_scores
+from lossbench.metrics.pairs import Pairs
+from lossbench.metrics.products import above
 
 
 def with_ties(seed, people=7, images=30, strangers=40, dim=4):
@@ -125,3 +127,85 @@ def test_scores_decided_in_float64():
 def test_bad_input(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def nearly_one_face(seed):
+    """Templates [40, D] and strangers [50, D] whose cosines float32 hardly tells apart; exact scores [50, 40]."""
+    torch.manual_seed(seed)
+    face = torch.randn(1, 64)
+    templates, strangers = face + 1e-3 * torch.randn(40, 64), face + 1e-3 * torch.randn(50, 64)
+    i, j = torch.meshgrid(torch.arange(50), torch.arange(40), indexing="ij")
+    scores = exact_scores(Directions(strangers), i.flatten(), Directions(templates), j.flatten())
+    return templates, strangers, scores.reshape(50, 40)
+
+
+@pytest.mark.parametrize("many", [1 << 18, 20])
+@pytest.mark.parametrize("seed", range(10))
+def test_what_float32_cannot_tell_apart_is_told_apart(seed, many, monkeypatch):
+    monkeypatch.setattr("lossbench.metrics.gallery._MANY", many)
+    templates, strangers, scores = nearly_one_face(seed)
+    best = scores.max(1).values.sort(descending=True).values
+    got = open_set(templates, torch.randn(5, 64), torch.arange(5), strangers, [0.1, 0.3, 0.5], block=7)
+    assert [round(cut * GRID) for cut in got.threshold.tolist()] == [int(best[k]) for k in (5, 15, 25)]
+    pairs = Pairs(Directions(templates), torch.arange(40) // 2, Directions(strangers), 16)
+    negatives = pairs.exact(*pairs.negatives(10**9))
+    assert pairs.accepted([int(negatives.median())])[1] == [int((negatives > negatives.median()).sum())]
+
+
+def test_no_product_is_made_in_less_than_float32(monkeypatch):
+    """Also where somebody has allowed bfloat16 for the whole process."""
+    seen = []
+
+    def looking(scores, *others, **options):
+        seen.append(torch.backends.mkldnn.matmul.fp32_precision)
+        return above(scores, *others, **options)
+
+    for module in ("gallery", "order_statistics", "pairs"):
+        monkeypatch.setattr(f"lossbench.metrics.{module}.above", looking)
+    templates, strangers, _ = nearly_one_face(0)
+    labels, people = torch.arange(40) // 2, torch.arange(5)
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        for measure in (
+            lambda: identification_rate(templates, labels, strangers, [0.1]),
+            lambda: threshold_transfer(strangers, torch.arange(50) // 2, templates, labels, strangers, [0.1]),
+            lambda: cmc(templates, strangers[:5], people, strangers),
+            lambda: open_set(templates, strangers[:5], people, strangers),
+        ):
+            seen.clear()
+            measure()
+            assert set(seen) == {"ieee"}
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+
+
+def test_what_does_not_fit_is_said():
+    templates, probes, people = torch.randn(8, 4), torch.randn(5, 4), torch.arange(5)
+    for wrong, says in [
+        (lambda: cmc(templates, probes, people, torch.randn(3, 5)), r"templates and strangers \(\(8, 4\), \(3, 5\)\)"),
+        (lambda: open_set(templates, probes, people, torch.randn(3, 5)), r"templates and strangers"),
+        (lambda: cmc(templates, probes, people + 4, probes), r"people must be in 0\.\.7"),
+        (lambda: open_set(templates, probes, people - 1, probes), r"people must be in 0\.\.7"),
+        (lambda: cmc(templates, probes, people, probes, ()), "at least one"),
+        (lambda: cmc(templates, probes, people, probes, (0, 1)), "each 1 or more"),
+        (lambda: cmc(templates[:0], probes, people, probes), "nobody in the gallery"),
+        (lambda: enrol(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.zeros(2), 2), "cancel one another out"),
+        (lambda: enrol(torch.full((2, 2), 1e-155, dtype=torch.float64), torch.arange(2)), "is zero or not finite"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            wrong()
+
+
+def test_a_rate_of_nearly_one_is_the_lowest_threshold():
+    templates, strangers, scores = nearly_one_face(0)
+    got = open_set(templates, torch.randn(5, 64), torch.arange(5), strangers, [1 - 1e-12])
+    assert round(got.threshold.item() * GRID) == int(scores.max(1).values.min())
+    rate = identification_rate(templates, torch.arange(40) // 2, strangers, [1 - 1e-15])
+    assert rate.threshold.item() < got.threshold.item()
+
+
+def test_embeddings_that_are_being_trained_are_measured_like_others():
+    faces, labels = torch.randn(24, 4, requires_grad=True), torch.arange(24) % 6
+    assert torch.equal(enrol(faces, labels).templates, enrol(faces.detach(), labels).templates)

@@ -14,12 +14,20 @@ from lossbench.metrics.products import Tile, full_precision
 SLACK = 3e-5
 
 
-def stream(scores, tile, passes, chance):
-    """`scores` [N, M] float64, seen through float32 errors of nearly SLACK, in tiles of columns in random order."""
-    noisy = (scores + SLACK * 0.99 * (2 * torch.rand(scores.shape, dtype=torch.float64) - 1)).float()
+def stream(scores, tile, passes, chance, errors="random"):
+    """`scores` [N, M] float64, seen through float32 errors of nearly SLACK, in tiles of columns in random order.
+
+    Errors are others in every pass: in a block of another width a sum is made in another order.
+    """
 
     def tiles(number):
         passes.append(number)
+        error = 2 * torch.rand(scores.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(number)) - 1
+        if errors == "ends":
+            error = error.sign()
+        if errors == "high, then low":
+            error = torch.full_like(error, (-1) ** number)
+        noisy = (scores + SLACK * 0.97 * error).float()
         order = torch.randperm(scores.shape[1], generator=chance)
         for columns in torch.split(order, tile):
             yield lambda columns=columns: iter([Tile(noisy[:, columns].contiguous(), 0, columns, 60 * len(columns))])
@@ -27,13 +35,13 @@ def stream(scores, tile, passes, chance):
     return tiles
 
 
-def every_rank(scores, ranks, *, kept, least, tile, monkeypatch, threads=1):
+def every_rank(scores, ranks, *, kept, least, tile, monkeypatch, threads=1, errors="random"):
     """The order statistics found, how many passes it took, and what sorting says."""
     monkeypatch.setattr(order_statistics, "_LEAST", least)
     passes = []
     whole = (scores * GRID).round().to(torch.int64)
     found = order_statistics.order_statistics(
-        stream(scores, tile, passes, torch.Generator().manual_seed(0)),
+        stream(scores, tile, passes, torch.Generator().manual_seed(0), errors),
         lambda i, j: whole[i, j],
         ranks,
         whole.numel(),
@@ -58,6 +66,8 @@ def spread(kind):
         scores = (scores > 0).double() * 0.9
     if kind == "one value":
         scores = torch.full_like(scores, 0.25)
+    if kind.endswith("steps"):  # such as float32 can hardly tell, and cannot tell
+        scores = torch.randint(-20, 20, scores.shape).double() * SLACK * (0.5 if kind == "small steps" else 2)
     if kind == "columns differ":
         scores += torch.randn(1, 500, dtype=torch.float64)
     return scores.clamp(-1, 1)
@@ -65,6 +75,7 @@ def spread(kind):
 
 RANKS = [0, 1, 29, 300, 3000, 15_000, 29_999]
 KINDS = ["spread", "close", "few values", "two values", "one value", "columns differ"]
+KINDS += ["steps", "small steps"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,6 +86,24 @@ def test_equals_sorting_whatever_fits_in_memory(kind, kept, tile, threads, monke
         spread(kind), RANKS, kept=kept, least=kept // 30, tile=tile, monkeypatch=monkeypatch, threads=threads
     )
     assert found == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("errors", ["ends", "high, then low"])
+@pytest.mark.parametrize(("kept", "crowd"), [(4000, 3), (90, 3), (90, 1)])
+def test_errors_as_far_as_they_go_and_others_in_each_pass_change_nothing(kind, errors, kept, crowd, monkeypatch):
+    monkeypatch.setattr(order_statistics, "_CROWD", crowd)
+    found, expected, passes = every_rank(
+        spread(kind), RANKS, kept=kept, least=kept // 30, tile=17, monkeypatch=monkeypatch, errors=errors
+    )
+    assert found == expected
+    assert passes < 12
+
+
+@pytest.mark.parametrize("rank", [-1, 30_000])
+def test_a_rank_beyond_the_scores_is_refused(rank, monkeypatch):
+    with pytest.raises(ValueError, match=r"is not in 0\.\.29999"):
+        every_rank(spread("spread"), [5, rank], kept=90, least=3, tile=17, monkeypatch=monkeypatch)
 
 
 def test_one_pass_is_enough_where_columns_are_alike_and_more_are_made_where_not(monkeypatch):
