@@ -30,7 +30,9 @@ def stream(scores, tile, passes, chance, errors="random"):
         noisy = (scores + SLACK * 0.97 * error).float()
         order = torch.randperm(scores.shape[1], generator=chance)
         for columns in torch.split(order, tile):
-            yield lambda columns=columns: iter([Tile(noisy[:, columns].contiguous(), 0, columns, 60 * len(columns))])
+            yield lambda columns=columns: iter(
+                [Tile(noisy[:, columns].contiguous(), 0, columns, len(noisy) * len(columns))]
+            )
 
     return tiles
 
@@ -98,6 +100,33 @@ def test_errors_as_far_as_they_go_and_others_in_each_pass_change_nothing(kind, e
     )
     assert found == expected
     assert passes < 12
+
+
+def tiny(seed, monkeypatch):
+    """What is found and what sorting says for a few scores, closer than float32 tells, with little memory."""
+    chance = np.random.default_rng(seed)
+    shape = int(chance.integers(1, 30)), int(chance.integers(1, 60))
+    step = SLACK * float(chance.choice([0.5, 1, 2, 3]))
+    scores = torch.from_numpy(chance.integers(-20, 21, shape) * step)
+    monkeypatch.setattr(order_statistics, "_FEW", int(chance.choice([0, 1, 4])))
+    monkeypatch.setattr(order_statistics, "_CROWD", int(chance.choice([1, 3])))
+    found, expected, _ = every_rank(
+        scores,
+        sorted(set(chance.integers(0, scores.numel(), 4).tolist())),
+        kept=int(chance.choice([1, 5, 40, 300])),
+        least=int(chance.choice([1, 5, 50])),
+        tile=int(chance.choice([1, 3, 10, 60])),
+        monkeypatch=monkeypatch,
+        errors=str(chance.choice(["random", "ends", "high, then low"])),
+    )
+    return found, expected
+
+
+def test_a_few_scores_that_float32_cannot_tell_apart(monkeypatch):
+    """With either check in `settle` left out, some of these are wrong."""
+    for seed in range(120):
+        found, expected = tiny(seed, monkeypatch)
+        assert found == expected, seed
 
 
 @pytest.mark.parametrize("rank", [-1, 30_000])
