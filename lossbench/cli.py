@@ -194,6 +194,7 @@ def _run(config: "Config", **options: bool) -> None:
     config.resolved()
 
     from lossbench.bench import run_benchmark
+    from lossbench.report.markdown import verified
     from lossbench.report.sections import negatives_line
     from lossbench.report.study import Study
     from lossbench.report.tables import HEADLINE, SPEED, failures, text_table
@@ -206,6 +207,8 @@ def _run(config: "Config", **options: bool) -> None:
     title = f"{config.benchmark}: {repeated if config.repeats > 1 else 'one repeat, which has no interval'}"
     console.table(headers, rows, title=title)
     console.say("* accuracy by nearest class mean of the training embeddings: this row has no class scores")
+    if figures := verified(study):
+        console.table(*text_table(study, figures), title=f"verification pairs of {config.pairs}")
     for line in filter(None, [negatives_line(study), *failures(records)]):
         console.say(line)
     console.say(f"records in {folder}; write the comparison with: lossbench report {folder}")

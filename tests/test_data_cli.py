@@ -192,6 +192,28 @@ def test_a_run_with_pairs_records_them_and_the_report_shows_them(monkeypatch):
 
 
 @pytest.mark.usefixtures("tree")
+def test_a_run_with_pairs_prints_their_figures(monkeypatch, capsys):
+    words = (
+        "--losses",
+        "ce",
+        "--data",
+        "tree",
+        "--epochs",
+        1,
+        "--repeats",
+        1,
+        "--image-size",
+        32,
+        "--backbone",
+        "tiny",
+    )
+    for pairs in ((), ("--pairs", "tree/pairs.txt")):
+        code, out, err = lossbench(monkeypatch, capsys, "run", *words, *pairs)
+        assert (code, err) == (0, "")
+        assert ("verification pairs of tree/pairs.txt" in out) == ("TAR @ FAR 0.001" in out) == bool(pairs)
+
+
+@pytest.mark.usefixtures("tree")
 def test_a_moved_file_stops_a_run_unless_told_otherwise():
     moved = first("train")
     moved.rename(Path("tree", "test", *moved.parts[2:]))
