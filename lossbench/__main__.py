@@ -6,6 +6,8 @@ import sys
 from contextlib import suppress
 from types import FrameType
 
+from lossbench.errors import stopped as how_it_goes_on
+
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it in one line and exit code 130, also while libraries are imported.
@@ -16,7 +18,7 @@ def main() -> None:
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped
-        if stopped:  # pressed twice
+        if stopped or _importing(frame):  # pressed twice, or nothing of ours to tidy yet
             _leave(number)
         stopped = number
         raise KeyboardInterrupt
@@ -44,22 +46,26 @@ def main() -> None:
         _leave(stopped, said=isinstance(error, SystemExit))
 
 
+def _importing(frame: FrameType | None) -> bool:
+    """Return whether a module is being imported: libraries lose an exception there, and torch's C++ aborts at one."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _leave(number: int, *, said: bool = False) -> None:
     """End at once with a signal's exit code: all on disk is whole or not there, and workers end with their parent.
 
     Python's own way out would still run what others registered, which Ctrl-C may have left half-made.
     """
     with suppress(OSError):  # nobody may read it any more
+        sys.stdout.write("\033[?25h" if sys.stdout.isatty() else "")  # a progress bar hides the cursor
         sys.stdout.flush()
-        sys.stderr.write("" if said else f"error: {_stopped()}\n")
+        sys.stderr.write("" if said else f"error: {how_it_goes_on(sys.argv[1:])}\n")
         sys.stderr.flush()
     os._exit(128 + number)  # what shells call a process that a signal ended
-
-
-def _stopped() -> str:
-    from lossbench.errors import stopped
-
-    return stopped(sys.argv[1:])
 
 
 if __name__ == "__main__":

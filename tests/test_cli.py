@@ -1,5 +1,6 @@
 """The command line as a user meets it: one line for bad input, no torch for help, the table twice the same."""
 
+import signal
 import subprocess
 import sys
 
@@ -132,6 +133,18 @@ def test_all_losses_failing_is_exit_code_1_and_shown(lossbench, tmp_path):
     assert "0 of 1" in out
     assert lossbench("report", tmp_path / "out" / "orl")[0] == 0
     assert "failed in epoch 1: RuntimeError" in (tmp_path / "out" / "orl" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(("name", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_an_import_is_not_lost_in_it(tmp_path, name, code):
+    (tmp_path / "deaf.py").write_text(
+        "import contextlib, os, signal, time\n"
+        f"with contextlib.suppress(BaseException):\n    os.kill(os.getpid(), {name:d})\n    time.sleep(1)\n"
+        "from lossbench import Head\n\nclass Deaf(Head):\n    '''Deaf.'''\n"
+    )
+    words = ["run", "--losses", tmp_path / "deaf.py", "--out", tmp_path]
+    done = subprocess.run([sys.executable, "-m", "lossbench", *words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, "error: stopped; the same command goes on where this one ended\n")
 
 
 def test_ctrl_c_ends_in_one_line(lossbench, tmp_path, monkeypatch):

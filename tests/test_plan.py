@@ -9,8 +9,9 @@ from lossbench import plan
 ROOT = Path(lossbench.__file__).parent
 #: Reached, but they decide which runs there are, where things lie, and how they are said; not what a run finds.
 HARMLESS = {
-    *("artifacts", "config", "errors", "material", "memory", "plan", "registry", "results", "twins"),
+    *("artifacts", "config", "errors", "material", "memory", "plan", "record_shape", "registry", "results", "twins"),
     *("data/atomic", "data/collection", "data/manifest", "data/names", "data/parallel", "data/splitting"),
+    "data/unreadable",
     "pml",  # in the plugin's own fingerprint
 }
 

@@ -57,7 +57,7 @@ def test_a_damaged_benchmark_file_is_one_line(tmp_path, text):
 def test_missing_embeddings_are_one_line(lossbench, tmp_path):
     lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
     next(tmp_path.glob("orl/runs/ce-*/embeddings.npz")).write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(InputError, match=r"\A[^\n]*embeddings.npz cannot be read[^\n]*--force\Z"):
+    with pytest.raises(InputError, match=r"\A[^\n]*embeddings.npz cannot be read[^\n]*delete the run's folder[^\n]*\Z"):
         write_report(tmp_path / "orl")
 
 
