@@ -18,6 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from lossbench.data.atomic import write_bytes
 from lossbench.errors import InputError, RunDamaged
 from lossbench.record_shape import fault_of
 
@@ -37,12 +38,7 @@ def run_folder(benchmark: Path, entrant: str, repeat: int, digest: str) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: a temporary file beside it, renamed."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        half.write_text(text, encoding="utf-8")
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    write_bytes(path, text.encode("utf-8"))
 
 
 def refuse_unwritable(path: Path, what: str) -> None:

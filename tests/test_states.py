@@ -69,6 +69,21 @@ def test_files_that_cannot_grow_are_one_line_and_no_failed_run(lossbench, pixels
     assert not list(tmp_path.glob("orl/runs/*/.*"))
 
 
+def test_a_report_that_cannot_be_written_spoils_none_that_is_there(lossbench, pixels, tmp_path):
+    lossbench("run", "--losses", "ce,arcface", "--out", tmp_path, *WORDS)
+    assert lossbench("report", tmp_path / "orl")[0] == 0
+    before = {path: path.read_bytes() for path in tmp_path.glob("orl/[ft]*/*")}
+    assert max(map(len, before.values())) > 20_000
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    command = [sys.executable, "-m", "lossbench", "report", str(tmp_path / "orl")]
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, f"error: {tmp_path / 'orl'} cannot be written (File too large)\n")
+    assert {path: path.read_bytes() for path in tmp_path.glob("orl/[ft]*/*")} == before
+
+
 @pytest.mark.parametrize("mebibytes", [1, 4, 8])
 def test_a_full_disk_is_one_line_wherever_it_fills(lossbench, pixels, mounted, mebibytes):
     disk = mounted("-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs")

@@ -1,5 +1,6 @@
 """The figures of a report: seaborn, colour-blind palette, and a line style or marker beside every colour."""
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import seaborn as sns
 import torch
 from matplotlib.figure import Figure as Drawing
 
+from lossbench.data.atomic import write_bytes
 from lossbench.metrics import identification_rate
 from lossbench.registry import UNTRAINED
 from lossbench.report.study import entrants
@@ -41,6 +43,7 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, st
 
     Raises:
         InputError: a run's embeddings are missing or damaged.
+        OSError: the disk is full or the folder cannot be written; each figure is whole, or as it was.
     """
     finished = [record for record in records if record["status"] == "finished"]
     style: dict[Any, Any] = {"axes.grid": True, "grid.alpha": 0.3, "font.size": 9}
@@ -55,8 +58,10 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, st
             stem = draw.__name__
             drawing.draw_without_rendering()
             drawing.set_layout_engine("none")  # laid out once, for both files
-            drawing.savefig(folder / f"{stem}.svg", metadata={"Date": None})
-            drawing.savefig(folder / f"{stem}.png", dpi=110, metadata={"Software": None})
+            for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+                whole = io.BytesIO()  # a disk that fills leaves the figure of an earlier report as it was
+                drawing.savefig(whole, format=kind, dpi=110, metadata=metadata)
+                write_bytes(folder / f"{stem}.{kind}", whole.getbuffer())
             drawn.append((stem, caption))
     return drawn
 

@@ -75,14 +75,19 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         drawn = write_figures(records, figures)  # what may fail comes before the tables are replaced
         unseen = (*GALLERY, *TRANSFER, *RETRIEVAL, *CLUSTERS)
         figures_shown = (*HEADLINE, *verified(study), *unseen, *ANGLES, *SPEED)
-        number_table(study, figures_shown).to_csv(tables / "summary.csv", index=False)
-        runs_frame(records).to_csv(tables / "runs.csv", index=False)
-        verdict_table(found).to_csv(tables / "verdicts.csv", index=False)
-        for name, made in (("scale_and_margin", split_table(study)), ("selection_gap", gap_table(study))):
+        made = {
+            "summary": number_table(study, figures_shown),
+            "runs": runs_frame(records),
+            "verdicts": verdict_table(found),
+            "ranks": rank_table(found),
+        }
+        asked_for = {"scale_and_margin": split_table(study), "selection_gap": gap_table(study)}
+        for name, table in asked_for.items():
             (tables / f"{name}.csv").unlink(missing_ok=True)  # of an earlier report
-            if len(made):
-                made.to_csv(tables / f"{name}.csv", index=False)
-        rank_table(found).to_csv(tables / "ranks.csv", index=False)
+            if len(table):
+                made[name] = table
+        for name, table in made.items():
+            write_text(tables / f"{name}.csv", table.to_csv(index=False))
         text = markdown(settings, study, found, drawn, left_out=len(everything) - len(records))
         write_text(folder / "report.md", text)
     except OSError as error:
