@@ -60,7 +60,7 @@ def _leave(number: int, *, said: bool = False) -> None:
 
     Python's own way out would still run what others registered, which Ctrl-C may have left half-made.
     """
-    with suppress(OSError):  # nobody may read it any more
+    with suppress(OSError, RuntimeError):  # nobody may read it any more, or it was writing at this very moment
         sys.stdout.write("\033[?25h" if sys.stdout.isatty() else "")  # a progress bar hides the cursor
         sys.stdout.flush()
         sys.stderr.write("" if said else f"error: {how_it_goes_on(sys.argv[1:])}\n")
