@@ -10,6 +10,7 @@ import torch
 from lossbench.benchmark_file import left_out, write_benchmark_file
 from lossbench.config import Config
 from lossbench.errors import InputError
+from lossbench.execute import can_go_on
 from lossbench.jobs import in_turn, tidy
 from lossbench.material import gather
 from lossbench.plan import Listener, Run, plan_runs
@@ -29,8 +30,8 @@ def run_benchmark(
     Args:
         config: settings as the user gave them.
         listener: hears of progress.
-        force: train again what is finished.
-        retry_failed: train again what has failed.
+        force: train everything again, from the start.
+        retry_failed: train again what has failed; where its process was killed, from its last epoch.
         verify: refuse data whose files are not what and where its split.json says.
 
     Raises:
@@ -43,7 +44,7 @@ def run_benchmark(
         config, folder = material.config, material.folder
         runs = plan_runs(config, material.specs, material.faces, material.fingerprints, material.device.type, folder)
         if force or retry_failed:
-            runs = [_again(run) if force or _failed(run) else run for run in runs]
+            runs = [_again(run, goes_on=not force) if force or _failed(run) else run for run in runs]
         todo = [run for run in runs if run.record is None]
         try:
             notes = left_out(folder, runs) if todo else []
@@ -82,8 +83,8 @@ def _threads(config: Config) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def _again(run: Run) -> Run:
-    return replace(run, record=None, replaces=run.record)
+def _again(run: Run, *, goes_on: bool) -> Run:
+    return replace(run, record=None, replaces=run.record, goes_on=goes_on and can_go_on(run.record))
 
 
 def _failed(run: Run) -> bool:

@@ -168,7 +168,7 @@ def run(
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings from a TOML file; options given here win.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Train again what is finished.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train everything again, from the start.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train again what has failed.")] = False,
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not compare the data's files with its split.json.")

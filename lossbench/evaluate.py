@@ -15,7 +15,7 @@ from lossbench.data.faces import Part
 from lossbench.data.images import open_store
 from lossbench.data.pairs import PairSet
 from lossbench.data.strangers import Strangers
-from lossbench.errors import InputError
+from lossbench.errors import InputError, RunDamaged
 from lossbench.measure import PairImages, embed, verify_pairs
 from lossbench.metrics import DEFAULT_FPRS
 from lossbench.metrics.bootstrap import bootstrap_identification, multiplicities, replicates_for
@@ -40,20 +40,27 @@ class Evaluation:
     known: tuple[str, ...]
 
 
-def find_runs(places: Sequence[Path], *, on_note: Callable[[str], None] = lambda note: None) -> list[Record]:
+def find_runs(
+    places: Sequence[Path],
+    *,
+    on_note: Callable[[str], None] = lambda note: None,
+    on_damaged: Callable[[RunDamaged], None] | None = None,
+) -> list[Record]:
     """Return the finished runs in the folders named: runs, or benchmarks with all of theirs.
 
     Args:
         places: folders.
         on_note: called with a line for every folder in which runs have failed: they have no model to use.
+        on_damaged: called for every run of a benchmark whose record is damaged; None: such a one is raised.
 
     Raises:
+        RunDamaged: a record is damaged.
         InputError: a folder that is neither, or holds no finished run.
     """
     records: list[Record] = []
     for place in places:
         if (place / "runs").is_dir():
-            found = load_records(place)
+            found = load_records(place, on_damaged=on_damaged)
         else:
             record = read_record(place)
             if record is None and (benchmarks := sorted(str(runs.parent) for runs in place.glob("*/runs"))):

@@ -44,7 +44,7 @@ def execute(material: Material, pixels: Pixels, run: Run, listener: Listener) ->
     def work() -> Record:
         run.folder.mkdir(parents=True, exist_ok=True)
         left = [file for name in RUN_FILES for file in run.folder.glob(f".{name}.*")]  # half, by a killed process
-        if (run.folder / "run.json").exists() and not can_go_on(run.replaces):  # to be done again from the start
+        if (run.folder / "run.json").exists() and not run.goes_on:  # to be done again from the start
             left.append(run.folder / "checkpoint.pt")
         for file in [*left, run.folder / "traceback.txt", run.folder / "run.json"]:
             file.unlink(missing_ok=True)

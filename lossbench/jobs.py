@@ -44,7 +44,7 @@ def attempt(material: Material, pixels: Pixels, run: Run, listener: Listener) ->
 
 
 def tidy(run: Run) -> None:
-    """Drop the checkpoint of a whole run, left by a process that was killed right after writing the record.
+    """Drop the checkpoint of a whole run that cannot go on: a process was killed right after writing the record.
 
     Raises:
         OSError: the folder cannot be written.

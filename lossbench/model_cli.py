@@ -54,11 +54,12 @@ def evaluate(
     from lossbench.evaluate import find_runs
     from lossbench.material import device_of
 
-    records, place = find_runs(runs, on_note=console.say), device_of(device)
+    damaged: list[RunDamaged] = []
+    records, place = find_runs(runs, on_note=console.say, on_damaged=damaged.append), device_of(device)
     file = Path("evaluations", f"{_plain(strangers.name)}-{sha256(str(data.resolve()).encode()).hexdigest()[:8]}.json")
     for path in [out] if out else [Path(record["folder"]) / file for record in records]:
         refuse_unwritable(path, "--out" if out else "the run's folder (--out names another place)")
-    found, damaged = [], []
+    found = []
     with console.counting("decoding images") as decoding, console.counting("models") as done:
         for number, record in enumerate(records, 1):
             try:

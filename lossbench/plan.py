@@ -40,7 +40,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "pytorch-metric-learning", "pillow"
 class Run:
     """One entrant in one repeat. `spec` is None for the untrained backbone; `record` is set where it is whole.
 
-    `replaces` is the record of a whole run that is to be trained again.
+    `replaces` is the record of a whole run that is to be trained again; `goes_on`, from the checkpoint that it left.
     """
 
     entrant: str
@@ -51,6 +51,7 @@ class Run:
     folder: Path
     record: Record | None
     replaces: Record | None = None
+    goes_on: bool = False
 
 
 class Listener(Protocol):

@@ -69,6 +69,7 @@ _RECORD: dict[str, Shape] = {
     "machine": {},
 }
 _FINISHED: dict[str, Shape] = {"accuracy_by": _text, "metrics": _MEASURED}
+_FAILED: dict[str, Shape] = {"reason": _text}
 
 
 def fault_of(record: Mapping[str, Any]) -> str | None:
@@ -78,7 +79,7 @@ def fault_of(record: Mapping[str, Any]) -> str | None:
         record: the content of a run.json.
     """
     found = _fault(record, _RECORD, "")
-    return found or (_fault(record, _FINISHED, "") if record["status"] == "finished" else None)
+    return found or _fault(record, _FINISHED if record["status"] == "finished" else _FAILED, "")
 
 
 def _fault(value: Any, shape: Shape, at: str) -> str | None:

@@ -1,6 +1,6 @@
 """The record of a run on disk, and all runs of a benchmark as one table.
 
-A run's folder holds ``run.json`` if and only if the run is whole (finished, or failed for good): it is written last,
+A run's folder holds ``run.json`` if and only if the run is whole (finished or failed): it is written last,
 by rename. Nothing here is ever unpickled.
 """
 
@@ -10,7 +10,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -93,7 +93,8 @@ def read_record(folder: Path) -> Record | None:
     """Return a run's record, or None when the run is not whole.
 
     Raises:
-        InputError: the file is cut, is no record, or was written by a newer lossbench.
+        RunDamaged: the file is cut, or is no record.
+        InputError: it was written by a newer lossbench.
     """
     path = folder / "run.json"
     try:
@@ -101,28 +102,40 @@ def read_record(folder: Path) -> Record | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({error}); delete its folder to train this run again") from error
+        raise RunDamaged(f"{path} cannot be read ({error})") from error
     if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
-        raise InputError(f"{path} is not a lossbench record; delete its folder to train this run again")
+        raise RunDamaged(f"{path} is not a lossbench record")
     if record["schema"] > SCHEMA:
         raise InputError(f"{path} has schema {record['schema']}, this lossbench reads {SCHEMA}; upgrade lossbench")
     if (fault := fault_of(record)) is not None:
-        raise InputError(f"{path} has no proper '{fault}'; delete its folder to train this run again")
+        raise RunDamaged(f"{path} has no proper '{fault}'")
     return record
 
 
-def load_records(benchmark: Path) -> list[Record]:
+def load_records(benchmark: Path, *, on_damaged: Callable[[RunDamaged], None] | None = None) -> list[Record]:
     """Return the records of all whole runs in a benchmark's folder, by entrant and repeat, each with its ``folder``.
 
+    Args:
+        benchmark: its folder.
+        on_damaged: called for every record that is damaged, which is then left out; None: such a one is raised.
+
     Raises:
-        InputError: the folder holds no runs, or a record is damaged.
+        RunDamaged: a record is damaged, and nobody hears of it or no other is there.
+        InputError: the folder holds no runs, or a record was written by a newer lossbench.
     """
     folders = sorted((benchmark / "runs").iterdir()) if (benchmark / "runs").is_dir() else []
-    records = []
+    records: list[Record] = []
+    damaged: RunDamaged | None = None
     for folder in folders:
-        record = read_record(folder)
-        if record is not None:
-            records.append({**record, "folder": str(folder)})
+        try:
+            if (record := read_record(folder)) is not None:
+                records.append({**record, "folder": str(folder)})
+        except RunDamaged as error:
+            if on_damaged is None:
+                raise
+            on_damaged(damaged := error)
+    if not records and damaged is not None:
+        raise damaged
     if not records:
         raise InputError(f"no finished runs in {benchmark}; start with: lossbench run --out {benchmark.parent}")
     return sorted(records, key=lambda record: (record["entrant"], record["repeat"]))
@@ -162,8 +175,8 @@ def read_embeddings(record: Record) -> dict[str, npt.NDArray[Any]]:
     """Return a run's embeddings of strangers.
 
     Returns:
-        ``query`` [N, D] and ``distractors`` [M, D] float, finite and not zero; ``query_labels`` [N], which person of
-        ``query_people`` [P].
+        ``query`` [N, D] and ``distractors`` [M, D] float32, finite and not zero; ``query_labels`` [N] int64, which
+        person of ``query_people`` [P].
 
     Raises:
         RunDamaged: the file is missing or damaged, or does not hold these.
@@ -175,7 +188,9 @@ def read_embeddings(record: Record) -> dict[str, npt.NDArray[Any]]:
         and query.shape[1:] == distractors.shape[1:]
         and labels.shape == query.shape[:1]
         and people.ndim == 1
-        and (query.dtype.kind, distractors.dtype.kind, labels.dtype.kind, people.dtype.kind) == ("f", "f", "i", "U")
+        and query.dtype == distractors.dtype == np.float32  # of this machine's byte order, which torch asks for
+        and labels.dtype == np.int64
+        and people.dtype.kind == "U"
         and bool(((labels >= 0) & (labels < len(people))).all())
         and all(bool((np.isfinite(rows).all(1) & (rows != 0).any(1)).all()) for rows in (query, distractors))
     )
@@ -218,7 +233,7 @@ def read_history(record: Record) -> list[dict[str, Any]]:
                 epoch["tracked"] = {name: None if v is None else float(v) for name, v in tracked.items()}
         return epochs
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({error}); delete its folder to train this run again") from error
+        raise RunDamaged(f"{path} is damaged ({error})") from error
 
 
 def flat_metrics(record: Record) -> dict[str, float]:
@@ -231,7 +246,7 @@ def flat_metrics(record: Record) -> dict[str, float]:
         return {name: _float(value) for name, value in _flat(record).items()}
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         where = f"{record.get('folder', 'a run')}/run.json"
-        raise InputError(f"{where} is damaged ({error}); delete its folder to train this run again") from error
+        raise RunDamaged(f"{where} is damaged ({error})") from error
 
 
 def _float(value: Any) -> float:

@@ -137,6 +137,20 @@ def test_a_damaged_run_is_left_out_and_said(lossbench, trained, tree, tmp_path):
     code, _, err = lossbench("evaluate", run_of(trained, "ce"), "--data", tree)
     assert (code, err.count("\n")) == (2, 1)
     assert err.endswith("delete the run's folder and give its command again: that trains this run alone\n")
+    record = run_of(trained, "triplet") / "run.json"
+    record.write_text(record.read_text()[:300])
+    code, out, err = lossbench("evaluate", trained, "--data", tree)
+    assert code == 1
+    assert "untrained r0" in out
+    assert [line.partition(" (")[0] for line in err.splitlines()] == [
+        f"error: left out: {record} cannot be read",
+        f"error: left out: {weights} is damaged",
+    ]
+    for record in trained.glob("runs/*/run.json"):
+        record.write_text("{")
+    code, _, err = lossbench("evaluate", trained, "--data", tree)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cannot be read" in err
 
 
 def test_nobody_is_query_and_distractor(tree):

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -237,10 +238,15 @@ def test_a_run_whose_process_was_killed_goes_on_from_its_checkpoint_when_it_is_r
     kept = history.read_text().splitlines()[:-1]  # the last may have been told of and not be in the checkpoint yet
     _, again, _ = bench(tmp_path / "parts", "ce,arcface", **settings)  # also a command between leaves it alone
     assert [record["status"] for record in again].count("failed") == 1
+    shutil.copytree(tmp_path / "parts", tmp_path / "forced")
     _, ended, _ = bench(tmp_path / "parts", "ce,arcface", retry_failed=True, **settings)
     assert figures(ended) == figures(whole)
     assert history.read_text().splitlines()[: len(kept)] == kept, "seconds and all"
     assert not (Path(killed["folder"]) / "checkpoint.pt").exists()
+    _, forced, _ = bench(tmp_path / "forced", "ce,arcface", retry_failed=True, force=True, **settings)
+    assert figures(forced) == figures(whole)
+    anew = tmp_path / "forced" / history.relative_to(tmp_path / "parts")
+    assert anew.read_text().splitlines()[0] != kept[0], "from the start: its seconds are others"
 
 
 def workers_of(process):

@@ -106,6 +106,13 @@ def test_pairs_in_a_record_are_looked_at(made, verification, fault):
     assert fault_of(changed(record, ("metrics", "verification"), verification)) == fault
 
 
+@pytest.mark.parametrize("value", VALUES)
+def test_a_failed_run_has_a_reason(made, value):
+    record = json.loads(next(made.glob("runs/ce-r0-*/run.json")).read_text())
+    failed = changed({**record, "status": "failed", "metrics": {}}, ("reason",), value)
+    assert fault_of(failed) == (None if value == "x" else "reason")
+
+
 @pytest.mark.parametrize("setting", ["dropout", "embedding_dim", "image_size", "backbone"])
 def test_a_model_is_built_from_sound_settings_alone(made, setting):
     folder = next(made.glob("runs/ce-r0-*"))
@@ -122,6 +129,10 @@ SPOILT = {
     "fewer images than labels": ("query", lambda a: a[:5]),
     "shorter embeddings": ("distractors", lambda a: a[:, :5]),
     "whole numbers": ("distractors", lambda a: a.astype(int)),
+    "numbers that torch has not": ("query", lambda a: a.astype(np.longdouble)),
+    "another byte order": ("distractors", lambda a: a.astype(">f4")),
+    "labels in another byte order": ("query_labels", lambda a: a.astype(">i8")),
+    "norms without a square": ("query", lambda a: a.astype(np.float64) * 1e-200),
     "not finite": ("distractors", lambda a: a * np.nan),
     "text": ("query", lambda a: a.astype(str)),
     "a label of nobody": ("query_labels", lambda a: a + 100),
@@ -153,6 +164,12 @@ def test_resamples_and_histories_of_others_are_looked_at(benchmark):
     np.savez(folder / "resamples.npz", **{name: array[:-1] for name, array in arrays.items()})
     with pytest.raises(InputError, match=r"have .* resamples; is one of another benchmark"):
         Study.of(load_records(benchmark))
+    other = shutil.copytree(benchmark / "runs", benchmark.parent / "other" / "runs")
+    for path in other.glob("*/run.json"):  # in another repeat, other people may be drawn another number of times
+        path.write_text(json.dumps({**json.loads(path.read_text()), "repeat": 1}))
+    second = [record for record in load_records(other.parent) if record["entrant"] == "ce"]
+    first_of_others = [record for record in load_records(benchmark) if record["entrant"] == "arcface"]
+    assert len(Study.of([*first_of_others, *second]).resamples) == 2
     path = folder / "history.jsonl"
     first, *rest = path.read_text().splitlines()
     for key in ("epoch", "train_loss", "val_accuracy", "tracked"):

@@ -86,7 +86,9 @@ def _any_format(data: bytes, name: Path | str) -> Image.Image:
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         known = ", ".join(FORMATS)
-        raise InputError(f"{shown(name)} is not an image in a known format ({known}); replace or remove it") from None
+        raise InputError(
+            f"{shown(name)} is not an image in a known format ({known}; not all TIFFs); replace it"
+        ) from None
     except Image.DecompressionBombError:
         raise InputError(f"{shown(name)} is a decompression bomb: {_LIMIT}") from None
     except Exception as error:  # what a damaged header makes Pillow raise is not bounded

@@ -143,9 +143,10 @@ def _build(
         digests = [hashlib.sha256(read_bytes(file)).hexdigest() for file in files]
         if _is_whole(index.parent / _store_name(digests, side)):
             return _write_index(index, digests, side)
-    for left in index.parent.glob(f".{index.stem}.*.half"):  # by a killed build: the lock is ours
+    for left in index.parent.glob(f".{index.stem}*.half"):  # by a killed build: the lock is ours
         left.unlink(missing_ok=True)
-    half = index.with_name(f".{index.stem}.{os.getpid()}.half")  # our own, should someone delete the lock's file
+    # A name of our own: should someone delete the lock's file, the other build fails and does not write into ours.
+    half = index.with_name(f".{index.stem}.{os.getpid()}.half")
     header = _npy_header(len(files), side)
     try:
         with half.open("wb") as file:
@@ -246,7 +247,7 @@ def stores(cache: Path | None = None) -> list[Stored]:
 
 
 def clear_cache(cache: Path | None = None) -> int:
-    """Delete all stores, indices and what killed builds left; return the number of bytes freed.
+    """Delete all stores, indices and what killed builds left; return the number of bytes freed. Empty locks stay.
 
     Raises:
         InputError: a store is being built, or a file cannot be deleted.
@@ -255,9 +256,9 @@ def clear_cache(cache: Path | None = None) -> int:
 
     freed = 0
     folder = cache or cache_folder()
-    for half in folder.glob(".*.index.*.half"):
+    for half in folder.glob(".*.half"):
         try:
-            with FileLock(folder / f"{half.name[1:].rsplit('.', 2)[0]}.lock", timeout=0):
+            with FileLock(folder / f"{half.name[1:].partition('.')[0]}.index.lock", timeout=0):
                 freed += _delete(half)
         except Timeout:
             raise InputError(f"a store is being built in {shown(folder)}; clear it when that has ended") from None

@@ -88,7 +88,7 @@ class Pairs:
         negatives = [0] * len(cuts)
         with full_precision():
             blocks = in_threads(partial(self._alarms, cuts), self.jobs(0), threads_for(self.query.embeddings.device))
-            for alarms in list(blocks):
+            for alarms in blocks:
                 negatives = [a + b for a, b in zip(negatives, alarms, strict=True)]
         return positives, negatives
 

@@ -34,11 +34,14 @@ class Study:
         Raises:
             InputError: a run's resamples are missing or damaged, or others than those of the other runs.
         """
-        finished = (record for record in records if record["status"] == "finished")
+        finished = [record for record in records if record["status"] == "finished"]
         resamples = {(r["entrant"], r["repeat"]): read_resamples(r) for r in finished}
-        lengths = {len(array) for arrays in resamples.values() for array in arrays.values()}
-        if len(lengths) > 1:
-            raise InputError(f"runs of one benchmark have {sorted(lengths)} resamples; is one of another benchmark?")
+        for repeat in {record["repeat"] for record in finished}:  # folds differ: fewer people are drawn more often
+            own = [arrays for (_, number), arrays in resamples.items() if number == repeat]
+            if len(lengths := {len(array) for arrays in own for array in arrays.values()}) > 1:
+                raise InputError(
+                    f"runs of repeat {repeat + 1} have {sorted(lengths)} resamples; is one of another benchmark?"
+                )
         return cls(tuple(records), resamples)
 
     @property

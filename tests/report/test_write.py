@@ -69,5 +69,5 @@ def test_a_record_with_strange_figures_is_one_line(lossbench, tmp_path, damage):
     name, value = damage
     (record if name == "timings" else record["metrics"])[name] = value
     path.write_text(json.dumps(record))
-    with pytest.raises(InputError, match=r"\A[^\n]*run.json[^\n]*delete its folder[^\n]*\Z"):
+    with pytest.raises(InputError, match=r"\A[^\n]*run.json[^\n]*delete the run's folder[^\n]*\Z"):
         write_report(tmp_path / "orl")
