@@ -87,7 +87,7 @@ def _any_format(data: bytes, name: Path | str) -> Image.Image:
     except UnidentifiedImageError:
         known = ", ".join(FORMATS)
         raise InputError(
-            f"{shown(name)} is not an image in a known format ({known}; not all TIFFs); replace it"
+            f"{shown(name)} is not an image in a known format ({known}; not all TIFFs); replace or remove it"
         ) from None
     except Image.DecompressionBombError:
         raise InputError(f"{shown(name)} is a decompression bomb: {_LIMIT}") from None
