@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lossbench import metrics as metrics
     from lossbench.building import load_head
     from lossbench.head import (
         Head,

@@ -33,7 +33,7 @@ def main() -> None:
             signal.signal(number, stop)
             sys.unraisablehook = unraisable
     try:
-        from lossbench.memory import keep_freed_memory
+        from lossbench.utils.memory import keep_freed_memory
 
         keep_freed_memory()
         from lossbench.cli import main as run

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from lossbench import __version__
 from lossbench.backbones import build_backbone
 from lossbench.data import FaceSet
-from lossbench.data.atomic import write_bytes
 from lossbench.errors import RunDamaged
 from lossbench.head import Head
 from lossbench.results import Record
 from lossbench.train import Epoch
+from lossbench.utils.files import write_bytes
 
 
 def save_weights(path: Path, backbone: nn.Module, head: Head | None) -> str:
@@ -128,29 +126,4 @@ def timings(epochs: Sequence[Epoch], seconds: float) -> dict[str, float]:
         "images_per_second": sum(epoch.images for epoch in timed) / training if timed else float("nan"),
         "training_seconds": sum(epoch.seconds for epoch in epochs),
         "seconds": seconds,
-    }
-
-
-def peak_memory_mib(device: torch.device) -> float | None:
-    """Peak memory of the device; on the CPU of the whole process so far, None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
-
-
-def machine_facts(device: torch.device) -> dict[str, Any]:
-    """Return what the machine and the software were."""
-    return {
-        "lossbench": __version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
     }

@@ -10,9 +10,11 @@ from lossbench import __version__
 from lossbench.claims import one_at_a_time
 from lossbench.config import Config, to_toml
 from lossbench.errors import InputError
-from lossbench.plan import Run, sha
+from lossbench.plan import Run
 from lossbench.registry import BASELINE, UNTRAINED, Plugin, find_plugins, parse_spec
-from lossbench.results import Record, load_records, write_text
+from lossbench.results import Record, load_records
+from lossbench.utils.files import write_text
+from lossbench.utils.hashing import sha
 
 
 def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> None:

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from lossbench.data.names import shown
 from lossbench.errors import NobodyListens
+from lossbench.utils.text import shown
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,24 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossbench.artifacts import (
-    embedding_arrays,
-    machine_facts,
-    peak_memory_mib,
-    save_arrays,
-    save_weights,
-    timings,
-)
+from lossbench.artifacts import embedding_arrays, save_arrays, save_weights, timings
 from lossbench.data import Split
 from lossbench.errors import InputError
 from lossbench.head import Head
 from lossbench.health import Outcome, ailment
 from lossbench.material import Material, Pixels
 from lossbench.measure import Measured, measure, verify_pairs
-from lossbench.plan import Listener, Run, sha
+from lossbench.plan import Listener, Run
 from lossbench.results import RUN_FILES, SCHEMA, Record, write_record
 from lossbench.train import Epoch, Trained, initial_backbone, train
 from lossbench.twins import plain_twin
+from lossbench.utils.hashing import sha
+from lossbench.utils.machine import machine_facts, peak_memory_mib
 
 # Faults of the machine, not of a loss.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}

@@ -16,10 +16,12 @@ from lossbench.data.manifest import SplitFile
 from lossbench.data.pairs import PairSet, read_pairs
 from lossbench.errors import InputError
 from lossbench.measure import PairImages
-from lossbench.plan import Listener, sha
+from lossbench.plan import Listener
 from lossbench.registry import Spec, find_plugins, parse_losses
-from lossbench.train import be_deterministic, initial_backbone
+from lossbench.train import initial_backbone
 from lossbench.twins import with_twins
+from lossbench.utils.device import be_deterministic, device_of
+from lossbench.utils.hashing import sha
 
 
 @dataclass(frozen=True)
@@ -112,25 +114,6 @@ def open_pixels(material: Material, listener: Listener) -> Pixels:
 def _open_store(files: Sequence[Path], config: Config, listener: Listener) -> ImageStore:
     assert config.image_size is not None
     return open_store(files, config.image_size, on_progress=lambda done: listener.decoding(done, len(files)))
-
-
-def device_of(name: str) -> torch.device:
-    """Return the device that ``--device`` names; ``auto`` is the GPU where there is one.
-
-    Raises:
-        InputError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"--device '{name}' is not known; use auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device '{name}': this machine has no usable CUDA device; use cpu")
-    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
-        raise InputError(f"--device '{name}' is not supported; use auto, cpu or cuda")
-    return device
 
 
 def _fit_batches(config: Config, faces: FaceSet, listener: Listener, *, typed: bool) -> Config:

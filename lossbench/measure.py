@@ -25,8 +25,8 @@ from lossbench.metrics import (
     verification,
 )
 from lossbench.metrics.bootstrap import bootstrap_identification, bootstrap_share, multiplicities, replicates_for
-from lossbench.metrics.threads import in_threads
 from lossbench.unseen import unseen_figures
+from lossbench.utils.threads import in_threads
 
 
 @dataclass(frozen=True)

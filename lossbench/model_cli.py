@@ -52,7 +52,7 @@ def evaluate(
     pair_set = read_pairs(pairs, data) if pairs else None
     from lossbench.evaluate import evaluate as measure
     from lossbench.evaluate import find_runs
-    from lossbench.material import device_of
+    from lossbench.utils.device import device_of
 
     damaged: list[RunDamaged] = []
     records, place = find_runs(runs, on_note=console.say, on_damaged=damaged.append), device_of(device)
@@ -109,7 +109,7 @@ def embed(
     refuse_unwritable(out, "--out")
     files, names = read_images(folder)
     from lossbench.evaluate import embed_folder, find_runs, known_names
-    from lossbench.material import device_of
+    from lossbench.utils.device import device_of
 
     records = find_runs([run])
     if len(records) > 1:

@@ -1,7 +1,6 @@
 """What a benchmark consists of: its runs, each with everything that can change its result hashed."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +12,7 @@ from lossbench.config import Config
 from lossbench.data import FaceSet
 from lossbench.registry import UNTRAINED, Spec
 from lossbench.results import Record, read_record, run_folder
+from lossbench.utils.hashing import sha
 
 if TYPE_CHECKING:
     from lossbench.train import Epoch
@@ -121,11 +121,6 @@ def plan_runs(
             place = run_folder(folder, entrant, repeat, digest)
             runs.append(Run(entrant, entered, repeat, identity, digest, place, read_record(place)))
     return runs
-
-
-def sha(value: Any) -> str:
-    """Return the SHA-256 of a value as JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _code_fingerprint() -> str:

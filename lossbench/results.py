@@ -18,9 +18,9 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from lossbench.data.atomic import write_bytes
 from lossbench.errors import InputError, RunDamaged
 from lossbench.record_shape import fault_of
+from lossbench.utils.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,11 +34,6 @@ def run_folder(benchmark: Path, entrant: str, repeat: int, digest: str) -> Path:
     """Return ``<benchmark>/runs/<spec>-r<repeat>-<hash>``, the spec reduced to characters any file system takes."""
     name = re.sub(r"[^A-Za-z0-9._+=-]", "_", entrant)[:80]
     return benchmark / "runs" / f"{name}-r{repeat}-{digest[:12]}"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a temporary file beside it, renamed."""
-    write_bytes(path, text.encode("utf-8"))
 
 
 def refuse_unwritable(path: Path, what: str) -> None:

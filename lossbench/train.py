@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,12 +21,13 @@ from lossbench.backbones import build_backbone
 from lossbench.building import load_head
 from lossbench.config import Config
 from lossbench.data import Split
-from lossbench.data.atomic import write_bytes
 from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
 from lossbench.head import Head
 from lossbench.measure import embed, hits, share, tracked_figures
-from lossbench.memory import keep_freed_memory
 from lossbench.registry import Spec
+from lossbench.utils.device import be_deterministic
+from lossbench.utils.files import write_bytes
+from lossbench.utils.memory import keep_freed_memory
 
 
 class TrainingFailed(RuntimeError):
@@ -201,16 +201,6 @@ def _fault(loss: object) -> str:
     if loss.ndim:
         return f"of shape {list(loss.shape)}: end forward with .mean()"
     return "" if loss.requires_grad else "one without a gradient"
-
-
-def be_deterministic(device: torch.device) -> None:
-    """Make torch compute the same bits every time; to be called before anything is computed on the device."""
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True)
-    # Filling costs time, and nothing here reads such memory. The stubs do not know the property.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _optimizer(backbone: nn.Module, head: Head, config: Config) -> torch.optim.Optimizer:

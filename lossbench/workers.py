@@ -15,15 +15,16 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from lossbench.claims import claimed
-from lossbench.data.parallel import cores
 from lossbench.errors import InputError
 from lossbench.execute import device_is_lost, record_death
 from lossbench.jobs import PAUSE, Done, Queue, attempt, made_meanwhile, tell
 from lossbench.material import Material, open_pixels
-from lossbench.memory import keep_freed_memory
 from lossbench.plan import Listener, Run
 from lossbench.results import Record
-from lossbench.train import Epoch, be_deterministic
+from lossbench.train import Epoch
+from lossbench.utils.device import be_deterministic
+from lossbench.utils.memory import keep_freed_memory
+from lossbench.utils.processes import cores
 
 _FROM_OUTSIDE = {-signal.SIGTERM, -signal.SIGINT, *([-signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])}
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from lossbench.data.collection import Collection, Landmarks, Photo, refuse_traversal, ten_numbers
-from lossbench.data.names import clipped, shown
+from lossbench.data.collection import Collection, Landmarks, Photo, ten_numbers
 from lossbench.errors import InputError
+from lossbench.utils.files import refuse_traversal
+from lossbench.utils.text import clipped, shown
 
 IMAGES = "img_align_celeba"
 IDENTITIES = "identity_CelebA.txt"

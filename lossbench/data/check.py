@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from lossbench.data.atomic import write_bytes
 from lossbench.data.decode import decode, read_bytes
 from lossbench.data.duplicates import Thumbnails, near_duplicates, thumbnail
 from lossbench.data.folders import AT_LEAST, PARTS, SUFFIXES
 from lossbench.data.manifest import SplitFile
-from lossbench.data.names import check_name, shown
-from lossbench.data.parallel import in_parallel
 from lossbench.data.splitting import CLOSED
 from lossbench.errors import InputError
+from lossbench.utils.files import write_bytes
+from lossbench.utils.processes import in_parallel
+from lossbench.utils.text import check_name, shown
 
 FPRS = (0.1, 0.05, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
 

@@ -9,9 +9,9 @@ import numpy as np
 from lossbench.data.collection import Collection, Photo
 from lossbench.data.crops import MadeCrop
 from lossbench.data.duplicates import groups_of, near_duplicates
-from lossbench.data.names import shown
 from lossbench.data.splitting import SplitOptions, choose_people, split_images
 from lossbench.errors import InputError
+from lossbench.utils.text import shown
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lossbench.data.folders import PARTS, SUFFIXES, entries
-from lossbench.data.names import clipped, shown
 from lossbench.errors import InputError
+from lossbench.utils.files import refuse_traversal
+from lossbench.utils.text import clipped, shown
 
 Landmarks = tuple[float, ...]  # x1 y1 ... x5 y5: left eye, right eye, nose, left and right corner of the mouth
 
@@ -109,18 +110,6 @@ def read_landmark_csv(path: Path) -> dict[str, Landmarks]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--landmarks {path} is no CSV in UTF-8: {error}") from error
     return found
-
-
-def refuse_traversal(name: str, where: str) -> str:
-    """Return a relative path as given.
-
-    Raises:
-        InputError: it is absolute, holds '.' or '..' as a step, or control characters.
-    """
-    parts = name.replace("\\", "/").split("/")
-    if not name or {".", ".."} & set(parts) or parts[0] == "" or ":" in parts[0] or any(c < " " for c in name):
-        raise InputError(f"{where}: '{clipped(name)}' is not a path inside the data folder; use PERSON/FILE")
-    return name
 
 
 def ten_numbers(cells: list[str], where: str) -> Landmarks:

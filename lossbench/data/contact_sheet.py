@@ -7,11 +7,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from lossbench.data.atomic import write_bytes
 from lossbench.data.decode import decode, read_bytes
 from lossbench.data.folders import PARTS, SUFFIXES
-from lossbench.data.names import shown
 from lossbench.errors import InputError
+from lossbench.utils.files import write_bytes
+from lossbench.utils.text import shown
 
 _TEXT = 16  # pixels kept for a line of text
 

@@ -16,14 +16,14 @@ from PIL import __version__ as pillow
 
 from lossbench import __version__
 from lossbench.data.align import CROPS, Points, box_matrix, landmark_matrix, template, transform, warp
-from lossbench.data.atomic import write_bytes
 from lossbench.data.collection import Collection, Photo
 from lossbench.data.decode import decode, read_bytes
 from lossbench.data.duplicates import Thumbnails, thumbnail
-from lossbench.data.names import shown
-from lossbench.data.parallel import in_parallel
 from lossbench.data.unreadable import unreadable
 from lossbench.errors import InputError
+from lossbench.utils.files import write_bytes
+from lossbench.utils.processes import in_parallel
+from lossbench.utils.text import shown
 
 JPEG_QUALITY = 95
 

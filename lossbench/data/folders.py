@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from lossbench.data.faces import FaceSet, Part, Split
-from lossbench.data.names import check_name, shown
 from lossbench.errors import InputError, did_you_mean
+from lossbench.utils.text import check_name, shown
 
 PARTS = ("train", "val", "test", "query", "distractors")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}

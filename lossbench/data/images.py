@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossbench.data.atomic import write_bytes
 from lossbench.data.decode import MAX_PIXELS, read_bytes
-from lossbench.data.names import shown
 from lossbench.data.packing import RECIPE, decode_into
-from lossbench.data.parallel import in_parallel, workers_for
 from lossbench.data.unreadable import LIST, unreadable
 from lossbench.errors import InputError
+from lossbench.utils.files import write_bytes
+from lossbench.utils.processes import in_parallel, workers_for
+from lossbench.utils.text import shown
 
 __all__ = ["MAX_PIXELS", "ImageStore", "cache_folder", "clear_cache", "open_store", "stores"]
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossbench.data.atomic import write_bytes
 from lossbench.data.decode import decode
-from lossbench.data.names import shown
 from lossbench.errors import InputError
+from lossbench.utils.files import write_bytes
+from lossbench.utils.text import shown
 
 _PNG = b"\x89PNG"
 _KINDS = {"u1": np.uint8, "i1": np.int8, "b1": np.bool_}

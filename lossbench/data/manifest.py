@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lossbench.data.atomic import write_bytes
-from lossbench.data.names import shown
 from lossbench.errors import InputError
+from lossbench.utils.files import write_bytes
+from lossbench.utils.text import shown
 
 NAME = "split.json"
 SCHEMA = 1

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from lossbench.data.collection import refuse_traversal
 from lossbench.data.folders import SUFFIXES, entries
-from lossbench.data.names import clipped, shown
 from lossbench.data.splitting import CLOSED, OPEN
 from lossbench.errors import InputError
+from lossbench.utils.files import refuse_traversal
+from lossbench.utils.text import clipped, shown
 
 FOLDS = 10
 PER_FOLD = 300  # LFW's: 300 pairs of one person and 300 of two in each fold

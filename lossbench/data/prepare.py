@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 
 from lossbench import __version__
-from lossbench.data.atomic import write_bytes
 from lossbench.data.choice import choose, photos_of
 from lossbench.data.collection import Collection, Photo
 from lossbench.data.crops import CropOptions, make_crops
 from lossbench.data.decode import read_bytes
 from lossbench.data.folders import PARTS
 from lossbench.data.manifest import NAME, Entry, SplitFile, write_manifest
-from lossbench.data.names import shown
 from lossbench.data.pairs import draw_pairs
-from lossbench.data.parallel import in_parallel
 from lossbench.data.splitting import SplitOptions, choose_people
 from lossbench.errors import InputError
+from lossbench.utils.files import write_bytes
+from lossbench.utils.processes import in_parallel
+from lossbench.utils.text import shown
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lossbench.data.atomic import write_bytes
-from lossbench.data.names import shown
 from lossbench.errors import InputError
+from lossbench.utils.files import write_bytes
+from lossbench.utils.text import shown
 
 LIST = "unreadable.txt"
 

@@ -8,7 +8,7 @@ closer than 1e-9 may count as equal).
 import torch
 from torch import Tensor
 
-from lossbench.metrics.threads import Scratch
+from lossbench.utils.threads import Scratch
 
 GRID = 1 << 30  # scores are whole multiples of 1/GRID
 BLOCK = 2048  # rows and columns of one product: 32 MiB of float64 scores

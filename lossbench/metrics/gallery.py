@@ -10,7 +10,7 @@ from torch import Tensor
 from lossbench.metrics.accuracy import class_means
 from lossbench.metrics.directions import GRID, Directions, exact_scores, people_of
 from lossbench.metrics.products import above, full_precision, products, where
-from lossbench.metrics.threads import Scratch, in_threads, threads_for
+from lossbench.utils.threads import Scratch, in_threads, threads_for
 
 DEFAULT_RANKS = (1, 5, 10)
 DEFAULT_FARS = (0.1, 0.01, 0.001)

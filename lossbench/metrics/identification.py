@@ -11,7 +11,7 @@ from lossbench.metrics.directions import GRID, Directions
 from lossbench.metrics.order_statistics import order_statistics
 from lossbench.metrics.pairs import BLOCK, Pairs
 from lossbench.metrics.products import full_precision
-from lossbench.metrics.threads import threads_for
+from lossbench.utils.threads import threads_for
 
 DEFAULT_FPRS = (0.1, 0.05, 0.01, 0.001)
 _SPREAD, _LEAST, _MOST = 8, 1 << 20, 8 << 20  # scores kept: so many standard deviations of what columns differ by

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lossbench.metrics.directions import GRID
 from lossbench.metrics.products import Job, Tile, above, count, masks, where
-from lossbench.metrics.threads import Scratch, in_threads
+from lossbench.utils.threads import Scratch, in_threads
 
 #: rows [P] and columns [P] -> their exact scores [P], int64
 Exact = Callable[[Tensor, Tensor], Tensor]

@@ -18,7 +18,7 @@ from lossbench.metrics.products import (
     products,
     where,
 )
-from lossbench.metrics.threads import Scratch, in_threads, threads_for
+from lossbench.utils.threads import Scratch, in_threads, threads_for
 
 BLOCK = 2048  # columns of one product, and a quarter as many rows: 4 MiB stay near while they are compared
 _RUN = 64  # neighbouring distractors that are read together: files are read in runs, people lie in runs

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics.directions import Directions
-from lossbench.metrics.threads import Scratch
+from lossbench.utils.threads import Scratch
 
 
 class Tile(NamedTuple):

@@ -13,12 +13,12 @@ import seaborn as sns
 import torch
 from matplotlib.figure import Figure as Drawing
 
-from lossbench.data.atomic import write_bytes
 from lossbench.metrics import identification_rate
 from lossbench.registry import UNTRAINED
 from lossbench.report.study import entrants
 from lossbench.report.tables import ANGLES
 from lossbench.results import Record, flat_metrics, read_embeddings, read_history
+from lossbench.utils.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

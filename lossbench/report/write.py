@@ -20,7 +20,8 @@ from lossbench.report.tables import (
     number_table,
 )
 from lossbench.report.verdicts import rank_table, verdict_table, verdicts
-from lossbench.results import load_records, of_benchmark, runs_frame, write_text
+from lossbench.results import load_records, of_benchmark, runs_frame
+from lossbench.utils.files import write_text
 
 _SETTINGS: dict[str, type | tuple[type, ...]] = {  # of benchmark.toml, that the report tells
     **dict.fromkeys(("backbone", "select"), str),

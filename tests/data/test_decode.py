@@ -8,8 +8,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lossbench.data.decode import MAX_PIXELS, _any_format, _plain_jpeg, decode
-from lossbench.data.names import shown
 from lossbench.errors import InputError
+from lossbench.utils.text import shown
 
 FACE = Image.merge("RGB", [Image.effect_noise((31, 45), 60) for _ in range(3)])
 

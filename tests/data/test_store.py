@@ -153,7 +153,7 @@ def test_a_killed_build_takes_its_workers_along(tmp_path):
 from functools import partial
 from pathlib import Path
 import os
-from lossbench.data.parallel import in_parallel
+from lossbench.utils.processes import in_parallel
 from work import work
 
 list(in_parallel(partial(work, os.getpid(), Path(__file__).parent), list(range(9)), workers=3, chunk=1))

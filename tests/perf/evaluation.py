@@ -14,8 +14,9 @@ from paired import arguments, config_of, faces_of, in_turn, pixels_of, ratio
 from lossbench.data import Part
 from lossbench.data.batches import batch_images
 from lossbench.measure import batching, embed
-from lossbench.memory import keep_freed_memory
-from lossbench.train import be_deterministic, initial_backbone
+from lossbench.train import initial_backbone
+from lossbench.utils.device import be_deterministic
+from lossbench.utils.memory import keep_freed_memory
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from lossbench.data.folders import SUFFIXES
 from lossbench.data.images import open_store
-from lossbench.data.parallel import cores
+from lossbench.utils.processes import cores
 
 
 def bare_loop(files: list[Path], side: int) -> None:

@@ -16,7 +16,8 @@ import torch
 from paired import SPEC, arguments, config_of, faces_of, in_turn, pixels_of, ratio, trained_images_per_second
 
 from lossbench.data.batches import batch_images, epoch_order
-from lossbench.train import _optimizer, be_deterministic, initial_backbone, initial_head
+from lossbench.train import _optimizer, initial_backbone, initial_head
+from lossbench.utils.device import be_deterministic
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 _SMALL = 1000  # items; below, starting processes costs more than they save
 _AHEAD = 2  # chunks handed to a helper at once, so that it never waits for this process to look up from its own
-_SERVE = "import sys; sys.path[:] = sys.argv[1:]; from lossbench.data.worker import serve; serve()"
+_SERVE = "import sys; sys.path[:] = sys.argv[1:]; from lossbench.utils.worker import serve; serve()"
 
 
 def cores() -> int:

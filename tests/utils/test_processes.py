@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from lossbench.data.parallel import in_parallel
 from lossbench.errors import InputError
+from lossbench.utils.processes import in_parallel
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -133,6 +133,6 @@ def test_leaving_early_ends_the_workers():
 
 
 def test_a_worker_of_the_store_imports_neither_torch_nor_numpy():
-    code = "import json, sys, lossbench.data.worker, lossbench.data.packing; print(json.dumps(sorted(sys.modules)))"
+    code = "import json, sys, lossbench.utils.worker, lossbench.data.packing; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert not {"torch", "numpy", "multiprocessing", "typer"} & set(json.loads(done.stdout))

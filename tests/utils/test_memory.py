@@ -9,7 +9,7 @@ import pytest
 FAULTS = """
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
-from lossbench.memory import keep_freed_memory
+from lossbench.utils.memory import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 import torch

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from lossbench.metrics.threads import Scratch, in_threads, threads_for
+from lossbench.utils.threads import Scratch, in_threads, threads_for
 
 
 @pytest.fixture

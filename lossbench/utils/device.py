@@ -1,0 +1,36 @@
+"""The device that a benchmark computes on, and how it is made to repeat itself bit by bit."""
+
+import os
+
+import torch
+
+from lossbench.errors import InputError
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device that ``--device`` names; ``auto`` is the GPU where there is one.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device '{name}' is not known; use auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device '{name}': this machine has no usable CUDA device; use cpu")
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+        raise InputError(f"--device '{name}' is not supported; use auto, cpu or cuda")
+    return device
+
+
+def be_deterministic(device: torch.device) -> None:
+    """Make torch compute the same bits every time; to be called before anything is computed on the device."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+    # Filling costs time, and nothing here reads such memory. The stubs do not know the property.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -1,0 +1,33 @@
+"""What the machine and the software are, as a record keeps it."""
+
+import platform
+from typing import Any
+
+import torch
+
+from lossbench import __version__
+
+
+def peak_memory_mib(device: torch.device) -> float | None:
+    """Peak memory of the device; on the CPU of the whole process so far, None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
+
+
+def machine_facts(device: torch.device) -> dict[str, Any]:
+    """Return what the machine and the software were."""
+    return {
+        "lossbench": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
