@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics import effective_rank, total_variance
-from lossbench.metrics.directions import unit_rows
+from lossbench.metrics.exact.directions import unit_rows
 
 STEPS = 50  # fewer tell nothing: batch normalisation's running statistics are still on their way
 # effective rank below which everything lies on a line; healthy runs of three classes and more stay above 3

@@ -7,7 +7,6 @@ from lossbench.metrics.accuracy import (
     nearest_mean_accuracy,
     nearest_mean_hits,
 )
-from lossbench.metrics.calibration import ThresholdTransfer, threshold_transfer
 from lossbench.metrics.clusters import (
     ClusterStatistics,
     alignment,
@@ -22,6 +21,7 @@ from lossbench.metrics.gallery import Cmc, Enrolment, OpenSet, cmc, enrol, open_
 from lossbench.metrics.geometry import AngleStatistics, angle_statistics
 from lossbench.metrics.identification import DEFAULT_FPRS, IdentificationRate, identification_rate
 from lossbench.metrics.retrieval import Retrieval, retrieval
+from lossbench.metrics.threshold_transfer import ThresholdTransfer, threshold_transfer
 from lossbench.metrics.uncertainty import Estimate, estimate, holm
 from lossbench.metrics.verification import Roc, Verification, auc, pair_scores, roc, verification
 

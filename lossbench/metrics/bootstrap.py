@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lossbench.metrics.exact.pairs import scored_pairs
 from lossbench.metrics.identification import DEFAULT_FPRS
-from lossbench.metrics.pairs import scored_pairs
 
 _BUDGET = 200_000_000  # weights of negatives that all replicates together may compute: seconds, not minutes
 _PAIRS = 400_000  # negatives that are kept for it: beyond, an equal share of them at random, the same for all entrants

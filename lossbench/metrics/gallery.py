@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics.accuracy import class_means
-from lossbench.metrics.directions import GRID, Directions, exact_scores, people_of
-from lossbench.metrics.products import above, full_precision, products, where
+from lossbench.metrics.exact.directions import GRID, Directions, exact_scores, people_of
+from lossbench.metrics.exact.products import above, full_precision, products, where
 from lossbench.utils.threads import Scratch, in_threads, threads_for
 
 DEFAULT_RANKS = (1, 5, 10)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lossbench.metrics.directions import GRID, Directions
-from lossbench.metrics.order_statistics import order_statistics
-from lossbench.metrics.pairs import BLOCK, Pairs
-from lossbench.metrics.products import full_precision
+from lossbench.metrics.exact.directions import GRID, Directions
+from lossbench.metrics.exact.order_statistics import order_statistics
+from lossbench.metrics.exact.pairs import BLOCK, Pairs
+from lossbench.metrics.exact.products import full_precision
 from lossbench.utils.threads import threads_for
 
 DEFAULT_FPRS = (0.1, 0.05, 0.01, 0.001)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lossbench.metrics.directions import BLOCK, grid_cosines, people_of, unit_rows
+from lossbench.metrics.exact.directions import BLOCK, grid_cosines, people_of, unit_rows
 
 
 @dataclass(frozen=True)

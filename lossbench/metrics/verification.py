@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lossbench.metrics.directions import GRID, Directions, exact_scores
+from lossbench.metrics.exact.directions import GRID, Directions, exact_scores
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from lossbench.metrics import cmc, enrol, identification_rate, open_set, threshold_transfer
-from lossbench.metrics.directions import GRID, Directions, exact_scores
-from lossbench.metrics.pairs import Pairs
-from lossbench.metrics.products import above
+from lossbench.metrics.exact.directions import GRID, Directions, exact_scores
+from lossbench.metrics.exact.pairs import Pairs
+from lossbench.metrics.exact.products import above
 
 
 def with_ties(seed, people=7, images=30, strangers=40, dim=4):

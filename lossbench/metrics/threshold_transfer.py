@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lossbench.metrics.directions import GRID, Directions
+from lossbench.metrics.exact.directions import GRID, Directions
+from lossbench.metrics.exact.pairs import BLOCK, Pairs
 from lossbench.metrics.identification import DEFAULT_FPRS, identification_rate
-from lossbench.metrics.pairs import BLOCK, Pairs
 
 
 @dataclass(frozen=True)

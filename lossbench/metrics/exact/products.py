@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.metrics.directions import Directions
+from lossbench.metrics.exact.directions import Directions
 from lossbench.utils.threads import Scratch
 
 

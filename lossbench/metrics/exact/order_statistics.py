@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.metrics.directions import GRID
-from lossbench.metrics.products import Job, Tile, above, count, masks, where
+from lossbench.metrics.exact.directions import GRID
+from lossbench.metrics.exact.products import Job, Tile, above, count, masks, where
 from lossbench.utils.threads import Scratch, in_threads
 
 #: rows [P] and columns [P] -> their exact scores [P], int64

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lossbench.metrics.directions import GRID, grid_cosines, people_of, unit_rows
+from lossbench.metrics.exact.directions import GRID, grid_cosines, people_of, unit_rows
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])

@@ -7,17 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lossbench.metrics.directions import GRID, Directions, exact_scores
-from lossbench.metrics.products import (
-    Job,
-    Tile,
-    above,
-    count,
-    full_precision,
-    masks,
-    products,
-    where,
-)
+from lossbench.metrics.exact.directions import GRID, Directions, exact_scores
+from lossbench.metrics.exact.products import Job, Tile, above, count, full_precision, masks, products, where
 from lossbench.utils.threads import Scratch, in_threads, threads_for
 
 BLOCK = 2048  # columns of one product, and a quarter as many rows: 4 MiB stay near while they are compared

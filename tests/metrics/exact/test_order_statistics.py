@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from lossbench.metrics import identification, identification_rate, order_statistics
-from lossbench.metrics.directions import GRID, Directions, exact_scores
-from lossbench.metrics.pairs import Pairs
-from lossbench.metrics.products import Tile, full_precision
+from lossbench.metrics import identification, identification_rate
+from lossbench.metrics.exact import order_statistics
+from lossbench.metrics.exact.directions import GRID, Directions, exact_scores
+from lossbench.metrics.exact.pairs import Pairs
+from lossbench.metrics.exact.products import Tile, full_precision
 
 SLACK = 3e-5
 
