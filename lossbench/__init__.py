@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lossbench.building import load_head
-    from lossbench.head import (
+    from lossbench.losses.head import (
         Head,
         Mix,
         add_angle,
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
         margin_softmax,
         own_cosine,
     )
-    from lossbench.registry import heads
+    from lossbench.losses.loading import load_head
+    from lossbench.losses.registry import heads
 
 __all__ = [
     "Head",
@@ -47,9 +47,9 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(__all__, "lossbench.head"),
-    "heads": "lossbench.registry",
-    "load_head": "lossbench.building",
+    **dict.fromkeys(__all__, "lossbench.losses.head"),
+    "heads": "lossbench.losses.registry",
+    "load_head": "lossbench.losses.loading",
 }
 del _HOME["__version__"], _HOME["metrics"]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lossbench.backbones import build_backbone
 from lossbench.data import FaceSet
 from lossbench.errors import RunDamaged
-from lossbench.head import Head
+from lossbench.losses.head import Head
 from lossbench.results import Record
 from lossbench.train import Epoch
 from lossbench.utils.files import write_bytes

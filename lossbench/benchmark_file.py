@@ -10,8 +10,10 @@ from lossbench import __version__
 from lossbench.claims import one_at_a_time
 from lossbench.config import Config, to_toml
 from lossbench.errors import InputError
+from lossbench.losses.plugin import BASELINE, UNTRAINED, Plugin
+from lossbench.losses.registry import find_plugins
+from lossbench.losses.spec import parse_spec
 from lossbench.plan import Run
-from lossbench.registry import BASELINE, UNTRAINED, Plugin, find_plugins, parse_spec
 from lossbench.results import Record, load_records
 from lossbench.utils.files import write_text
 from lossbench.utils.hashing import sha

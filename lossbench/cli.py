@@ -188,7 +188,8 @@ def run(
 
 def _run(config: "Config", **options: bool) -> None:
     from lossbench import console
-    from lossbench.registry import find_plugins, parse_losses
+    from lossbench.losses.registry import find_plugins
+    from lossbench.losses.spec import parse_losses
 
     parse_losses(config.losses, find_plugins(config.plugins))  # a typing error is said before torch is imported
     config.resolved()
@@ -249,7 +250,7 @@ def list_(
     from lossbench import console
 
     if what in (None, Kind.losses):
-        from lossbench.registry import find_plugins
+        from lossbench.losses.registry import find_plugins
 
         losses = [
             (

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
+from lossbench.losses.spec import Spec
 from lossbench.probe import (
     Subject,
 )
-from lossbench.registry import Spec
 
 
 @dataclass(frozen=True)

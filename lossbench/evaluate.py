@@ -16,10 +16,10 @@ from lossbench.data.images import open_store
 from lossbench.data.pairs import PairSet
 from lossbench.data.strangers import Strangers
 from lossbench.errors import InputError, RunDamaged
+from lossbench.losses.plugin import UNTRAINED
 from lossbench.measure import PairImages, embed, verify_pairs
 from lossbench.metrics import DEFAULT_FPRS
 from lossbench.metrics.bootstrap import bootstrap_identification, multiplicities, replicates_for
-from lossbench.registry import UNTRAINED
 from lossbench.results import Record, load_records, read_arrays, read_record
 from lossbench.unseen import unseen_figures
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from lossbench.artifacts import embedding_arrays, save_arrays, save_weights, timings
 from lossbench.data import Split
 from lossbench.errors import InputError
-from lossbench.head import Head
 from lossbench.health import Outcome, ailment
+from lossbench.losses.head import Head
+from lossbench.losses.plain_twin import plain_twin
 from lossbench.material import Material, Pixels
 from lossbench.measure import Measured, measure, verify_pairs
 from lossbench.plan import Listener, Run
 from lossbench.results import RUN_FILES, SCHEMA, Record, write_record
 from lossbench.train import Epoch, Trained, initial_backbone, train
-from lossbench.twins import plain_twin
 from lossbench.utils.hashing import sha
 from lossbench.utils.machine import machine_facts, peak_memory_mib
 

@@ -8,18 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lossbench.building import load_head
 from lossbench.config import Config
 from lossbench.data import FaceSet, open_data
 from lossbench.data.images import ImageStore, open_store
 from lossbench.data.manifest import SplitFile
 from lossbench.data.pairs import PairSet, read_pairs
 from lossbench.errors import InputError
+from lossbench.losses.loading import load_head
+from lossbench.losses.plain_twin import with_twins
+from lossbench.losses.registry import find_plugins
+from lossbench.losses.spec import Spec, parse_losses
 from lossbench.measure import PairImages
 from lossbench.plan import Listener
-from lossbench.registry import Spec, find_plugins, parse_losses
 from lossbench.train import initial_backbone
-from lossbench.twins import with_twins
 from lossbench.utils.device import be_deterministic, device_of
 from lossbench.utils.hashing import sha
 

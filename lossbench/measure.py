@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lossbench.data import Part, Split
 from lossbench.data.batches import to_images
 from lossbench.data.pairs import PairSet
-from lossbench.head import Head
+from lossbench.losses.head import Head
 from lossbench.metrics import (
     DEFAULT_FPRS,
     angle_statistics,

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from lossbench.conformance import check, one_thread
 from lossbench.errors import InputError
+from lossbench.losses.registry import find_plugins
+from lossbench.losses.spec import Spec, parse_spec
 from lossbench.probe import CLASSES, NORM, Subject, at_angle, loss_and_gradient
 from lossbench.properties.margins import unit_of
-from lossbench.registry import Spec, find_plugins, parse_spec
 
 BESIDE = ("ce", "arcface")
 STEPS = 361

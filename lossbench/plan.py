@@ -7,10 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lossbench.building import hyperparameters, load_head, plugin_fingerprint
 from lossbench.config import Config
 from lossbench.data import FaceSet
-from lossbench.registry import UNTRAINED, Spec
+from lossbench.losses.loading import hyperparameters, load_head, plugin_fingerprint
+from lossbench.losses.plugin import UNTRAINED
+from lossbench.losses.spec import Spec
 from lossbench.results import Record, read_record, run_folder
 from lossbench.utils.hashing import sha
 

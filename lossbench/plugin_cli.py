@@ -18,7 +18,7 @@ def mount(app: typer.Typer) -> None:
 def new(name: Annotated[str, typer.Argument(help="Of the loss: lower-case letters, digits and _.")]) -> None:
     """Write NAME.py, a working loss plugin to be changed, into this folder."""
     from lossbench import console
-    from lossbench.template import write_plugin
+    from lossbench.losses.template import write_plugin
 
     path = write_plugin(name, Path())
     console.say(f"wrote {path}, a margin loss that works as it stands; change push, then:")
@@ -33,7 +33,8 @@ def check(
 ) -> None:
     """Test a loss numerically before it trains: a line per property, exit code 1 where one fails."""
     from lossbench import console
-    from lossbench.registry import find_plugins, parse_spec
+    from lossbench.losses.registry import find_plugins
+    from lossbench.losses.spec import parse_spec
 
     parsed = parse_spec(spec, find_plugins(plugins or ()))
     from lossbench.conformance import SLOW
@@ -58,7 +59,8 @@ def passport(
 ) -> None:
     """Measure what a loss really does against the angle, beside CE and ArcFace: a figure, a table, flags."""
     from lossbench import console
-    from lossbench.registry import find_plugins, parse_spec
+    from lossbench.losses.registry import find_plugins
+    from lossbench.losses.spec import parse_spec
 
     parsed = parse_spec(spec, find_plugins(plugins or ()))
     if not out.is_dir():
@@ -80,7 +82,7 @@ def passport(
 def list_pml() -> None:
     """Print the losses of pytorch-metric-learning with that library's defaults, and why some are left out."""
     from lossbench import console
-    from lossbench.pml import REFUSED, describe, names
+    from lossbench.losses.pml import REFUSED, describe, names
 
     entries: list[tuple[str, tuple[str, ...]]] = []
     for name in names():

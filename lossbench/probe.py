@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossbench.building import load_class, load_head
-from lossbench.head import Head
-from lossbench.registry import Spec
+from lossbench.losses.head import Head
+from lossbench.losses.loading import load_class, load_head
+from lossbench.losses.spec import Spec
 
 CLASSES, DIM, NORM = 6, 24, 8.0  # room for three centers a class and a direction at right angles to all of them
 _SETTLE = 2000  # training steps after which a schedule such as SphereFace's lambda has ended

@@ -7,7 +7,9 @@ import pytest
 
 from lossbench import heads
 from lossbench.conformance import SLOW, check
-from lossbench.registry import describe, find_plugins, parse_spec
+from lossbench.losses.plugin import describe
+from lossbench.losses.registry import find_plugins
+from lossbench.losses.spec import parse_spec
 
 PLANTED = sorted((Path(__file__).parent / "planted").glob("*.py"))
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lossbench.cli import app
 from lossbench.errors import InputError
-from lossbench.registry import describe
+from lossbench.losses.plugin import describe
 
 PLANTED = Path(__file__).parent / "planted"
 SHORT = ["--epochs", "2", "--repeats", "1", "--identities", "4", "--batch-size", "8", "--image-size", "32"]

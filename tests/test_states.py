@@ -16,8 +16,8 @@ from lossbench.artifacts import load_backbone, save_arrays
 from lossbench.bench import run_benchmark
 from lossbench.config import Config
 from lossbench.errors import InputError
+from lossbench.losses.registry import shipped_plugins
 from lossbench.measure import embed
-from lossbench.registry import shipped_plugins
 from lossbench.results import load_records, of_benchmark
 from tests.test_bench import FAST, bench
 from tests.test_plugin_failures import FORWARD, plugin

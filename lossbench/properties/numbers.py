@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lossbench.conformance import Broken, named
-from lossbench.head import Head
+from lossbench.losses.head import Head
 from lossbench.probe import (
     CLASSES,
     DIM,

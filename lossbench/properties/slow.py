@@ -7,9 +7,9 @@ import time
 import torch
 from torch import Tensor, nn
 
-from lossbench.building import load_head
 from lossbench.conformance import Broken, Skipped, named
-from lossbench.head import Head
+from lossbench.losses.head import Head
+from lossbench.losses.loading import load_head
 from lossbench.probe import Subject, loss_and_gradient, scene
 from lossbench.properties.states import draws
 

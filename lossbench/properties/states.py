@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lossbench.conformance import Broken, Skipped, named
-from lossbench.head import Head
+from lossbench.losses.head import Head
 from lossbench.probe import (
     CLASSES,
     DIM,

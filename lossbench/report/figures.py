@@ -13,8 +13,8 @@ import seaborn as sns
 import torch
 from matplotlib.figure import Figure as Drawing
 
+from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics import identification_rate
-from lossbench.registry import UNTRAINED
 from lossbench.report.study import entrants
 from lossbench.report.tables import ANGLES
 from lossbench.results import Record, flat_metrics, read_embeddings, read_history

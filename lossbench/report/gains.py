@@ -3,8 +3,8 @@
 import math
 from typing import TYPE_CHECKING
 
+from lossbench.losses.plugin import BASELINE, UNTRAINED
 from lossbench.metrics.uncertainty import Estimate, estimate
-from lossbench.registry import BASELINE, UNTRAINED
 from lossbench.report.markup import plain, table
 from lossbench.report.study import Study
 from lossbench.report.tables import TELLING, text

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lossbench.registry import UNTRAINED
+from lossbench.losses.plugin import UNTRAINED
 from lossbench.report.gains import scale_and_margin, selection_gap, signed
 from lossbench.report.markup import plain, table
 from lossbench.report.sections import clusters, gallery, operating_points

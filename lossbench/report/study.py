@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lossbench.errors import InputError
+from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics.uncertainty import Estimate, estimate, paired_difference
-from lossbench.registry import UNTRAINED
 from lossbench.results import Record, flat_metrics, read_resamples
 
 Floats = npt.NDArray[np.float64]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics.uncertainty import Estimate, holm
-from lossbench.registry import UNTRAINED
 from lossbench.report.study import Study
 from lossbench.report.tables import HEADLINE, Figure
 

@@ -13,7 +13,8 @@ import torch
 from lossbench.config import Config
 from lossbench.data import Part, Split, open_data
 from lossbench.data.images import open_store
-from lossbench.registry import find_plugins, parse_spec
+from lossbench.losses.registry import find_plugins
+from lossbench.losses.spec import parse_spec
 from lossbench.train import train
 
 SPEC = parse_spec("arcface", find_plugins())

@@ -5,10 +5,11 @@ import math
 
 import pytest
 
-from lossbench.registry import find_plugins, parse_losses, parse_spec
+from lossbench.losses.plain_twin import plain_twin, with_twins
+from lossbench.losses.registry import find_plugins
+from lossbench.losses.spec import parse_losses, parse_spec
 from lossbench.report.gains import gap_table, scale_and_margin, selection_gap, split_table
 from lossbench.report.study import Study
-from lossbench.twins import plain_twin, with_twins
 
 
 def study_of(tmp_path, entrants, histories=None):

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from lossbench.building import load_head
-from lossbench.registry import BASELINE, Plugin, Spec, Term, parse_spec
+from lossbench.losses.loading import load_head
+from lossbench.losses.plugin import BASELINE, Plugin
+from lossbench.losses.spec import Spec, Term, parse_spec
 
 
 def plain_twin(spec: Spec) -> Spec | None:

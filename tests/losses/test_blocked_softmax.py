@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lossbench import blocks, margin_softmax
+from lossbench import margin_softmax
+from lossbench.losses import blocked_softmax as blocks
 
 B, C, D = 7, 23, 5
 
@@ -121,5 +122,5 @@ def test_what_torch_compile_sees_is_the_same_loss(monkeypatch, others):
 
 def test_importing_the_heads_does_not_load_the_compiler():
     """torch._dynamo doubles the time that torch takes to import."""
-    code = "import sys, lossbench.head; assert 'torch._dynamo' not in sys.modules"
+    code = "import sys, lossbench.losses.head; assert 'torch._dynamo' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,8 +10,10 @@ from types import ModuleType
 from typing import Any
 
 from lossbench.errors import InputError
-from lossbench.head import Head, Mix
-from lossbench.registry import Plugin, Spec, find_plugins, parse_spec
+from lossbench.losses.head import Head, Mix
+from lossbench.losses.plugin import Plugin
+from lossbench.losses.registry import find_plugins
+from lossbench.losses.spec import Spec, parse_spec
 
 
 def load_head(
@@ -71,7 +73,7 @@ def load_class(plugin: Plugin) -> type[Head]:
         InputError: the file raises on import, or defines no such class or several.
     """
     if plugin.name.startswith("pml:"):
-        from lossbench import pml
+        from lossbench.losses import pml
 
         return pml.head_class(plugin.name[4:])
     path = plugin.path.resolve()

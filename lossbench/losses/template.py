@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from lossbench.errors import InputError
-from lossbench.registry import find_plugins
+from lossbench.losses.registry import find_plugins
 
 _TEMPLATE = '''"""{title}, a margin of your own. AUTHORS YEAR, arXiv:NUMBER, eq. N."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import lossbench
-from lossbench.registry import shipped_plugins
+from lossbench.losses.registry import shipped_plugins
 
 PROJECT = """[build-system]
 requires = ["hatchling"]

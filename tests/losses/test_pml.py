@@ -7,10 +7,12 @@ import pytest
 import pytorch_metric_learning.losses as library
 import torch
 
-from lossbench import load_head, pml
-from lossbench.building import hyperparameters
+from lossbench import load_head
 from lossbench.errors import InputError
-from lossbench.registry import find_plugins, parse_spec
+from lossbench.losses import pml
+from lossbench.losses.loading import hyperparameters
+from lossbench.losses.registry import find_plugins
+from lossbench.losses.spec import parse_spec
 
 NEEDS = {"RankedListLoss": ":margin=0.4:Tn=0.5"}
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossbench.blocks import own_and_rest
+from lossbench.losses.blocked_softmax import own_and_rest
 
 
 class Head(nn.Module, ABC):

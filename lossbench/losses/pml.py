@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossbench.errors import InputError, did_you_mean
-from lossbench.registry import Parameter, Plugin
+from lossbench.losses.plugin import Parameter, Plugin
 
 if TYPE_CHECKING:
-    from lossbench.head import Head
+    from lossbench.losses.head import Head
 
 #: Losses that cannot be entrants, and why.
 REFUSED = {
@@ -128,7 +128,7 @@ def head_class(name: str) -> "type[Head]":
     import torch.nn.functional as F
     from torch import Tensor
 
-    from lossbench.head import Head, cosine
+    from lossbench.losses.head import Head, cosine
 
     wrapped = getattr(library, name)
     plugin = describe(name)

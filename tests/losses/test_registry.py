@@ -7,9 +7,10 @@ import textwrap
 import pytest
 
 import lossbench
-from lossbench.building import hyperparameters, load_head, plugin_fingerprint
 from lossbench.errors import InputError
-from lossbench.registry import find_plugins, parse_losses, parse_spec, shipped_plugins
+from lossbench.losses.loading import hyperparameters, load_head, plugin_fingerprint
+from lossbench.losses.registry import find_plugins, shipped_plugins
+from lossbench.losses.spec import parse_losses, parse_spec
 
 SIZES = {"num_classes": 4, "embedding_dim": 3}
 PLUGIN = '''
