@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from lossbench.backbones import build_backbone
 from lossbench.data import FaceSet
 from lossbench.errors import RunDamaged
 from lossbench.losses.head import Head
+from lossbench.models.backbones import build_backbone
 from lossbench.results import Record
 from lossbench.train import Epoch
 from lossbench.utils.files import write_bytes

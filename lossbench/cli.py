@@ -265,7 +265,7 @@ def list_(
 
         list_pml()
     if what in (None, Kind.backbones):
-        from lossbench.backbones import BACKBONES
+        from lossbench.models.backbones import BACKBONES
 
         backbones = [(n, (f"{i.source}; {i.image_size} px, {i.embedding_dim}-d",)) for n, i in BACKBONES.items()]
         console.listing(

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from lossbench.backbones import PRETRAINED, backbone_info
 from lossbench.errors import InputError, did_you_mean
+from lossbench.models.backbones import PRETRAINED, backbone_info
 
 DEFAULT_LOSSES = "ce,arcface,cosface"
 

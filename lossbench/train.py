@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossbench.backbones import build_backbone
 from lossbench.config import Config
 from lossbench.data import Split
 from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
@@ -25,6 +24,7 @@ from lossbench.losses.head import Head
 from lossbench.losses.loading import load_head
 from lossbench.losses.spec import Spec
 from lossbench.measure import embed, hits, share, tracked_figures
+from lossbench.models.backbones import build_backbone
 from lossbench.utils.device import be_deterministic
 from lossbench.utils.files import write_bytes
 from lossbench.utils.memory import keep_freed_memory

@@ -61,7 +61,7 @@ def build_backbone(
     """
     from torch import nn
 
-    from lossbench.networks import Normalise, ResNet10
+    from lossbench.models.resnet import Normalise, ResNet10
 
     info = backbone_info(name)
     if pretrained is not None and pretrained not in PRETRAINED:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lossbench.backbones import BACKBONES, build_backbone
 from lossbench.errors import InputError
+from lossbench.models.backbones import BACKBONES, build_backbone
 
 
 @pytest.mark.parametrize("name", BACKBONES)
