@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from lossbench.data import FaceSet
+from lossbench.data.faces import FaceSet
 from lossbench.errors import RunDamaged
 from lossbench.losses.head import Head
 from lossbench.models.backbones import build_backbone

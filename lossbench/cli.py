@@ -272,7 +272,7 @@ def list_(
             "backbones", [*backbones, ("timm:NAME", ("timm (pip install 'lossbench[timm]'); 112 px, 512-d",))]
         )
     if what in (None, Kind.data):
-        from lossbench.catalogue import DATA
+        from lossbench.data.catalogue import DATA
 
         console.listing("data", [(name, (info.what, f"credit: {info.credit}")) for name, info in DATA.items()])
 

@@ -66,7 +66,7 @@ def celeba(
 ) -> None:
     """Align and split CelebA from its official layout."""
     options = dict(locals())
-    from lossbench.data.celeba import download_celeba, read_celeba
+    from lossbench.data.prepare.celeba import download_celeba, read_celeba
 
     _prepare(read_celeba(download_celeba(root) if download else root), options)
 
@@ -89,7 +89,7 @@ def folder(
 ) -> None:
     """Split any tree of one folder per person; align it where there are landmarks, else take the centre square."""
     options = dict(locals())
-    from lossbench.data.collection import read_folder
+    from lossbench.data.prepare.collection import read_folder
 
     _prepare(read_folder(root, landmarks), options)
 
@@ -112,7 +112,7 @@ def lfw(
 ) -> None:
     """Split an LFW tree (Labeled Faces in the Wild, 250x250); without landmarks take the face's place in LFW."""
     options = dict(locals())
-    from lossbench.data.collection import read_folder
+    from lossbench.data.prepare.collection import read_folder
 
     _prepare(read_folder(root, landmarks, kind="lfw"), options)
 
@@ -124,7 +124,7 @@ def bin_(
 ) -> None:
     """Unpack an InsightFace verification file into images and pairs, for `lossbench run --pairs DIR`."""
     from lossbench import console
-    from lossbench.data.insightface_bin import prepare_bin
+    from lossbench.data.prepare.insightface_bin import prepare_bin
 
     pairs, images = prepare_bin(file, out)
     console.say(f"{out}: {pairs:,} pairs, {images:,} images; verify with: lossbench run --pairs {out}")
@@ -132,9 +132,9 @@ def bin_(
 
 def _prepare(collection: Any, options: dict[str, Any]) -> None:
     from lossbench import console
-    from lossbench.data.crops import CropOptions
-    from lossbench.data.prepare import finished_crops, prepare, work_folder
-    from lossbench.data.splitting import SplitOptions
+    from lossbench.data.prepare.crops import CropOptions
+    from lossbench.data.prepare.prepare import finished_crops, prepare, work_folder
+    from lossbench.data.prepare.split import SplitOptions
 
     for note in collection.notes:
         console.say(f"note: {note}")
@@ -179,7 +179,7 @@ def show(
 ) -> None:
     """Write a contact sheet: some people of every part, a row each."""
     from lossbench import console
-    from lossbench.data.contact_sheet import contact_sheet, write_sheet
+    from lossbench.data.inspect.contact_sheet import contact_sheet, write_sheet
 
     target = out or Path(f"{folder.resolve().name}-faces.png")
     write_sheet(contact_sheet(folder, people=people, images=images), target)
@@ -196,7 +196,7 @@ def check(
     Exit code 1 where images or people leak from one split into another, or where `lossbench run` would refuse the tree.
     """
     from lossbench import console
-    from lossbench.data.check import check_tree, write_findings
+    from lossbench.data.inspect.check import check_tree, write_findings
 
     with console.counting("looking at images") as progress:
         findings = check_tree(folder, on_progress=progress)
@@ -220,7 +220,7 @@ def cache(
 ) -> None:
     """List the packed image stores, or clear them."""
     from lossbench import console
-    from lossbench.data.images import cache_folder, clear_cache, stores
+    from lossbench.data.images.store import cache_folder, clear_cache, stores
 
     place = cache_folder()
     if clear:

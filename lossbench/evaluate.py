@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from lossbench.artifacts import built_as, load_backbone, save_arrays
 from lossbench.data.faces import Part
-from lossbench.data.images import open_store
+from lossbench.data.images.store import open_store
 from lossbench.data.pairs import PairSet
-from lossbench.data.strangers import Strangers
+from lossbench.data.tree import UnseenPeople
 from lossbench.errors import InputError, RunDamaged
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.measure import PairImages, embed, verify_pairs
@@ -81,7 +81,7 @@ def find_runs(
 
 def evaluate(
     record: Record,
-    strangers: Strangers,
+    strangers: UnseenPeople,
     pairs: PairSet | None = None,
     *,
     flip: bool = False,
@@ -165,7 +165,7 @@ def _pixels(record: Record, files: Sequence[Path], device: torch.device, on_prog
     return torch.from_numpy(store.pixels).to(device)
 
 
-def _spread(query: Tensor, distractors: Tensor, strangers: Strangers) -> dict[str, float]:
+def _spread(query: Tensor, distractors: Tensor, strangers: UnseenPeople) -> dict[str, float]:
     replicates = replicates_for(len(query), len(distractors))
     own, others = strangers.query, strangers.distractors
     nobody = torch.zeros(replicates, 0, dtype=torch.int64)

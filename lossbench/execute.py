@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.artifacts import embedding_arrays, save_arrays, save_weights, timings
-from lossbench.data import Split
+from lossbench.data.faces import Split
 from lossbench.errors import InputError
 from lossbench.health import Outcome, ailment
 from lossbench.losses.head import Head

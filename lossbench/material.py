@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from lossbench.config import Config
-from lossbench.data import FaceSet, open_data
-from lossbench.data.images import ImageStore, open_store
-from lossbench.data.manifest import SplitFile
+from lossbench.data.catalogue import open_data
+from lossbench.data.faces import FaceSet
+from lossbench.data.images.store import ImageStore, open_store
 from lossbench.data.pairs import PairSet, read_pairs
+from lossbench.data.split_file import SplitFile
 from lossbench.errors import InputError
 from lossbench.losses.loading import load_head
 from lossbench.losses.plain_twin import with_twins

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from lossbench.data import Part, Split
 from lossbench.data.batches import to_images
+from lossbench.data.faces import Part, Split
 from lossbench.data.pairs import PairSet
 from lossbench.losses.head import Head
 from lossbench.metrics import (

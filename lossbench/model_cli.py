@@ -43,12 +43,12 @@ def evaluate(
     """Measure trained models on other people, without training."""
     from lossbench import console
     from lossbench.data.pairs import read_pairs
-    from lossbench.data.strangers import read_strangers
+    from lossbench.data.tree import read_unseen_people
     from lossbench.results import refuse_unwritable, write_json
 
     if flip and pairs is None:
         raise InputError("--flip is about verification pairs; give --pairs, too, or leave it out")
-    strangers = read_strangers(data)
+    strangers = read_unseen_people(data)
     pair_set = read_pairs(pairs, data) if pairs else None
     from lossbench.evaluate import evaluate as measure
     from lossbench.evaluate import find_runs
@@ -100,7 +100,7 @@ def embed(
 ) -> None:
     """Write the embeddings of all images below a folder, for use elsewhere."""
     from lossbench import console
-    from lossbench.data.strangers import read_images
+    from lossbench.data.tree import read_images
 
     if out.suffix != ".npz":
         raise InputError(f"--out {out} should end in .npz, the format it has")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lossbench.config import Config
-from lossbench.data import FaceSet
+from lossbench.data.faces import FaceSet
 from lossbench.losses.loading import hyperparameters, load_head, plugin_fingerprint
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.losses.spec import Spec

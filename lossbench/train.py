@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.config import Config
-from lossbench.data import Split
 from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
+from lossbench.data.faces import Split
 from lossbench.losses.head import Head
 from lossbench.losses.loading import load_head
 from lossbench.losses.spec import Spec

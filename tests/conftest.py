@@ -7,8 +7,10 @@ import torch
 from PIL import Image
 
 from lossbench.cli import main
-from lossbench.data import PARTS, FaceSet, open_data
-from lossbench.data.images import open_store
+from lossbench.data.catalogue import open_data
+from lossbench.data.faces import FaceSet
+from lossbench.data.images.store import open_store
+from lossbench.data.tree import PARTS
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,7 +14,7 @@ from lossbench.bench import run_benchmark
 from lossbench.cli import main
 from lossbench.config import Config
 from lossbench.console import BenchProgress
-from lossbench.data import open_data
+from lossbench.data.catalogue import open_data
 from lossbench.errors import InputError
 from lossbench.report.write import write_report
 
@@ -71,7 +71,7 @@ def test_prepare_check_show_and_cache(monkeypatch, capsys):
 
 
 def open_data_store():
-    from lossbench.data.images import open_store
+    from lossbench.data.images.store import open_store
 
     return open_store(open_data("tree").files, 32)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lossbench.artifacts import load_backbone
-from lossbench.data.images import open_store
-from lossbench.data.strangers import read_images, read_strangers
+from lossbench.data.images.store import open_store
+from lossbench.data.tree import read_images, read_unseen_people
 from lossbench.errors import InputError
 from lossbench.evaluate import find_runs
 
@@ -156,4 +156,4 @@ def test_a_damaged_run_is_left_out_and_said(lossbench, trained, tree, tmp_path):
 def test_nobody_is_query_and_distractor(tree):
     (tree / "distractors" / "p4").symlink_to(tree / "query" / "p4")
     with pytest.raises(InputError, match="is in both"):
-        read_strangers(tree)
+        read_unseen_people(tree)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lossbench.config import Config
-from lossbench.data import Part
 from lossbench.data.batches import to_images
+from lossbench.data.faces import Part
 from lossbench.measure import batching, embed
 from lossbench.train import initial_backbone
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from lossbench.data.folders import SUFFIXES, entries
-from lossbench.data.splitting import CLOSED, OPEN
+from lossbench.data.tree import CLOSED, OPEN, entries, has_image_suffix
 from lossbench.errors import InputError
 from lossbench.utils.files import refuse_traversal
 from lossbench.utils.text import clipped, shown
@@ -159,7 +158,7 @@ class _Finder:
         refuse_traversal(person, where)
         for root in self.roots:
             if _is_dir(root / person):
-                return {file.stem: file for file in entries(root / person) if file.suffix.lower() in SUFFIXES}
+                return {file.stem: file for file in filter(has_image_suffix, entries(root / person))}
         if any(_is_dir(root / person) for root in self.trained):
             raise InputError(
                 f"{where}: '{clipped(person)}' is somebody the data trains on; pairs must be of people no model has "

@@ -9,14 +9,8 @@ from typing import NamedTuple
 from lossbench.errors import InputError
 
 UNTRAINED = "untrained"  # the entrant that every benchmark carries: the backbone before its first step
-
-
 BASELINE = "ce"  # the loss that gains are measured over
-
-
 _RESERVED = {UNTRAINED}
-
-
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 

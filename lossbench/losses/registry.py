@@ -15,7 +15,7 @@ from lossbench.losses.plugin import Plugin, describe
 
 def shipped_plugins() -> Path:
     """Return the folder of the plugins that come with lossbench: inside the package, or beside it in a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     for folder in (package / "plugins", package.parent / "plugins"):
         if (folder / "ce.py").is_file():
             return folder

@@ -46,9 +46,9 @@ def _relative(a: Tensor, b: Tensor) -> float:
 @named("overfits 64 faces")
 def _overfits(s: Subject) -> str:
     """The tiny backbone under this head learns 64 ORL images to 100 %, in seconds on an idle machine."""
-    from lossbench.data import open_data
     from lossbench.data.batches import batch_images
-    from lossbench.data.images import open_store
+    from lossbench.data.catalogue import open_data
+    from lossbench.data.images.store import open_store
     from lossbench.models.backbones import build_backbone
 
     faces = open_data("orl")

@@ -2,13 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lossbench.errors import InputError
 from lossbench.utils.text import clipped
-
-if TYPE_CHECKING:
-    pass
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 
 from PIL import Image
 
-from lossbench.data import PARTS
+from lossbench.data.tree import PARTS
 
 
 def people_of(part):

@@ -11,8 +11,8 @@ import time
 import torch
 from paired import arguments, config_of, faces_of, in_turn, pixels_of, ratio
 
-from lossbench.data import Part
 from lossbench.data.batches import batch_images
+from lossbench.data.faces import Part
 from lossbench.measure import batching, embed
 from lossbench.train import initial_backbone
 from lossbench.utils.device import be_deterministic

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from lossbench.config import Config
-from lossbench.data import Part, Split, open_data
-from lossbench.data.images import open_store
+from lossbench.data.catalogue import open_data
+from lossbench.data.faces import Part, Split
+from lossbench.data.images.store import open_store
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
 from lossbench.train import train

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from lossbench.data.folders import SUFFIXES
-from lossbench.data.images import open_store
+from lossbench.data.images.store import open_store
+from lossbench.data.tree import SUFFIXES
 from lossbench.utils.processes import cores
 
 

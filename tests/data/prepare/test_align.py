@@ -3,7 +3,16 @@ import pytest
 from conftest import draw_face
 from PIL import Image
 
-from lossbench.data.align import ARCFACE, CROPS, box_matrix, landmark_matrix, similarity, template, transform, warp
+from lossbench.data.prepare.align import (
+    ARCFACE,
+    CROPS,
+    box_matrix,
+    landmark_matrix,
+    similarity,
+    template,
+    transform,
+    warp,
+)
 
 
 def test_similarity_is_the_least_squares_solution():

@@ -15,11 +15,11 @@ import numpy as np
 from PIL import __version__ as pillow
 
 from lossbench import __version__
-from lossbench.data.align import CROPS, Points, box_matrix, landmark_matrix, template, transform, warp
-from lossbench.data.collection import Collection, Photo
-from lossbench.data.decode import decode, read_bytes
-from lossbench.data.duplicates import Thumbnails, thumbnail
-from lossbench.data.unreadable import unreadable
+from lossbench.data.images.decode import decode, read_bytes
+from lossbench.data.images.unreadable import unreadable
+from lossbench.data.prepare.align import CROPS, Points, box_matrix, landmark_matrix, template, transform, warp
+from lossbench.data.prepare.collection import Collection, Photo
+from lossbench.data.prepare.duplicates import Thumbnails, thumbnail
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
 from lossbench.utils.processes import in_parallel

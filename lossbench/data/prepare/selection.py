@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lossbench.data.collection import Collection, Photo
-from lossbench.data.crops import MadeCrop
-from lossbench.data.duplicates import groups_of, near_duplicates
-from lossbench.data.splitting import SplitOptions, choose_people, split_images
+from lossbench.data.prepare.collection import Collection, Photo
+from lossbench.data.prepare.crops import MadeCrop
+from lossbench.data.prepare.duplicates import groups_of, near_duplicates
+from lossbench.data.prepare.split import SplitOptions, choose_people, split_images
 from lossbench.errors import InputError
 from lossbench.utils.text import shown
 

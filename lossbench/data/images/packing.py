@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from lossbench.data.decode import decode_quietly, pillow_silent, read_bytes
+from lossbench.data.images.decode import decode_quietly, pillow_silent, read_bytes
 from lossbench.errors import InputError
 
 RECIPE = "upright by exif or xmp, rgb of 8 bits from up to 16, centre square, PIL bilinear"  # in a store's fingerprint

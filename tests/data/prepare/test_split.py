@@ -1,6 +1,6 @@
 import pytest
 
-from lossbench.data.splitting import SplitOptions, choose_people, split_images
+from lossbench.data.prepare.split import SplitOptions, choose_people, split_images
 from lossbench.errors import InputError
 
 IMAGES = {f"p{i:02d}": 30 - i for i in range(20)}

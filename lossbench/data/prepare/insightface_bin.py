@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossbench.data.decode import decode
+from lossbench.data.images.decode import decode
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
 from lossbench.utils.text import shown

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from lossbench.data.decode import decode, read_bytes
-from lossbench.data.folders import PARTS, SUFFIXES
+from lossbench.data.images.decode import decode, read_bytes
+from lossbench.data.tree import PARTS, listed, people_in
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
 from lossbench.utils.text import shown
@@ -44,12 +44,8 @@ def contact_sheet(root: Path, *, people: int = 4, images: int = 10, side: int = 
 
 
 def _some_people(part: Path, people: int, images: int) -> list[tuple[str, list[Path]]]:
-    folders = [p for p in part.iterdir() if p.is_dir() and not p.name.startswith(".")] if part.is_dir() else []
-    chosen = []
-    for folder in sorted(_first(folders, people)):
-        files = [f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
-        chosen.append((folder.name, sorted(_first(files, images))))
-    return chosen
+    found = dict(people_in(part, listed)) if part.is_dir() else {}
+    return [(folder.name, sorted(_first(found[folder], images))) for folder in sorted(_first(list(found), people))]
 
 
 def _first(paths: Sequence[Path], count: int) -> list[Path]:

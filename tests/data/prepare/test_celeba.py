@@ -1,6 +1,6 @@
 import pytest
 
-from lossbench.data.celeba import IDENTITIES, LANDMARKS, PARTITIONS, read_celeba
+from lossbench.data.prepare.celeba import IDENTITIES, LANDMARKS, PARTITIONS, read_celeba
 from lossbench.errors import InputError
 
 

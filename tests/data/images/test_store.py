@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.data import images, packing
-from lossbench.data.images import clear_cache, open_store, stores
+from lossbench.data.images import packing
+from lossbench.data.images import store as images
+from lossbench.data.images.store import clear_cache, open_store, stores
 from lossbench.errors import InputError
 
 

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from lossbench import __version__
-from lossbench.data.choice import choose, photos_of
-from lossbench.data.collection import Collection, Photo
-from lossbench.data.crops import CropOptions, make_crops
-from lossbench.data.decode import read_bytes
-from lossbench.data.folders import PARTS
-from lossbench.data.manifest import NAME, Entry, SplitFile, write_manifest
+from lossbench.data.images.decode import read_bytes
 from lossbench.data.pairs import draw_pairs
-from lossbench.data.splitting import SplitOptions, choose_people
+from lossbench.data.prepare.collection import Collection, Photo
+from lossbench.data.prepare.crops import CropOptions, make_crops
+from lossbench.data.prepare.selection import choose, photos_of
+from lossbench.data.prepare.split import SplitOptions, choose_people
+from lossbench.data.split_file import NAME, Entry, SplitFile, write_manifest
+from lossbench.data.tree import PARTS
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
 from lossbench.utils.processes import in_parallel

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossbench.data.decode import MAX_PIXELS, read_bytes
-from lossbench.data.packing import RECIPE, decode_into
-from lossbench.data.unreadable import LIST, unreadable
+from lossbench.data.images.decode import MAX_PIXELS, read_bytes
+from lossbench.data.images.packing import RECIPE, decode_into
+from lossbench.data.images.unreadable import LIST, unreadable
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
 from lossbench.utils.processes import in_parallel, workers_for

@@ -1,6 +1,6 @@
 """A collection of photos before it has a split: which file is whom, and where on it the face is.
 
-Readers: a tree of one folder per person (here), LFW (here) and CelebA (`lossbench.data.celeba`).
+Readers: a tree of one folder per person (here), LFW (here) and CelebA (`lossbench.data.prepare.celeba`).
 """
 
 import csv
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lossbench.data.folders import PARTS, SUFFIXES, entries
+from lossbench.data.tree import PARTS, people_in
 from lossbench.errors import InputError
 from lossbench.utils.files import refuse_traversal
 from lossbench.utils.text import clipped, shown
@@ -70,12 +70,8 @@ def read_folder(root: Path, landmarks: Path | None = None, *, kind: str = "folde
         raise InputError(f"--root: {shown(root)} is split already; use it as it is: lossbench run --data {shown(root)}")
     known = read_landmark_csv(landmarks) if landmarks else None
     photos, unknown = [], 0
-    for person in entries(root):
-        if not person.is_dir():
-            continue
-        for file in entries(person):
-            if file.suffix.lower() not in SUFFIXES or not file.is_file():
-                continue
+    for person, files in people_in(root):
+        for file in files:
             points = known.pop(f"{person.name}/{file.name}", None) if known is not None else None
             if known is not None and points is None:
                 unknown += 1

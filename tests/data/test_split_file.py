@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from lossbench.data.manifest import Entry, SplitFile, write_manifest
+from lossbench.data.split_file import Entry, SplitFile, write_manifest
 from lossbench.errors import InputError
 
 NAMES = ["train/a/1.jpg", "train/a/2.jpg", "test/a/3.jpg"]

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from lossbench.data import open_data
+from lossbench.data.catalogue import open_data
 from lossbench.errors import InputError
 
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from lossbench.data.decode import decode, read_bytes
-from lossbench.data.duplicates import Thumbnails, near_duplicates, thumbnail
-from lossbench.data.folders import AT_LEAST, PARTS, SUFFIXES
-from lossbench.data.manifest import SplitFile
-from lossbench.data.splitting import CLOSED
+from lossbench.data.images.decode import decode, read_bytes
+from lossbench.data.prepare.duplicates import Thumbnails, near_duplicates, thumbnail
+from lossbench.data.split_file import SplitFile
+from lossbench.data.tree import AT_LEAST, CLOSED, PARTS, has_image_suffix, listed
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
 from lossbench.utils.processes import in_parallel
@@ -112,21 +111,12 @@ def _walk(root: Path) -> Iterable[Look]:
             if not person.is_dir():  # a link that leads nowhere or in a circle
                 yield Look(part, shown(person.name), person)
                 continue
-            for file in _entries(person):
-                if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
-                    yield Look(part, shown(person.name), file)
+            for file in filter(has_image_suffix, listed(person)):
+                yield Look(part, shown(person.name), file)
 
 
 def _people(part: Path) -> list[Path]:
-    entries = _entries(part) if part.is_dir() else []
-    return [entry for entry in entries if not entry.name.startswith(".") and (entry.is_dir() or entry.is_symlink())]
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{shown(folder)} cannot be read ({error.strerror}); mend or remove it") from error
+    return [entry for entry in listed(part) if entry.is_dir() or entry.is_symlink()] if part.is_dir() else []
 
 
 def _look(look: Look) -> Look:

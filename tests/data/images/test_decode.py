@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from lossbench.data.decode import MAX_PIXELS, _any_format, _plain_jpeg, decode
+from lossbench.data.images.decode import MAX_PIXELS, _any_format, _plain_jpeg, decode
 from lossbench.errors import InputError
 from lossbench.utils.text import shown
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lossbench.data.check import check_tree, write_findings
-from lossbench.data.collection import read_folder
-from lossbench.data.contact_sheet import contact_sheet, write_sheet
-from lossbench.data.crops import CropOptions
-from lossbench.data.prepare import prepare
-from lossbench.data.splitting import SplitOptions
+from lossbench.data.inspect.check import check_tree, write_findings
+from lossbench.data.inspect.contact_sheet import contact_sheet, write_sheet
+from lossbench.data.prepare.collection import read_folder
+from lossbench.data.prepare.crops import CropOptions
+from lossbench.data.prepare.prepare import prepare
+from lossbench.data.prepare.split import SplitOptions
 from lossbench.errors import InputError
 
 
@@ -103,7 +103,7 @@ def test_what_cannot_be_read_is_not_called_ok(tree, monkeypatch):
             raise InputError(f"{file} cannot be read (Permission denied); replace or remove it")
         return file.read_bytes()
 
-    monkeypatch.setattr("lossbench.data.check.read_bytes", refuse)  # root may read everything
+    monkeypatch.setattr("lossbench.data.inspect.check.read_bytes", refuse)  # root may read everything
     found = findings(tree)["split.json"]
     assert (found.verdict, found.count) == ("flaw", 1)
     assert "of 72 files 71 were compared" in found.text

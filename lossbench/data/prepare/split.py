@@ -4,11 +4,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lossbench.data.folders import AT_LEAST
+from lossbench.data.tree import AT_LEAST, CLOSED, OPEN
 from lossbench.errors import InputError
 
-CLOSED = ("train", "val", "test")
-OPEN = ("query", "distractors")
 DEFAULT_IDENTITIES = 200  # as many as the reference write-up took
 
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.data.align import landmark_matrix, template, transform
-from lossbench.data.celeba import read_celeba
-from lossbench.data.collection import LFW_BOX, read_folder
-from lossbench.data.crops import CropOptions
-from lossbench.data.folders import read_tree
 from lossbench.data.pairs import read_pairs
-from lossbench.data.prepare import prepare, work_folder
-from lossbench.data.splitting import SplitOptions
+from lossbench.data.prepare.align import landmark_matrix, template, transform
+from lossbench.data.prepare.celeba import read_celeba
+from lossbench.data.prepare.collection import LFW_BOX, read_folder
+from lossbench.data.prepare.crops import CropOptions
+from lossbench.data.prepare.prepare import prepare, work_folder
+from lossbench.data.prepare.split import SplitOptions
+from lossbench.data.tree import read_tree
 from lossbench.errors import InputError
 
 SPLIT = SplitOptions(identities=6, min_images=4, query_identities=3, distractor_identities=3)
@@ -276,7 +276,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_tree(face_tree, tmp_path, monkeyp
             raise OSError(28, "No space left on device")
         path.write_bytes(data)
 
-    monkeypatch.setattr("lossbench.data.crops.write_bytes", full)
+    monkeypatch.setattr("lossbench.data.prepare.crops.write_bytes", full)
     with pytest.raises(InputError, match=r"No space left on device.*make room"):
         prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
     assert not (tmp_path / "out").exists()

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import convolve
 
-from lossbench.data.duplicates import Pair, groups_of, near_duplicates, perceptual_hash, thumbnail
 from lossbench.data.orl import read_orl
+from lossbench.data.prepare.duplicates import Pair, groups_of, near_duplicates, perceptual_hash, thumbnail
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_copies_are_found_and_other_photographs_of_people_are_not(orl, change):
 
 
 def test_blocks_agree_with_a_plain_loop(orl, monkeypatch):
-    monkeypatch.setattr("lossbench.data.duplicates._BLOCK", 17)
+    monkeypatch.setattr("lossbench.data.prepare.duplicates._BLOCK", 17)
     stack = np.stack([thumbnail(image) for image in orl[:60]] + [thumbnail(jpeg(image, 30)) for image in orl[5:25:2]])
     bits = perceptual_hash(stack)
     kernel = np.full((5, 5), 1 / 25)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from lossbench.data.collection import Collection, Landmarks, Photo, ten_numbers
+from lossbench.data.prepare.collection import Collection, Landmarks, Photo, ten_numbers
 from lossbench.errors import InputError
 from lossbench.utils.files import refuse_traversal
 from lossbench.utils.text import clipped, shown

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.data.images import open_store
+from lossbench.data.images.store import open_store
 from lossbench.errors import InputError
 
 

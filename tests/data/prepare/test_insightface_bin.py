@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.data.insightface_bin import prepare_bin, read_bin
 from lossbench.data.pairs import read_pairs
+from lossbench.data.prepare.insightface_bin import prepare_bin, read_bin
 from lossbench.errors import InputError
 
 

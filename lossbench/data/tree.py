@@ -1,0 +1,182 @@
+"""A tree on disk: ROOT/{train,val,test,query,distractors}/PERSON/IMAGE. The folders are the split."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lossbench.data.faces import FaceSet, Part, Split
+from lossbench.errors import InputError, did_you_mean
+from lossbench.utils.text import check_name, shown
+
+CLOSED = ("train", "val", "test")  # other images of the same people
+OPEN = ("query", "distractors")  # people nobody trains on
+PARTS = (*CLOSED, *OPEN)
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}
+AT_LEAST = {"train": 2, "val": 1, "test": 1, "query": 2, "distractors": 1}  # images of one person
+
+
+def read_tree(root: str | Path) -> FaceSet:
+    """Read the split that a tree of folders is.
+
+    Raises:
+        InputError: no such folder, a part missing or empty, a person with too few images, somebody of val or test who
+            is not in train, or somebody of train who is also in query or distractors.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"no data called '{root}'{did_you_mean(str(root), ['orl'])}; --data takes 'orl' or a folder")
+    rows: dict[Path, int] = {}
+    found = {part: _people(root, part) for part in PARTS}
+    closed = tuple(sorted(found["train"]))
+    parts: dict[str, Part] = {}
+    for name, people in found.items():
+        names = closed if name in CLOSED else tuple(sorted(people))
+        if strangers := sorted(set(people) - set(names)):
+            raise InputError(f"{root / name / strangers[0]}: a person who is not in train; move the folder to query")
+        pairs = [(file, label) for label, person in enumerate(names) for file in people.get(person, ())]
+        parts[name] = Part(
+            tuple(rows.setdefault(file, len(rows)) for file, _ in pairs), tuple(label for _, label in pairs), names
+        )
+    _refuse_overlap(root, found)
+    files = tuple(rows)
+    return FaceSet(root.resolve().name, files, tuple(f.relative_to(root).as_posix() for f in files), (Split(**parts),))
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return what is in a folder by name, hidden entries left out.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{shown(folder)} cannot be read ({error.strerror}); fix or remove it") from error
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what `listed` does.
+
+    Raises:
+        InputError: the folder cannot be read, or an entry's name fits no text file, or it is a link to nowhere.
+    """
+    found = listed(folder)
+    for entry in found:
+        check_name(entry)
+    return found
+
+
+def people_in(folder: Path, listing: Callable[[Path], list[Path]] = entries) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield every person's folder with the images in it, both by name; a person may have none.
+
+    Args:
+        folder: holds one folder per person.
+        listing: `entries`, or `listed` to accept any name.
+
+    Raises:
+        InputError: as `listing`.
+    """
+    for person in listing(folder):
+        if person.is_dir():
+            yield person, [file for file in listing(person) if is_image(file)]
+
+
+def _people(root: Path, part: str) -> dict[str, list[Path]]:
+    folder = root / part
+    if not folder.is_dir():
+        raise InputError(
+            f"no folder {folder}; a data tree holds {', '.join(f'{p}/' for p in PARTS)}, a folder a person"
+        )
+    people = {}
+    for person, images in people_in(folder):
+        if len(images) < AT_LEAST[part]:
+            raise InputError(
+                f"{person} holds {len(images)} image{'s' * (len(images) != 1)}; a person in {part} needs at least "
+                f"{AT_LEAST[part]}: add images or remove the folder"
+            )
+        people[person.name] = images
+    if not people:
+        raise InputError(f"{folder} is empty; it needs a folder per person with images in it")
+    return people
+
+
+def has_image_suffix(file: Path) -> bool:
+    """Return whether a path is named like an image."""
+    return file.suffix.lower() in SUFFIXES
+
+
+def is_image(file: Path) -> bool:
+    """Return whether a path is a file that is named like an image and not hidden."""
+    return has_image_suffix(file) and not file.name.startswith(".") and file.is_file()
+
+
+def _refuse_overlap(root: Path, found: dict[str, dict[str, list[Path]]]) -> None:
+    for first, second in (("train", "query"), ("train", "distractors"), ("query", "distractors")):
+        if both := sorted(set(found[first]) & set(found[second])):
+            raise InputError(f"person '{both[0]}' is in both {root / first} and {root / second}; keep one of them")
+
+
+@dataclass(frozen=True)
+class UnseenPeople:
+    """Query people, and distractors where there are any; `names[i]` is ``person/file`` or ``query/person/file``."""
+
+    name: str
+    files: tuple[Path, ...]
+    names: tuple[str, ...]
+    query: Part
+    distractors: Part
+
+
+def read_unseen_people(root: str | Path) -> UnseenPeople:
+    """Read query/ and distractors/ of a data tree, or a folder that holds a folder per person: these are the query.
+
+    A person may have a single image: it is then compared with everybody else's.
+
+    Raises:
+        InputError: no such folder, no people in it, or somebody who is in query and in distractors.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"no folder '{root}'; --data takes a data tree or a folder per person")
+    tree = (root / "query").is_dir()
+    query = _with_images(root / "query" if tree else root)
+    others = _with_images(root / "distractors") if tree and (root / "distractors").is_dir() else {}
+    if both := sorted(set(query) & set(others)):
+        raise InputError(f"person '{both[0]}' is in both {root / 'query'} and {root / 'distractors'}; keep one of them")
+    if len(query) < 2:
+        people = "1 person" if query else "0 people"
+        raise InputError(f"{root} holds {people} with images; --data takes DIR/PERSON/FILE of two people or more")
+    files = [file for people in (query, others) for images in people.values() for file in images]
+    names = tuple(file.relative_to(root).as_posix() for file in files)
+    first = sum(map(len, query.values()))
+    return UnseenPeople(root.resolve().name, tuple(files), names, _part(query, 0), _part(others, first))
+
+
+def read_images(root: str | Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Return every image below a folder, sorted, and its path from there; hidden ones and links to folders left out.
+
+    Raises:
+        InputError: no such folder, or no image in it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"no folder '{root}'; embed takes a folder with images in it")
+    files: list[Path] = []
+    waiting = [root]
+    while waiting:
+        found = entries(waiting.pop())
+        files += [entry for entry in found if is_image(entry)]
+        waiting += [entry for entry in found if entry.is_dir() and not entry.is_symlink()]
+    if not files:
+        raise InputError(f"no image below '{root}'; embed takes .jpg, .png and the like")
+    files.sort()
+    return tuple(files), tuple(file.relative_to(root).as_posix() for file in files)
+
+
+def _with_images(folder: Path) -> dict[str, list[Path]]:
+    return {person.name: images for person, images in people_in(folder) if images}
+
+
+def _part(people: dict[str, list[Path]], first: int) -> Part:
+    labels = tuple(label for label, images in enumerate(people.values()) for _ in images)
+    return Part(tuple(range(first, first + len(labels))), labels, tuple(people))
