@@ -14,7 +14,7 @@ from lossbench.execute import can_go_on
 from lossbench.jobs import in_turn, tidy
 from lossbench.material import gather
 from lossbench.plan import Listener, Run, plan_runs
-from lossbench.results import Record
+from lossbench.results.store import Record
 from lossbench.workers import in_workers
 
 __all__ = ["Listener", "Run", "run_benchmark"]

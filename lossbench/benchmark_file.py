@@ -14,7 +14,7 @@ from lossbench.losses.plugin import BASELINE, UNTRAINED, Plugin
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
 from lossbench.plan import Run
-from lossbench.results import Record, load_records
+from lossbench.results.store import Record, load_records
 from lossbench.utils.files import write_text
 from lossbench.utils.hashing import sha
 

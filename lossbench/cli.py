@@ -197,8 +197,9 @@ def _run(config: "Config", **options: bool) -> None:
     from lossbench.bench import run_benchmark
     from lossbench.report.markdown import verified
     from lossbench.report.sections import negatives_line
-    from lossbench.report.study import Study
-    from lossbench.report.tables import HEADLINE, SPEED, failures, text_table
+    from lossbench.report.tables import failures, text_table
+    from lossbench.results.metric_fields import HEADLINE, SPEED
+    from lossbench.results.study import Study
 
     with console.BenchProgress(config.repeats) as progress:
         folder, records = run_benchmark(config, progress, **options)

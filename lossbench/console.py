@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from lossbench.plan import Run
-    from lossbench.results import Record
-    from lossbench.train import Epoch
+    from lossbench.results.history import Epoch
+    from lossbench.results.store import Record
 
 _COLOURS = {"pass": "32", "fail": "1;31", "skip": "33"}  # of a terminal
 _BAR = 65  # columns that the bar and the figures beside it need

@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lossbench.artifacts import built_as, load_backbone, save_arrays
 from lossbench.data.faces import Part
 from lossbench.data.images.store import open_store
 from lossbench.data.pairs import PairSet
 from lossbench.data.tree import UnseenPeople
-from lossbench.errors import InputError, RunDamaged
+from lossbench.errors import InputError
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.measure import PairImages, embed, verify_pairs
 from lossbench.metrics import DEFAULT_FPRS
 from lossbench.metrics.bootstrap import bootstrap_identification, multiplicities, replicates_for
-from lossbench.results import Record, load_records, read_arrays, read_record
+from lossbench.results.arrays import read_arrays, save_arrays
+from lossbench.results.store import Record
+from lossbench.results.weights import built_as, load_backbone
 from lossbench.unseen import unseen_figures
 
 Progress = Callable[[int, int], None]
@@ -38,45 +39,6 @@ class Evaluation:
     figures: dict[str, Any]
     spread: dict[str, float]
     known: tuple[str, ...]
-
-
-def find_runs(
-    places: Sequence[Path],
-    *,
-    on_note: Callable[[str], None] = lambda note: None,
-    on_damaged: Callable[[RunDamaged], None] | None = None,
-) -> list[Record]:
-    """Return the finished runs in the folders named: runs, or benchmarks with all of theirs.
-
-    Args:
-        places: folders.
-        on_note: called with a line for every folder in which runs have failed: they have no model to use.
-        on_damaged: called for every run of a benchmark whose record is damaged; None: such a one is raised.
-
-    Raises:
-        RunDamaged: a record is damaged.
-        InputError: a folder that is neither, or holds no finished run.
-    """
-    records: list[Record] = []
-    for place in places:
-        if (place / "runs").is_dir():
-            found = load_records(place, on_damaged=on_damaged)
-        else:
-            record = read_record(place)
-            if record is None and (benchmarks := sorted(str(runs.parent) for runs in place.glob("*/runs"))):
-                raise InputError(f"'{place}' holds benchmarks, not runs; name one: {', '.join(benchmarks)}")
-            if record is None:
-                raise InputError(f"no finished run in '{place}'; name a folder such as results/orl/runs/arcface-r0-…")
-            found = [{**record, "folder": str(place)}]
-        finished = [record for record in found if record["status"] == "finished"]
-        if not finished:
-            raise InputError(f"every run in '{place}' has failed; there is no model to use")
-        if len(finished) < len(found):
-            on_note(
-                f"note: {len(found) - len(finished)} of {len(found)} runs in '{place}' have failed and are left out"
-            )
-        records += finished
-    return list({Path(record["folder"]).resolve(): record for record in records}.values())
 
 
 def evaluate(

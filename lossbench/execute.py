@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossbench.artifacts import embedding_arrays, save_arrays, save_weights, timings
 from lossbench.data.faces import Split
 from lossbench.errors import InputError
 from lossbench.health import Outcome, ailment
@@ -19,8 +18,11 @@ from lossbench.losses.plain_twin import plain_twin
 from lossbench.material import Material, Pixels
 from lossbench.measure import Measured, measure, verify_pairs
 from lossbench.plan import Listener, Run
-from lossbench.results import RUN_FILES, SCHEMA, Record, write_record
-from lossbench.train import Epoch, Trained, initial_backbone, train
+from lossbench.results.arrays import embedding_arrays, save_arrays
+from lossbench.results.history import Epoch, timings
+from lossbench.results.store import RUN_FILES, SCHEMA, Record, write_record
+from lossbench.results.weights import save_weights
+from lossbench.train import Trained, initial_backbone, train
 from lossbench.utils.hashing import sha
 from lossbench.utils.machine import machine_facts, peak_memory_mib
 

@@ -15,7 +15,7 @@ from lossbench.errors import InputError
 from lossbench.execute import can_go_on, device_is_lost, execute
 from lossbench.material import Material, Pixels, open_pixels
 from lossbench.plan import Listener, Run
-from lossbench.results import Record, read_record
+from lossbench.results.store import Record, read_record
 
 PAUSE = 0.2  # seconds between two looks at a run that another process has
 

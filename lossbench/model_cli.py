@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lossbench.evaluate import Evaluation
-    from lossbench.results import Record
+    from lossbench.results.store import Record
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
@@ -44,14 +44,14 @@ def evaluate(
     from lossbench import console
     from lossbench.data.pairs import read_pairs
     from lossbench.data.tree import read_unseen_people
-    from lossbench.results import refuse_unwritable, write_json
+    from lossbench.results.store import refuse_unwritable, write_json
 
     if flip and pairs is None:
         raise InputError("--flip is about verification pairs; give --pairs, too, or leave it out")
     strangers = read_unseen_people(data)
     pair_set = read_pairs(pairs, data) if pairs else None
     from lossbench.evaluate import evaluate as measure
-    from lossbench.evaluate import find_runs
+    from lossbench.results.store import find_runs
     from lossbench.utils.device import device_of
 
     damaged: list[RunDamaged] = []
@@ -104,11 +104,12 @@ def embed(
 
     if out.suffix != ".npz":
         raise InputError(f"--out {out} should end in .npz, the format it has")
-    from lossbench.results import refuse_unwritable
+    from lossbench.results.store import refuse_unwritable
 
     refuse_unwritable(out, "--out")
     files, names = read_images(folder)
-    from lossbench.evaluate import embed_folder, find_runs, known_names
+    from lossbench.evaluate import embed_folder, known_names
+    from lossbench.results.store import find_runs
     from lossbench.utils.device import device_of
 
     records = find_runs([run])
@@ -122,8 +123,7 @@ def embed(
 
 
 def _table(found: "list[Evaluation]") -> tuple[list[str], list[list[str]]]:
-    from lossbench.report.tables import GALLERY, HEADLINE, RETRIEVAL, VERIFICATION
-    from lossbench.results import flat_metrics
+    from lossbench.results.metric_fields import GALLERY, HEADLINE, RETRIEVAL, VERIFICATION, flat_metrics
 
     figures = [*HEADLINE[2:], *GALLERY[:2], *RETRIEVAL[2:]]
     if found[0].figures.get("verification"):

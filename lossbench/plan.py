@@ -12,11 +12,11 @@ from lossbench.data.faces import FaceSet
 from lossbench.losses.loading import hyperparameters, load_head, plugin_fingerprint
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.losses.spec import Spec
-from lossbench.results import Record, read_record, run_folder
+from lossbench.results.store import Record, read_record, run_folder
 from lossbench.utils.hashing import sha
 
 if TYPE_CHECKING:
-    from lossbench.train import Epoch
+    from lossbench.results.history import Epoch
 
 # What does not change what a run finds: which entrants, how many repeats, where things lie; threads are hashed apart.
 _NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device", "pairs", "jobs", "threads", "deconfound")

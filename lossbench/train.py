@@ -25,6 +25,7 @@ from lossbench.losses.loading import load_head
 from lossbench.losses.spec import Spec
 from lossbench.measure import embed, hits, share, tracked_figures
 from lossbench.models.backbones import build_backbone
+from lossbench.results.history import Epoch
 from lossbench.utils.device import be_deterministic
 from lossbench.utils.files import write_bytes
 from lossbench.utils.memory import keep_freed_memory
@@ -32,22 +33,6 @@ from lossbench.utils.memory import keep_freed_memory
 
 class TrainingFailed(RuntimeError):
     """The run cannot go on; the message is its reason."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of ``history.jsonl``. Seconds and images count training alone, not the evaluation on val.
-
-    `tracked` holds figures of test and query by flat name where they were asked for; nothing is chosen by them.
-    """
-
-    epoch: int
-    train_loss: float
-    val_accuracy: float
-    lr: float
-    images: int
-    seconds: float
-    tracked: dict[str, float | None] | None = None
 
 
 @dataclass

@@ -20,8 +20,8 @@ from lossbench.execute import device_is_lost, record_death
 from lossbench.jobs import PAUSE, Done, Queue, attempt, made_meanwhile, tell
 from lossbench.material import Material, open_pixels
 from lossbench.plan import Listener, Run
-from lossbench.results import Record
-from lossbench.train import Epoch
+from lossbench.results.history import Epoch
+from lossbench.results.store import Record
 from lossbench.utils.device import be_deterministic
 from lossbench.utils.memory import keep_freed_memory
 from lossbench.utils.processes import cores

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from lossbench.bench import run_benchmark
 from lossbench.config import Config
 from lossbench.errors import InputError
-from lossbench.results import load_records, read_record, runs_frame
+from lossbench.results.metric_fields import runs_frame
+from lossbench.results.store import load_records, read_record
 
 FAST = {"epochs": 2, "image_size": 32, "repeats": 2}
 

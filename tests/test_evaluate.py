@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from lossbench.artifacts import load_backbone
 from lossbench.data.images.store import open_store
 from lossbench.data.tree import read_images, read_unseen_people
 from lossbench.errors import InputError
-from lossbench.evaluate import find_runs
+from lossbench.results.store import find_runs
+from lossbench.results.weights import load_backbone
 
 FAST = ("--losses", "ce,triplet", "--backbone", "tiny", "--image-size", 32, "--epochs", 2, "--repeats", 1)
 

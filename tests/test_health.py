@@ -11,9 +11,10 @@ from lossbench.bench import run_benchmark
 from lossbench.config import Config
 from lossbench.health import STEPS, Outcome, ailment
 from lossbench.metrics import total_variance
-from lossbench.report.study import Study
-from lossbench.report.tables import HEADLINE, text_table
-from lossbench.results import read_record
+from lossbench.report.tables import text_table
+from lossbench.results.metric_fields import HEADLINE
+from lossbench.results.store import read_record
+from lossbench.results.study import Study
 from tests.test_plugin_failures import LOSS, Silent, plugin
 
 NORMAL = torch.randn(100, 16, generator=torch.Generator().manual_seed(0))

@@ -20,7 +20,7 @@ from lossbench.bench import run_benchmark
 from lossbench.claims import claimed
 from lossbench.config import Config
 from lossbench.errors import InputError
-from lossbench.results import load_records, read_record
+from lossbench.results.store import load_records, read_record
 from lossbench.workers import _hear, _Worker
 from tests.perf.kill_drill import heed_interrupts
 from tests.test_bench import Recorder, bench, figures

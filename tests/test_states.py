@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.artifacts import load_backbone, save_arrays
 from lossbench.bench import run_benchmark
 from lossbench.config import Config
 from lossbench.errors import InputError
 from lossbench.losses.registry import shipped_plugins
 from lossbench.measure import embed
-from lossbench.results import load_records, of_benchmark
+from lossbench.results.arrays import save_arrays
+from lossbench.results.store import load_records, of_benchmark
+from lossbench.results.weights import load_backbone
 from tests.test_bench import FAST, bench
 from tests.test_plugin_failures import FORWARD, plugin
 

@@ -15,9 +15,11 @@ from matplotlib.figure import Figure as Drawing
 
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics import identification_rate
-from lossbench.report.study import entrants
-from lossbench.report.tables import ANGLES
-from lossbench.results import Record, flat_metrics, read_embeddings, read_history
+from lossbench.results.arrays import read_embeddings
+from lossbench.results.history import read_history
+from lossbench.results.metric_fields import ANGLES, flat_metrics
+from lossbench.results.store import Record
+from lossbench.results.study import entrants
 from lossbench.utils.files import write_bytes
 
 if TYPE_CHECKING:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 from lossbench.losses.plugin import BASELINE, UNTRAINED
 from lossbench.metrics.uncertainty import Estimate, estimate
 from lossbench.report.markup import plain, table
-from lossbench.report.study import Study
-from lossbench.report.tables import TELLING, text
-from lossbench.results import Record, read_history
+from lossbench.report.tables import text
+from lossbench.results.history import read_history
+from lossbench.results.metric_fields import TELLING
+from lossbench.results.store import Record
+from lossbench.results.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,9 +8,10 @@ from lossbench.losses.plugin import UNTRAINED
 from lossbench.report.gains import scale_and_margin, selection_gap, signed
 from lossbench.report.markup import plain, table
 from lossbench.report.sections import clusters, gallery, operating_points
-from lossbench.report.study import Study
-from lossbench.report.tables import ANGLES, HEADLINE, SPEED, TELLING, VERIFICATION, Figure, failures, text_table
-from lossbench.report.verdicts import LEVEL, Verdict, rank_table
+from lossbench.report.tables import failures, text_table
+from lossbench.results.metric_fields import ANGLES, HEADLINE, SPEED, TELLING, VERIFICATION, Figure
+from lossbench.results.study import Study
+from lossbench.results.verdicts import LEVEL, Verdict, rank_table
 
 
 def markdown(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lossbench.errors import InputError
 from lossbench.passport import STEPS, Passport
-from lossbench.results import run_folder
+from lossbench.results.store import run_folder
 
 _PANELS = (
     ("target_logit", "target logit"),

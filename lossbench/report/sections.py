@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterable
 
 from lossbench.report.markup import table
-from lossbench.report.study import Study
-from lossbench.report.tables import CLUSTERS, GALLERY, RETRIEVAL, TRANSFER, text_table
-from lossbench.results import Record, flat_metrics
+from lossbench.report.tables import text_table
+from lossbench.results.metric_fields import CLUSTERS, GALLERY, RETRIEVAL, TRANSFER, flat_metrics
+from lossbench.results.store import Record
+from lossbench.results.study import Study
 
 
 def negatives_line(study: Study) -> str:

@@ -8,19 +8,11 @@ from typing import Any
 from lossbench.errors import InputError
 from lossbench.report.gains import gap_table, split_table
 from lossbench.report.markdown import markdown, verified
-from lossbench.report.study import Study
-from lossbench.report.tables import (
-    ANGLES,
-    CLUSTERS,
-    GALLERY,
-    HEADLINE,
-    RETRIEVAL,
-    SPEED,
-    TRANSFER,
-    number_table,
-)
-from lossbench.report.verdicts import rank_table, verdict_table, verdicts
-from lossbench.results import load_records, of_benchmark, runs_frame
+from lossbench.report.tables import number_table
+from lossbench.results.metric_fields import ANGLES, CLUSTERS, GALLERY, HEADLINE, RETRIEVAL, SPEED, TRANSFER, runs_frame
+from lossbench.results.store import load_records, of_benchmark
+from lossbench.results.study import Study
+from lossbench.results.verdicts import rank_table, verdict_table, verdicts
 from lossbench.utils.files import write_text
 
 _SETTINGS: dict[str, type | tuple[type, ...]] = {  # of benchmark.toml, that the report tells

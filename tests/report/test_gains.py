@@ -9,7 +9,7 @@ from lossbench.losses.plain_twin import plain_twin, with_twins
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_losses, parse_spec
 from lossbench.report.gains import gap_table, scale_and_margin, selection_gap, split_table
-from lossbench.report.study import Study
+from lossbench.results.study import Study
 
 
 def study_of(tmp_path, entrants, histories=None):

@@ -4,9 +4,9 @@ import math
 
 from lossbench.metrics.uncertainty import Estimate
 from lossbench.report.sections import clusters, gallery, operating_points
-from lossbench.report.study import Study
-from lossbench.report.tables import Figure
-from lossbench.report.verdicts import Verdict, rank_table, verdicts
+from lossbench.results.metric_fields import Figure
+from lossbench.results.study import Study
+from lossbench.results.verdicts import Verdict, rank_table, verdicts
 
 
 def record(repeat, negatives, tpr, status="finished"):

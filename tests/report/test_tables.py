@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from lossbench.report.study import Study
-from lossbench.report.tables import HEADLINE, failures, number_table, text, text_table
-from lossbench.report.verdicts import verdict_table, verdicts
-from lossbench.results import flat_metrics
+from lossbench.report.tables import failures, number_table, text, text_table
+from lossbench.results.metric_fields import HEADLINE, flat_metrics
+from lossbench.results.study import Study
+from lossbench.results.verdicts import verdict_table, verdicts
 
 
 def record(entrant, repeat, accuracy, tpr=0.5, status="finished", reason=None):

@@ -8,15 +8,18 @@ import tomllib
 import numpy as np
 import pytest
 
-from lossbench.artifacts import built_as, load_backbone
 from lossbench.errors import InputError, RunDamaged
 from lossbench.evaluate import known_names
-from lossbench.record_shape import fault_of
 from lossbench.report.sections import negatives_line
-from lossbench.report.study import Study
-from lossbench.report.tables import HEADLINE, SPEED, failures, text_table
+from lossbench.report.tables import failures, text_table
 from lossbench.report.write import write_report
-from lossbench.results import load_records, read_embeddings, read_history, read_record, read_resamples
+from lossbench.results.arrays import read_embeddings, read_resamples
+from lossbench.results.history import read_history
+from lossbench.results.metric_fields import HEADLINE, SPEED
+from lossbench.results.schema import fault_of
+from lossbench.results.store import load_records, read_record
+from lossbench.results.study import Study
+from lossbench.results.weights import built_as, load_backbone
 from tests.test_bench import bench
 
 GONE = object()

@@ -1,23 +1,18 @@
 """What a run leaves behind beside its record: weights, embeddings, timings, facts of the machine."""
 
 import hashlib
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import nn
 
-from lossbench.data.faces import FaceSet
 from lossbench.errors import RunDamaged
 from lossbench.losses.head import Head
 from lossbench.models.backbones import build_backbone
-from lossbench.results import Record
-from lossbench.train import Epoch
+from lossbench.results.store import Record
 from lossbench.utils.files import write_bytes
 
 
@@ -90,40 +85,3 @@ _BUILT: dict[str, tuple[Any, float, float]] = {
     "embedding_dim": (int, 1, 2**16),
     "dropout": (int | float, 0, 0.999),
 }
-
-
-def embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> dict[str, Any]:
-    """Return what ``embeddings.npz`` holds: per part the embeddings [N, D], labels, people, and file names."""
-    arrays: dict[str, Any] = {}
-    for name, part in faces.split(repeat).parts():
-        arrays[name] = embeddings[name].numpy()
-        arrays[f"{name}_labels"] = np.asarray(part.labels)
-        arrays[f"{name}_people"] = np.asarray(part.people)
-        arrays[f"{name}_files"] = np.asarray([faces.names[row] for row in part.rows])
-    return arrays
-
-
-def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    """Write an .npz file whole or not at all.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written; nothing is left behind.
-    """
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with half.open("wb") as file:
-            np.savez(file, **arrays)
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
-
-
-def timings(epochs: Sequence[Epoch], seconds: float) -> dict[str, float]:
-    """Return images/s of the training alone, its seconds, and those of the whole run."""
-    timed = epochs[1:] or epochs  # the first epoch warms up: kernels are chosen, memory is laid out
-    training = sum(epoch.seconds for epoch in timed)
-    return {
-        "images_per_second": sum(epoch.images for epoch in timed) / training if timed else float("nan"),
-        "training_seconds": sum(epoch.seconds for epoch in epochs),
-        "seconds": seconds,
-    }

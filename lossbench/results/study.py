@@ -10,7 +10,9 @@ import numpy.typing as npt
 from lossbench.errors import InputError
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics.uncertainty import Estimate, estimate, paired_difference
-from lossbench.results import Record, flat_metrics, read_resamples
+from lossbench.results.arrays import read_resamples
+from lossbench.results.metric_fields import flat_metrics
+from lossbench.results.store import Record
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics.uncertainty import Estimate, holm
-from lossbench.report.study import Study
-from lossbench.report.tables import HEADLINE, Figure
+from lossbench.results.metric_fields import HEADLINE, Figure
+from lossbench.results.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd

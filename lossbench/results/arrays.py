@@ -1,0 +1,104 @@
+"""The arrays beside a run's record: embeddings and resamples, written whole and checked when they are read."""
+
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from lossbench.errors import RunDamaged
+
+if TYPE_CHECKING:
+    pass
+
+from torch import Tensor
+
+from lossbench.data.faces import FaceSet
+from lossbench.results.store import Record
+
+
+def embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> dict[str, Any]:
+    """Return what ``embeddings.npz`` holds: per part the embeddings [N, D], labels, people, and file names."""
+    arrays: dict[str, Any] = {}
+    for name, part in faces.split(repeat).parts():
+        arrays[name] = embeddings[name].numpy()
+        arrays[f"{name}_labels"] = np.asarray(part.labels)
+        arrays[f"{name}_people"] = np.asarray(part.people)
+        arrays[f"{name}_files"] = np.asarray([faces.names[row] for row in part.rows])
+    return arrays
+
+
+def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Write an .npz file whole or not at all.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with half.open("wb") as file:
+            np.savez(file, **arrays)
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def read_arrays(record: Record, name: str, keys: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Return arrays of a run's .npz file (``embeddings.npz``, ``resamples.npz``); all of them when `keys` is None.
+
+    Raises:
+        RunDamaged: the file is missing or damaged.
+    """
+    path = Path(record["folder"]) / name
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in (file.files if keys is None else keys)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
+        raise RunDamaged(f"{path} cannot be read ({error})") from error
+
+
+def read_embeddings(record: Record) -> dict[str, npt.NDArray[Any]]:
+    """Return a run's embeddings of strangers.
+
+    Returns:
+        ``query`` [N, D] and ``distractors`` [M, D] float32, finite and not zero; ``query_labels`` [N] int64, which
+        person of ``query_people`` [P].
+
+    Raises:
+        RunDamaged: the file is missing or damaged, or does not hold these.
+    """
+    arrays = read_arrays(record, "embeddings.npz", ("query", "query_labels", "query_people", "distractors"))
+    query, labels, people, distractors = arrays.values()
+    whole = (
+        query.ndim == distractors.ndim == 2
+        and query.shape[1:] == distractors.shape[1:]
+        and labels.shape == query.shape[:1]
+        and people.ndim == 1
+        and query.dtype == distractors.dtype == np.float32  # of this machine's byte order, which torch asks for
+        and labels.dtype == np.int64
+        and people.dtype.kind == "U"
+        and bool(((labels >= 0) & (labels < len(people))).all())
+        and all(bool((np.isfinite(rows).all(1) & (rows != 0).any(1)).all()) for rows in (query, distractors))
+    )
+    if not whole:
+        raise RunDamaged(f"{Path(record['folder']) / 'embeddings.npz'} does not hold a run's embeddings")
+    return arrays
+
+
+def read_resamples(record: Record) -> dict[str, npt.NDArray[np.float64]]:
+    """Return a run's headline figures in resamples of its people: [B] by flat name, the same B for all.
+
+    Raises:
+        RunDamaged: the file is missing or damaged, or does not hold these.
+    """
+    arrays = read_arrays(record, "resamples.npz")
+    if (
+        any(array.ndim != 1 or array.dtype.kind != "f" for array in arrays.values())
+        or len(set(map(len, arrays.values()))) > 1
+    ):
+        raise RunDamaged(f"{Path(record['folder']) / 'resamples.npz'} does not hold a run's resamples")
+    return arrays

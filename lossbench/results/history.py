@@ -1,0 +1,64 @@
+"""A run's epochs: ``history.jsonl``, and the timings that follow from it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lossbench.errors import RunDamaged
+from lossbench.results.store import Record
+
+if TYPE_CHECKING:
+    pass
+from dataclasses import dataclass
+
+from lossbench.results.metric_fields import _float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of ``history.jsonl``. Seconds and images count training alone, not the evaluation on val.
+
+    `tracked` holds figures of test and query by flat name where they were asked for; nothing is chosen by them.
+    """
+
+    epoch: int
+    train_loss: float
+    val_accuracy: float
+    lr: float
+    images: int
+    seconds: float
+    tracked: dict[str, float | None] | None = None
+
+
+def read_history(record: Record) -> list[dict[str, Any]]:
+    """Return a run's history, a dictionary per epoch; empty for a run that never finished one.
+
+    ``tracked`` is there where figures of test and query were asked for: flat name to number or None.
+    """
+    path = Path(record["folder"]) / "history.jsonl"
+    if not path.is_file():
+        return []
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        epochs: list[dict[str, Any]] = [
+            {"epoch": int(_float(line["epoch"])), **{key: _float(line[key]) for key in ("train_loss", "val_accuracy")}}
+            for line in lines
+        ]
+        for epoch, line in zip(epochs, lines, strict=True):
+            if tracked := line.get("tracked"):
+                epoch["tracked"] = {name: None if v is None else float(v) for name, v in tracked.items()}
+        return epochs
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise RunDamaged(f"{path} is damaged ({error})") from error
+
+
+def timings(epochs: Sequence[Epoch], seconds: float) -> dict[str, float]:
+    """Return images/s of the training alone, its seconds, and those of the whole run."""
+    timed = epochs[1:] or epochs  # the first epoch warms up: kernels are chosen, memory is laid out
+    training = sum(epoch.seconds for epoch in timed)
+    return {
+        "images_per_second": sum(epoch.images for epoch in timed) / training if timed else float("nan"),
+        "training_seconds": sum(epoch.seconds for epoch in epochs),
+        "seconds": seconds,
+    }

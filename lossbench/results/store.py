@@ -1,0 +1,186 @@
+"""The record of a run on disk, and all runs of a benchmark as one table.
+
+A run's folder holds ``run.json`` if and only if the run is whole (finished or failed): it is written last,
+by rename. Nothing here is ever unpickled.
+"""
+
+import errno
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lossbench.errors import InputError, RunDamaged
+from lossbench.results.schema import fault_of
+from lossbench.utils.files import write_text
+
+if TYPE_CHECKING:
+    pass
+
+SCHEMA = 1
+RUN_FILES = ("run.json", "checkpoint.pt", "history.jsonl", "weights.safetensors", "embeddings.npz", "resamples.npz")
+Record = dict[str, Any]
+
+
+def run_folder(benchmark: Path, entrant: str, repeat: int, digest: str) -> Path:
+    """Return ``<benchmark>/runs/<spec>-r<repeat>-<hash>``, the spec reduced to characters any file system takes."""
+    name = re.sub(r"[^A-Za-z0-9._+=-]", "_", entrant)[:80]
+    return benchmark / "runs" / f"{name}-r{repeat}-{digest[:12]}"
+
+
+def refuse_unwritable(path: Path, what: str) -> None:
+    """Make the folder of a file that is to be written after long work, and see that it can be.
+
+    Raises:
+        InputError: it is a folder itself or a file of a run, or the folder it lies in cannot be made or written.
+    """
+    if path.name in RUN_FILES and (path.parent / "run.json").exists():
+        raise InputError(f"{what}: {path} is a run's own file; choose another place")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        (path.parent / f".{path.name}.{os.getpid()}").touch()
+        (path.parent / f".{path.name}.{os.getpid()}").unlink()
+    except OSError as error:
+        reason = "a file is in the way" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        raise InputError(f"{what}: {path} cannot be written ({reason}); choose another place") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write figures as JSON, NaN as null, making the folder it lies in.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(_without_nan(value), indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def write_record(folder: Path, record: Record) -> Record:
+    """Write ``run.json``, which makes the run whole, and return it as it will be read: NaN has become null."""
+    text = json.dumps(_without_nan(record), indent=1, allow_nan=False)
+    write_text(folder / "run.json", text + "\n")
+    written: Record = json.loads(text)
+    return written
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_record(folder: Path) -> Record | None:
+    """Return a run's record, or None when the run is not whole.
+
+    Raises:
+        RunDamaged: the file is cut, or is no record.
+        InputError: it was written by a newer lossbench.
+    """
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, OSError, RecursionError) as error:
+        raise RunDamaged(f"{path} cannot be read ({error})") from error
+    if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
+        raise RunDamaged(f"{path} is not a lossbench record")
+    if record["schema"] > SCHEMA:
+        raise InputError(f"{path} has schema {record['schema']}, this lossbench reads {SCHEMA}; upgrade lossbench")
+    if (fault := fault_of(record)) is not None:
+        raise RunDamaged(f"{path} has no proper '{fault}'")
+    return record
+
+
+def load_records(benchmark: Path, *, on_damaged: Callable[[RunDamaged], None] | None = None) -> list[Record]:
+    """Return the records of all whole runs in a benchmark's folder, by entrant and repeat, each with its ``folder``.
+
+    Args:
+        benchmark: its folder.
+        on_damaged: called for every record that is damaged, which is then left out; None: such a one is raised.
+
+    Raises:
+        RunDamaged: a record is damaged, and nobody hears of it or no other is there.
+        InputError: the folder holds no runs, or a record was written by a newer lossbench.
+    """
+    folders = sorted((benchmark / "runs").iterdir()) if (benchmark / "runs").is_dir() else []
+    records: list[Record] = []
+    damaged: RunDamaged | None = None
+    for folder in folders:
+        try:
+            if (record := read_record(folder)) is not None:
+                records.append({**record, "folder": str(folder)})
+        except RunDamaged as error:
+            if on_damaged is None:
+                raise
+            on_damaged(damaged := error)
+    if not records and damaged is not None:
+        raise damaged
+    if not records:
+        raise InputError(f"no finished runs in {benchmark}; start with: lossbench run --out {benchmark.parent}")
+    return sorted(records, key=lambda record: (record["entrant"], record["repeat"]))
+
+
+def of_benchmark(records: Iterable[Record], settled: Mapping[str, Any]) -> list[Record]:
+    """Return the records that the table ``record`` of a benchmark.toml is about.
+
+    They are of its protocol; of a loss whose plugin has changed since, they are those of the plugin that ran last.
+    """
+    plugins = settled.get("plugins")
+    if not isinstance(plugins, dict):  # written by hand
+        plugins = {}
+    return [
+        record
+        for record in records
+        if record["protocol_hash"] == settled["protocol"]
+        and plugins.get(record["entrant"], record.get("plugin")) == record.get("plugin")
+    ]
+
+
+def find_runs(
+    places: Sequence[Path],
+    *,
+    on_note: Callable[[str], None] = lambda note: None,
+    on_damaged: Callable[[RunDamaged], None] | None = None,
+) -> list[Record]:
+    """Return the finished runs in the folders named: runs, or benchmarks with all of theirs.
+
+    Args:
+        places: folders.
+        on_note: called with a line for every folder in which runs have failed: they have no model to use.
+        on_damaged: called for every run of a benchmark whose record is damaged; None: such a one is raised.
+
+    Raises:
+        RunDamaged: a record is damaged.
+        InputError: a folder that is neither, or holds no finished run.
+    """
+    records: list[Record] = []
+    for place in places:
+        if (place / "runs").is_dir():
+            found = load_records(place, on_damaged=on_damaged)
+        else:
+            record = read_record(place)
+            if record is None and (benchmarks := sorted(str(runs.parent) for runs in place.glob("*/runs"))):
+                raise InputError(f"'{place}' holds benchmarks, not runs; name one: {', '.join(benchmarks)}")
+            if record is None:
+                raise InputError(f"no finished run in '{place}'; name a folder such as results/orl/runs/arcface-r0-…")
+            found = [{**record, "folder": str(place)}]
+        finished = [record for record in found if record["status"] == "finished"]
+        if not finished:
+            raise InputError(f"every run in '{place}' has failed; there is no model to use")
+        if len(finished) < len(found):
+            on_note(
+                f"note: {len(found) - len(finished)} of {len(found)} runs in '{place}' have failed and are left out"
+            )
+        records += finished
+    return list({Path(record["folder"]).resolve(): record for record in records}.values())
