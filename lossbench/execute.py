@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from lossbench.data.faces import Split
 from lossbench.errors import InputError
-from lossbench.health import Outcome, ailment
+from lossbench.evaluation.embed import verify_pairs
+from lossbench.evaluation.health import Outcome, ailment
+from lossbench.evaluation.measure import Measured, measure
 from lossbench.losses.head import Head
 from lossbench.losses.plain_twin import plain_twin
 from lossbench.material import Material, Pixels
-from lossbench.measure import Measured, measure, verify_pairs
 from lossbench.plan import Listener, Run
 from lossbench.results.arrays import embedding_arrays, save_arrays
 from lossbench.results.history import Epoch, timings

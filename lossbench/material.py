@@ -15,11 +15,11 @@ from lossbench.data.images.store import ImageStore, open_store
 from lossbench.data.pairs import PairSet, read_pairs
 from lossbench.data.split_file import SplitFile
 from lossbench.errors import InputError
+from lossbench.evaluation.embed import PairImages
 from lossbench.losses.loading import load_head
 from lossbench.losses.plain_twin import with_twins
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import Spec, parse_losses
-from lossbench.measure import PairImages
 from lossbench.plan import Listener
 from lossbench.train import initial_backbone
 from lossbench.utils.device import be_deterministic, device_of

@@ -12,7 +12,7 @@ from lossbench.errors import InputError, RunDamaged
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lossbench.evaluate import Evaluation
+    from lossbench.evaluation.evaluate import Evaluation
     from lossbench.results.store import Record
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -50,7 +50,7 @@ def evaluate(
         raise InputError("--flip is about verification pairs; give --pairs, too, or leave it out")
     strangers = read_unseen_people(data)
     pair_set = read_pairs(pairs, data) if pairs else None
-    from lossbench.evaluate import evaluate as measure
+    from lossbench.evaluation.evaluate import evaluate as measure
     from lossbench.results.store import find_runs
     from lossbench.utils.device import device_of
 
@@ -108,7 +108,7 @@ def embed(
 
     refuse_unwritable(out, "--out")
     files, names = read_images(folder)
-    from lossbench.evaluate import embed_folder, known_names
+    from lossbench.evaluation.evaluate import embed_folder, known_names
     from lossbench.results.store import find_runs
     from lossbench.utils.device import device_of
 

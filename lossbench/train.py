@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from lossbench.config import Config
 from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
 from lossbench.data.faces import Split
+from lossbench.evaluation.embed import embed
+from lossbench.evaluation.measure import hits, share, tracked_figures
 from lossbench.losses.head import Head
 from lossbench.losses.loading import load_head
 from lossbench.losses.spec import Spec
-from lossbench.measure import embed, hits, share, tracked_figures
 from lossbench.models.backbones import build_backbone
 from lossbench.results.history import Epoch
 from lossbench.utils.device import be_deterministic

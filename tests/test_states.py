@@ -15,8 +15,8 @@ from PIL import Image
 from lossbench.bench import run_benchmark
 from lossbench.config import Config
 from lossbench.errors import InputError
+from lossbench.evaluation.embed import embed
 from lossbench.losses.registry import shipped_plugins
-from lossbench.measure import embed
 from lossbench.results.arrays import save_arrays
 from lossbench.results.store import load_records, of_benchmark
 from lossbench.results.weights import load_backbone

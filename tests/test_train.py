@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lossbench.config import Config
+from lossbench.evaluation.measure import measure
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
-from lossbench.measure import measure
 from lossbench.train import TrainingFailed, initial_backbone, initial_head, learning_rate, train
 
 CONFIG = Config(epochs=3, image_size=32).resolved()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lossbench.errors import InputError, RunDamaged
-from lossbench.evaluate import known_names
+from lossbench.evaluation.evaluate import known_names
 from lossbench.report.sections import negatives_line
 from lossbench.report.tables import failures, text_table
 from lossbench.report.write import write_report

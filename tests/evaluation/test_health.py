@@ -9,7 +9,7 @@ import torch
 
 from lossbench.bench import run_benchmark
 from lossbench.config import Config
-from lossbench.health import STEPS, Outcome, ailment
+from lossbench.evaluation.health import STEPS, Outcome, ailment
 from lossbench.metrics import total_variance
 from lossbench.report.tables import text_table
 from lossbench.results.metric_fields import HEADLINE

@@ -15,14 +15,14 @@ from lossbench.data.images.store import open_store
 from lossbench.data.pairs import PairSet
 from lossbench.data.tree import UnseenPeople
 from lossbench.errors import InputError
+from lossbench.evaluation.embed import PairImages, embed, verify_pairs
+from lossbench.evaluation.unseen_people import unseen_figures
 from lossbench.losses.plugin import UNTRAINED
-from lossbench.measure import PairImages, embed, verify_pairs
 from lossbench.metrics import DEFAULT_FPRS
 from lossbench.metrics.bootstrap import bootstrap_identification, multiplicities, replicates_for
 from lossbench.results.arrays import read_arrays, save_arrays
 from lossbench.results.store import Record
 from lossbench.results.weights import built_as, load_backbone
-from lossbench.unseen import unseen_figures
 
 Progress = Callable[[int, int], None]
 
