@@ -23,7 +23,8 @@ from lossbench.results.arrays import embedding_arrays, save_arrays
 from lossbench.results.history import Epoch, timings
 from lossbench.results.store import RUN_FILES, SCHEMA, Record, write_record
 from lossbench.results.weights import save_weights
-from lossbench.train import Trained, initial_backbone, train
+from lossbench.training.seeds import initial_backbone
+from lossbench.training.train import Trained, train
 from lossbench.utils.hashing import sha
 from lossbench.utils.machine import machine_facts, peak_memory_mib
 

@@ -21,7 +21,7 @@ from lossbench.losses.plain_twin import with_twins
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import Spec, parse_losses
 from lossbench.plan import Listener
-from lossbench.train import initial_backbone
+from lossbench.training.seeds import initial_backbone
 from lossbench.utils.device import be_deterministic, device_of
 from lossbench.utils.hashing import sha
 

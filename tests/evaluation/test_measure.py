@@ -9,7 +9,7 @@ from lossbench.config import Config
 from lossbench.data.batches import to_images
 from lossbench.data.faces import Part
 from lossbench.evaluation.embed import batching, embed
-from lossbench.train import initial_backbone
+from lossbench.training.seeds import initial_backbone
 
 CONFIG = Config(epochs=3, image_size=32).resolved()
 

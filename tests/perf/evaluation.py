@@ -14,7 +14,7 @@ from paired import arguments, config_of, faces_of, in_turn, pixels_of, ratio
 from lossbench.data.batches import batch_images
 from lossbench.data.faces import Part
 from lossbench.evaluation.embed import batching, embed
-from lossbench.train import initial_backbone
+from lossbench.training.seeds import initial_backbone
 from lossbench.utils.device import be_deterministic
 from lossbench.utils.memory import keep_freed_memory
 

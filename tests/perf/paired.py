@@ -16,7 +16,7 @@ from lossbench.data.faces import Part, Split
 from lossbench.data.images.store import open_store
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
-from lossbench.train import train
+from lossbench.training.train import train
 
 SPEC = parse_spec("arcface", find_plugins())
 

@@ -29,7 +29,7 @@ from paired import (
     trained_images_per_second,
 )
 
-from lossbench.train import initial_backbone, initial_head
+from lossbench.training.seeds import initial_backbone, initial_head
 
 
 def image_folder(options):

@@ -16,7 +16,8 @@ import torch
 from paired import SPEC, arguments, config_of, faces_of, in_turn, pixels_of, ratio, trained_images_per_second
 
 from lossbench.data.batches import batch_images, epoch_order
-from lossbench.train import _optimizer, initial_backbone, initial_head
+from lossbench.training.seeds import initial_backbone, initial_head
+from lossbench.training.step import _optimizer
 from lossbench.utils.device import be_deterministic
 
 
@@ -54,7 +55,7 @@ def main() -> None:
         return trained_images_per_second(config, split, pixels)
 
     def without_augmentation() -> float:
-        with patch("lossbench.train.augment", lambda images, draws: images):
+        with patch("lossbench.training.train.augment", lambda images, draws: images):
             return trained_images_per_second(config, split, pixels)
 
     speeds = in_turn(options.pairs, bare, without_augmentation, real)

@@ -4,8 +4,6 @@ Every random draw comes from a seed made of (benchmark seed, repeat, purpose, ep
 entrants of a repeat share what they can, and a resumed run draws what an uninterrupted one would have drawn.
 """
 
-import hashlib
-import io
 import json
 import math
 import time
@@ -23,17 +21,13 @@ from lossbench.data.faces import Split
 from lossbench.evaluation.embed import embed
 from lossbench.evaluation.measure import hits, share, tracked_figures
 from lossbench.losses.head import Head
-from lossbench.losses.loading import load_head
 from lossbench.losses.spec import Spec
-from lossbench.models.backbones import build_backbone
 from lossbench.results.history import Epoch
+from lossbench.training.checkpoint import _copy, _read_checkpoint, _save_checkpoint
+from lossbench.training.seeds import generator_of, initial_backbone, initial_head, seed_of
+from lossbench.training.step import TrainingFailed, _fault, _optimizer, learning_rate
 from lossbench.utils.device import be_deterministic
-from lossbench.utils.files import write_bytes
 from lossbench.utils.memory import keep_freed_memory
-
-
-class TrainingFailed(RuntimeError):
-    """The run cannot go on; the message is its reason."""
 
 
 @dataclass
@@ -46,42 +40,6 @@ class Trained:
     selected_epoch: int
     steps: int
     moved: bool
-
-
-def seed_of(*purpose: object) -> int:
-    """Return a seed for one purpose: 63 bits of the SHA-256 of its parts."""
-    return int.from_bytes(hashlib.sha256(repr(purpose).encode()).digest()[:8]) >> 1
-
-
-def generator_of(*purpose: object) -> torch.Generator:
-    """Return a CPU generator seeded by `seed_of`."""
-    return torch.Generator().manual_seed(seed_of(*purpose))
-
-
-def initial_backbone(config: Config, repeat: int) -> nn.Module:
-    """Return the backbone that all entrants of a repeat start from, on the CPU."""
-    assert config.backbone is not None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(config.seed, repeat, "backbone"))
-        return build_backbone(
-            config.backbone, embedding_dim=config.embedding_dim, dropout=config.dropout, pretrained=config.pretrained
-        )
-
-
-def initial_head(config: Config, spec: Spec, repeat: int, num_classes: int) -> Head:
-    """Return the fresh head of one entrant; heads with weights of one shape start from the same ones."""
-    assert config.embedding_dim is not None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(config.seed, repeat, "head"))
-        return load_head(spec, num_classes=num_classes, embedding_dim=config.embedding_dim)
-
-
-def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
-    """Linear warm-up over the first `warmup` share of the steps, then half a cosine down to 0 (arXiv:1608.03983)."""
-    warm = warmup * steps
-    if step < warm:
-        return peak * (step + 1) / (warm + 1)
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
 
 
 def train(
@@ -181,23 +139,6 @@ def train(
     )
 
 
-def _fault(loss: object) -> str:
-    if not isinstance(loss, Tensor):
-        return f"a {type(loss).__name__}"
-    if loss.ndim:
-        return f"of shape {list(loss.shape)}: end forward with .mean()"
-    return "" if loss.requires_grad else "one without a gradient"
-
-
-def _optimizer(backbone: nn.Module, head: Head, config: Config) -> torch.optim.Optimizer:
-    parameters = [p for p in (*backbone.parameters(), *head.parameters()) if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},  # biases and normalisation
-    ]
-    return torch.optim.AdamW(groups, lr=1.0, fused=True)
-
-
 def _val_accuracy(backbone: nn.Module, head: Head, pixels: Tensor, split: Split) -> float:
     val, labels = embed(backbone, pixels, split.val), torch.tensor(split.val.labels, device=pixels.device)
     train_labels = torch.tensor(split.train.labels, device=pixels.device)
@@ -205,40 +146,3 @@ def _val_accuracy(backbone: nn.Module, head: Head, pixels: Tensor, split: Split)
         has_logits = head.eval().logits(val[:1]) is not None
     train = val[:0] if has_logits else embed(backbone, pixels, split.train)
     return share(hits(head, val, labels, train, train_labels))
-
-
-def _copy(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-
-
-def _save_checkpoint(
-    folder: Path,
-    backbone: nn.Module,
-    head: Head,
-    optimizer: torch.optim.Optimizer,
-    history: list[Epoch],
-    best: dict[str, Any] | None,
-) -> None:
-    state = {
-        "backbone": backbone.state_dict(),
-        "head": head.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "history": [vars(epoch) for epoch in history],
-        "best": best,
-    }
-    data = io.BytesIO()  # torch.save to a file hides a full disk behind a RuntimeError
-    torch.save(state, data)
-    write_bytes(folder / "checkpoint.pt", data.getbuffer())
-
-
-def _read_checkpoint(folder: Path, device: torch.device, on_note: Callable[[str], None]) -> dict[str, Any] | None:
-    path = folder / "checkpoint.pt"
-    if not path.is_file():
-        return None
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        history = [Epoch(**line) for line in state["history"]]
-        return {"history": history, **{part: state[part] for part in ("backbone", "head", "optimizer", "best")}}
-    except Exception as error:  # torch.load raises whatever a damaged file makes it raise
-        on_note(f"{path} is damaged ({type(error).__name__}); this run starts anew")
-        return None

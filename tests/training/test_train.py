@@ -9,7 +9,9 @@ from lossbench.config import Config
 from lossbench.evaluation.measure import measure
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
-from lossbench.train import TrainingFailed, initial_backbone, initial_head, learning_rate, train
+from lossbench.training.seeds import initial_backbone, initial_head
+from lossbench.training.step import TrainingFailed, learning_rate
+from lossbench.training.train import train
 
 CONFIG = Config(epochs=3, image_size=32).resolved()
 
@@ -52,8 +54,8 @@ def test_all_entrants_of_a_repeat_start_from_the_same_weights(orl, pixels, tmp_p
         seen.append({name: tensor.clone() for name, tensor in backbone.state_dict().items()})
         return backbone
 
-    monkeypatch.setattr("lossbench.train.initial_backbone", remember)
-    monkeypatch.setattr("lossbench.train.augment", first_batch)
+    monkeypatch.setattr("lossbench.training.train.initial_backbone", remember)
+    monkeypatch.setattr("lossbench.training.train.augment", first_batch)
     for text in ("ce", "arcface", "triplet", "sphereface"):
         torch.rand(len(seen) + 1)  # whatever was drawn before
         with pytest.raises(Stopped):
@@ -69,7 +71,7 @@ def test_heads_with_weights_of_one_shape_start_from_the_same_ones():
 
 
 def test_entrants_see_the_same_images_in_the_same_order_and_augmentation(orl, pixels, tmp_path, monkeypatch):
-    from lossbench.train import augment
+    from lossbench.training.train import augment
 
     seen = []
 
@@ -78,7 +80,7 @@ def test_entrants_see_the_same_images_in_the_same_order_and_augmentation(orl, pi
         seen.append(out.sum())
         return out
 
-    monkeypatch.setattr("lossbench.train.augment", watch)
+    monkeypatch.setattr("lossbench.training.train.augment", watch)
     run("ce", orl.split(0), pixels, tmp_path / "a")
     run("arcface", orl.split(0), pixels, tmp_path / "b")
     half = len(seen) // 2
@@ -97,7 +99,7 @@ def test_augmentation_acts_on_training_batches_alone(orl, pixels, tmp_path, monk
         backbone.register_forward_pre_hook(lambda net, inputs: modes[net.training].append(inputs[0].clone()))
         return backbone
 
-    monkeypatch.setattr("lossbench.train.initial_backbone", watched)
+    monkeypatch.setattr("lossbench.training.train.initial_backbone", watched)
     trained = run("ce", split, pixels, tmp_path / "run", Config(epochs=1, image_size=32).resolved())
     measure(trained.backbone, trained.head, pixels, split)
 
