@@ -37,11 +37,10 @@ def check(
     from lossbench.losses.spec import parse_spec
 
     parsed = parse_spec(spec, find_plugins(plugins or ()))
-    from lossbench.conformance import SLOW
-    from lossbench.conformance import check as findings
+    from lossbench.conformance.check import check as findings
 
     failed = skipped = passed = 0
-    for finding in findings(parsed, only=lambda name: not (fast and name in SLOW)):
+    for finding in findings(parsed, only=lambda prop: not (fast and prop.slow)):
         console.finding(finding.status, finding.name, finding.figure)
         failed += finding.status == "fail"
         skipped += finding.status == "skip"
@@ -65,7 +64,7 @@ def passport(
     parsed = parse_spec(spec, find_plugins(plugins or ()))
     if not out.is_dir():
         raise InputError(f"--out: no folder '{out}'; make it first")
-    from lossbench.passport import measure_passport
+    from lossbench.conformance.passport import measure_passport
     from lossbench.report.passport import table_rows, write_passport
 
     found = measure_passport(parsed)

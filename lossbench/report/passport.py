@@ -3,8 +3,8 @@
 import math
 from pathlib import Path
 
+from lossbench.conformance.passport import STEPS, Passport
 from lossbench.errors import InputError
-from lossbench.passport import STEPS, Passport
 from lossbench.results.store import run_folder
 
 _PANELS = (

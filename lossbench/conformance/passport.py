@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lossbench.conformance import check, one_thread
+from lossbench.conformance.check import check, one_thread
+from lossbench.conformance.margins import unit_of
+from lossbench.conformance.probe import CLASSES, NORM, Subject, at_angle, loss_and_gradient
 from lossbench.errors import InputError
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import Spec, parse_spec
-from lossbench.probe import CLASSES, NORM, Subject, at_angle, loss_and_gradient
-from lossbench.properties.margins import unit_of
 
 BESIDE = ("ce", "arcface")
 STEPS = 361
@@ -61,7 +61,11 @@ def measure_passport(spec: Spec) -> Passport:
     others = [parse_spec(name, find_plugins()) for name in BESIDE if name != str(spec)]
     with one_thread():
         curves = tuple(_curve(Subject(s)) for s in (spec, *others))
-    flags = [f"{_FLAGS[f.name]}: {f.figure}" for f in check(spec, only=_FLAGS.__contains__) if f.status == "fail"]
+    flags = [
+        f"{_FLAGS[f.name]}: {f.figure}"
+        for f in check(spec, only=lambda prop: prop.name in _FLAGS)
+        if f.status == "fail"
+    ]
     head = subject.head()
     if head.stops_gradient:
         flags.append(f"by design, the gradient is not the loss's derivative: constant is {head.stops_gradient}")

@@ -3,16 +3,9 @@
 import torch
 from torch import Tensor
 
-from lossbench.conformance import Broken, Skipped, named
+from lossbench.conformance.probe import CLASSES, DIM, Subject, loss_and_gradient, loss_of, scene
+from lossbench.conformance.property import Broken, Skipped, named
 from lossbench.losses.head import Head
-from lossbench.probe import (
-    CLASSES,
-    DIM,
-    Subject,
-    loss_and_gradient,
-    loss_of,
-    scene,
-)
 
 
 def draws(head: Head, x: Tensor, labels: Tensor) -> bool:
@@ -21,7 +14,7 @@ def draws(head: Head, x: Tensor, labels: Tensor) -> bool:
 
 
 @named("order of samples")
-def _samples(s: Subject) -> str:
+def sample_order(s: Subject) -> str:
     """Permuting the batch changes nothing (a head that draws at random is asked in evaluation mode)."""
     head = s.laid_out()
     x, labels = scene(head)
@@ -31,7 +24,7 @@ def _samples(s: Subject) -> str:
 
 
 @named("order of classes")
-def _classes(s: Subject) -> str:
+def class_order(s: Subject) -> str:
     """Permuting the classes, weights and labels together, changes nothing."""
     head, other = s.laid_out(), s.laid_out()
     x, labels = scene(head)
@@ -53,7 +46,7 @@ def _same(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-8) -> str:
 
 
 @named("norm of the embeddings")
-def _norm(s: Subject) -> str:
+def embedding_norm(s: Subject) -> str:
     """Without `uses_norm`, an embedding three times as long costs the same."""
     head = s.laid_out()
     x, labels = scene(head)
@@ -67,7 +60,7 @@ def _norm(s: Subject) -> str:
 
 
 @named("evaluation changes nothing")
-def _evaluation(s: Subject) -> str:
+def evaluation_is_pure(s: Subject) -> str:
     """Forward, logits and centers in evaluation mode leave buffers, weights and attributes as they were."""
     head = s.head()
     x, labels = scene(head)
@@ -99,7 +92,7 @@ def _numbers(head: Head) -> dict[str, float]:
 
 
 @named("state_dict round trip")
-def _round_trip(s: Subject) -> str:
+def state_round_trip(s: Subject) -> str:
     """A head saved in mid-training and loaded into a fresh one goes on as the first does."""
     head, fresh = s.head(), s.head(seed=9)
     for seed in range(3):
@@ -114,7 +107,7 @@ def _round_trip(s: Subject) -> str:
 
 
 @named("labels out of range")
-def _labels(s: Subject) -> str:
+def labels_are_checked(s: Subject) -> str:
     """A label that is no class is refused, not counted as another or left out."""
     head = s.head()
     if head.logits(scene(head)[0]) is None:

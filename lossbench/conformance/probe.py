@@ -1,7 +1,6 @@
 """A head under examination: built anew at will, its classes laid out so that one angle is all that changes.
 
-Serves `lossbench.conformance` and `lossbench.passport`. Nothing here leaves a trace in the head it looks at: every loss
-is taken from a copy, with the same random draws.
+Nothing here leaves a trace in the head it looks at: every loss is taken from a copy, with the same random draws.
 """
 
 import copy

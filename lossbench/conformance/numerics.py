@@ -5,21 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from lossbench.conformance import Broken, named
+from lossbench.conformance.probe import CLASSES, DIM, Subject, at_angle, loss_and_gradient, loss_of, scene
+from lossbench.conformance.property import Broken, named
 from lossbench.losses.head import Head
-from lossbench.probe import (
-    CLASSES,
-    DIM,
-    Subject,
-    at_angle,
-    loss_and_gradient,
-    loss_of,
-    scene,
-)
 
 
 @named("one number")
-def _one_number(s: Subject) -> str:
+def one_number(s: Subject) -> str:
     """The loss is a differentiable scalar, and scores and centers have the shapes they should."""
     head = s.head(dtype=torch.float32)
     x, labels = scene(head)
@@ -49,7 +41,7 @@ def _angles_of_interest(s: Subject) -> list[tuple[str, float]]:
 
 
 @named("gradient is the loss's derivative")
-def _gradient(s: Subject) -> str:
+def gradient_is_derivative(s: Subject) -> str:
     """Autograd against central differences in float64, for embeddings and weights."""
     head = s.laid_out()
     labels = torch.arange(4)
@@ -101,7 +93,7 @@ def _gradient_error(head: Head, x: Tensor, labels: Tensor) -> float:
 
 
 @named("finite at cos = 1 and -1")
-def _finite(s: Subject) -> str:
+def finite_at_the_ends(s: Subject) -> str:
     """Exactly parallel and antiparallel to the own center: acos and an unguarded root have an infinite slope there."""
     largest = 0.0
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
@@ -131,7 +123,7 @@ def _finite(s: Subject) -> str:
 
 
 @named("float32 under autocast")
-def _autocast(s: Subject) -> str:
+def float32_under_autocast(s: Subject) -> str:
     """Half-precision embeddings give the loss of the same numbers in float32: logits do not collapse."""
     worst = 0.0
     for dtype in (torch.bfloat16, torch.float16):
@@ -151,7 +143,7 @@ def _autocast(s: Subject) -> str:
 
 
 @named("own dtype kept")
-def _dtype(s: Subject) -> str:
+def own_dtype_kept(s: Subject) -> str:
     """Half-precision embeddings leave the head's own tensors as they are."""
     head = s.head(dtype=torch.float32)
     before = {name: tensor.dtype for name, tensor in head.state_dict().items()}
@@ -165,13 +157,13 @@ def _dtype(s: Subject) -> str:
 
 
 @named("a batch of one")
-def _one(s: Subject) -> str:
+def batch_of_one(s: Subject) -> str:
     """One image is a batch: loss and gradient are finite."""
     return _finite_on(s, 1)
 
 
 @named("classes absent")
-def _absent(s: Subject) -> str:
+def absent_classes(s: Subject) -> str:
     """A batch that shows one class of six has a finite loss and gradient."""
     return _finite_on(s, 4)
 

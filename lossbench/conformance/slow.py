@@ -7,18 +7,18 @@ import time
 import torch
 from torch import Tensor, nn
 
-from lossbench.conformance import Broken, Skipped, named
+from lossbench.conformance.invariances import draws
+from lossbench.conformance.probe import Subject, loss_and_gradient, scene
+from lossbench.conformance.property import Broken, Skipped, named
 from lossbench.losses.head import Head
 from lossbench.losses.loading import load_head
-from lossbench.probe import Subject, loss_and_gradient, scene
-from lossbench.properties.states import draws
 
 FACES, PIXELS = 64, 32
 _MINUTE, _STEPS = 60.0, 100  # at least these steps, should the machine be busy
 
 
-@named("torch.compile")
-def _compiled(s: Subject) -> str:
+@named("torch.compile", slow=True)
+def compiles(s: Subject) -> str:
     """The compiled head gives the same loss and gradient; what it leaves to Python (blocks over classes) it may."""
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++", "cl")):
         raise Skipped("this machine has no C++ compiler, which torch.compile needs on the CPU")
@@ -43,8 +43,8 @@ def _relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm() / b.norm().clamp_min(1e-6))
 
 
-@named("overfits 64 faces")
-def _overfits(s: Subject) -> str:
+@named("overfits 64 faces", slow=True)
+def overfits(s: Subject) -> str:
     """The tiny backbone under this head learns 64 ORL images to 100 %, in seconds on an idle machine."""
     from lossbench.data.batches import batch_images
     from lossbench.data.catalogue import open_data

@@ -5,20 +5,12 @@ import math
 import torch
 import torch.nn.functional as F
 
-from lossbench.conformance import Broken, Skipped, named
-from lossbench.probe import (
-    CLASSES,
-    Knob,
-    Subject,
-    at_angle,
-    loss_of,
-    scene,
-    turns,
-)
+from lossbench.conformance.probe import CLASSES, Knob, Subject, at_angle, loss_of, scene, turns
+from lossbench.conformance.property import Broken, Skipped, named
 
 
 @named("loss falls with the own angle")
-def _falls(s: Subject) -> str:
+def loss_falls(s: Subject) -> str:
     """From pi to 0 the loss never rises; where it is flat is said."""
     head = s.laid_out()
     if head.class_centers() is None:
@@ -39,7 +31,7 @@ def _falls(s: Subject) -> str:
 
 
 @named("a larger margin asks for more")
-def _margin(s: Subject) -> str:
+def larger_margin(s: Subject) -> str:
     """With the same weights and embeddings, more margin never lowers the loss."""
     margins = [k for k in s.knobs if k.is_margin and k.is_number]
     if not margins:
@@ -64,7 +56,7 @@ def _margin(s: Subject) -> str:
 
 
 @named("margin 0 is the plain softmax")
-def _plain(s: Subject) -> str:
+def plain_at_zero(s: Subject) -> str:
     """Where the head says so (`plain_at`), the loss is the cross-entropy of scale * logits; the norm is a scale too."""
     claim = s.head().plain_at
     if claim is None or len(s.spec.terms) > 1:
@@ -94,7 +86,7 @@ def _plain(s: Subject) -> str:
 
 
 @named("every hyper-parameter matters")
-def _ignored(s: Subject) -> str:
+def parameters_matter(s: Subject) -> str:
     """Turning any of them changes the loss of one of the first training steps."""
     base = _first_steps(s)
     ignored, asked = [], []
@@ -135,7 +127,7 @@ def _first_steps(s: Subject) -> list[float]:
 
 
 @named("margins are radians")
-def _radians(s: Subject) -> str:
+def in_radians(s: Subject) -> str:
     """An angle repeats itself: after 2 pi where it is in radians, after 360 where it is in degrees."""
     units = {
         knob.label: (unit_of(s, knob), knob.value, knob.name) for knob in s.knobs if knob.is_margin and knob.is_number
@@ -182,7 +174,7 @@ def unit_of(s: Subject, knob: Knob) -> str | None:
 
 
 @named("logits without margin")
-def _logits(s: Subject) -> str:
+def logits_carry_no_margin(s: Subject) -> str:
     """Scores change neither with the margin nor with the labels that came before."""
     head = s.head()
     x, labels = scene(head)

@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 
 from lossbench import heads
-from lossbench.conformance import SLOW, check
+from lossbench.conformance.check import PROPERTIES, check
 from lossbench.losses.plugin import describe
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
 
+SLOW = tuple(p.name for p in PROPERTIES if p.slow)
 PLANTED = sorted((Path(__file__).parent / "planted").glob("*.py"))
 
 
 @cache
 def findings(text: str, names=None):
     spec = parse_spec(text, find_plugins())
-    return list(check(spec, only=(lambda n: n not in SLOW) if names is None else names.__contains__))
+    return list(check(spec, only=lambda p: not p.slow if names is None else p.name in names))
 
 
 @pytest.mark.parametrize("name", sorted(heads()))

@@ -9,9 +9,33 @@ from dataclasses import dataclass
 
 import torch
 
+from lossbench.conformance import invariances, margins, numerics, slow
+from lossbench.conformance.probe import Subject
+from lossbench.conformance.property import Broken, Property, Skipped
 from lossbench.losses.spec import Spec
-from lossbench.probe import (
-    Subject,
+
+PROPERTIES = (
+    numerics.one_number,
+    numerics.gradient_is_derivative,
+    numerics.finite_at_the_ends,
+    numerics.float32_under_autocast,
+    numerics.own_dtype_kept,
+    numerics.batch_of_one,
+    numerics.absent_classes,
+    margins.loss_falls,
+    margins.larger_margin,
+    margins.plain_at_zero,
+    margins.parameters_matter,
+    margins.in_radians,
+    margins.logits_carry_no_margin,
+    invariances.sample_order,
+    invariances.class_order,
+    invariances.embedding_norm,
+    invariances.evaluation_is_pure,
+    invariances.state_round_trip,
+    invariances.labels_are_checked,
+    slow.compiles,
+    slow.overfits,
 )
 
 
@@ -22,14 +46,6 @@ class Finding:
     name: str
     status: str
     figure: str
-
-
-class Broken(Exception):
-    """A property does not hold; the message is the figure, and names the likely mistake."""
-
-
-class Skipped(Exception):
-    """A property cannot be asked of this loss, or not on this machine; the message says why."""
 
 
 @contextmanager
@@ -43,37 +59,21 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-Property = Callable[[Subject], str]
-PROPERTIES: dict[str, Property] = {}
-SLOW = ("torch.compile", "overfits 64 faces")  # seconds each
-
-
-def named(name: str) -> Callable[[Property], Property]:
-    """Enter a function into the list of properties."""
-
-    def enter(function: Property) -> Property:
-        PROPERTIES[name] = function
-        return function
-
-    return enter
-
-
-def check(spec: Spec, *, only: Callable[[str], bool] = lambda name: True) -> Iterator[Finding]:
+def check(spec: Spec, *, only: Callable[[Property], bool] = lambda prop: True) -> Iterator[Finding]:
     """Yield a finding per property, in the order of `PROPERTIES`, as they are measured.
 
     Args:
         spec: one loss or a mix.
-        only: which properties, by name.
+        only: which properties.
     """
-    import lossbench.properties  # noqa: F401 - enters them into PROPERTIES
-
     subject = Subject(spec)
-    for name, function in PROPERTIES.items():
-        if not only(name):
+    for prop in PROPERTIES:
+        if not only(prop):
             continue
+        name = prop.name
         try:
-            with one_thread() if name not in SLOW else nullcontext():
-                figure = function(subject)
+            with nullcontext() if prop.slow else one_thread():
+                figure = prop.measure(subject)
             yield Finding(name, "pass", figure)
         except Broken as broken:
             yield Finding(name, "fail", str(broken))
