@@ -194,7 +194,7 @@ def _run(config: "Config", **options: bool) -> None:
     parse_losses(config.losses, find_plugins(config.plugins))  # a typing error is said before torch is imported
     config.resolved()
 
-    from lossbench.bench import run_benchmark
+    from lossbench.benchmark.driver import run_benchmark
     from lossbench.report.markdown import verified
     from lossbench.report.sections import negatives_line
     from lossbench.report.tables import failures, text_table

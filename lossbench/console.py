@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-    from lossbench.plan import Run
+    from lossbench.benchmark.plan import Run
     from lossbench.results.history import Epoch
     from lossbench.results.store import Record
 

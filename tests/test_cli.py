@@ -151,7 +151,7 @@ def test_ctrl_c_ends_in_one_line(lossbench, tmp_path, monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lossbench.execute.train", interrupted)
+    monkeypatch.setattr("lossbench.benchmark.execute.train", interrupted)
     code, _, err = lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
     assert (code, err) == (130, "error: stopped; the same command goes on where this one ended\n")
     code, _, err = lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST, "--force")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lossbench.bench import run_benchmark
+from lossbench.benchmark.driver import run_benchmark
 from lossbench.cli import main
 from lossbench.config import Config
 from lossbench.console import BenchProgress

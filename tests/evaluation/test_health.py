@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.test_plugin_failures import LOSS, Silent, plugin
 
-from lossbench.bench import run_benchmark
+from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
 from lossbench.evaluation.health import STEPS, Outcome, ailment
 from lossbench.metrics import total_variance
@@ -15,7 +16,6 @@ from lossbench.report.tables import text_table
 from lossbench.results.metric_fields import HEADLINE
 from lossbench.results.store import read_record
 from lossbench.results.study import Study
-from tests.test_plugin_failures import LOSS, Silent, plugin
 
 NORMAL = torch.randn(100, 16, generator=torch.Generator().manual_seed(0))
 LINE = torch.randn(100, 1, generator=torch.Generator().manual_seed(1)) * NORMAL[0] + 1e-3 * NORMAL

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.test_bench import FAST, bench
+from tests.test_plugin_failures import FORWARD, plugin
 
-from lossbench.bench import run_benchmark
+from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
 from lossbench.errors import InputError
 from lossbench.evaluation.embed import embed
@@ -20,8 +22,6 @@ from lossbench.losses.registry import shipped_plugins
 from lossbench.results.arrays import save_arrays
 from lossbench.results.store import load_records, of_benchmark
 from lossbench.results.weights import load_backbone
-from tests.test_bench import FAST, bench
-from tests.test_plugin_failures import FORWARD, plugin
 
 WORDS = ("--epochs", 2, "--image-size", 32, "--repeats", 1)
 

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossbench.benchmark.listener import Listener
+from lossbench.benchmark.plan import Run
 from lossbench.data.faces import Split
 from lossbench.errors import InputError
 from lossbench.evaluation.embed import verify_pairs
 from lossbench.evaluation.health import Outcome, ailment
 from lossbench.evaluation.measure import Measured, measure
+from lossbench.inputs import Inputs, Pixels
 from lossbench.losses.head import Head
 from lossbench.losses.plain_twin import plain_twin
-from lossbench.material import Material, Pixels
-from lossbench.plan import Listener, Run
 from lossbench.results.arrays import embedding_arrays, save_arrays
 from lossbench.results.history import Epoch, timings
 from lossbench.results.store import RUN_FILES, SCHEMA, Record, write_record
@@ -33,7 +34,7 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 _MEMORY = "out of memory; try a smaller --batch-size, --image-size or backbone, or fewer --jobs"
 
 
-def execute(material: Material, pixels: Pixels, run: Run, listener: Listener) -> Record:
+def execute(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Record:
     """Train and measure one run and write its record; a failure is a record too.
 
     Raises:
@@ -47,22 +48,20 @@ def execute(material: Material, pixels: Pixels, run: Run, listener: Listener) ->
             left.append(run.folder / "checkpoint.pt")
         for file in [*left, run.folder / "traceback.txt", run.folder / "run.json"]:
             file.unlink(missing_ok=True)
-        return _outcome(material, pixels, run, listener)
+        return _outcome(inputs, pixels, run, listener)
 
     return _recorded(run, work)
 
 
-def record_death(material: Material, run: Run, reason: str, epochs: Sequence[Epoch], seconds: float) -> Record:
+def record_death(inputs: Inputs, run: Run, reason: str, epochs: Sequence[Epoch], seconds: float) -> Record:
     """Write the record of a run whose process died after `epochs`, and keep its checkpoint for another try.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    found = _failure(material, reason, len(epochs))
+    found = _failure(inputs, reason, len(epochs))
     nobody_knows = {"peak_memory_mib": None}  # what this process has used says nothing of the other
-    return _recorded(
-        run, lambda: _record(material, run, found, epochs, seconds) | nobody_knows | {"process_died": True}
-    )
+    return _recorded(run, lambda: _record(inputs, run, found, epochs, seconds) | nobody_knows | {"process_died": True})
 
 
 def can_go_on(record: Record | None) -> bool:
@@ -82,7 +81,7 @@ def _recorded(run: Run, work: Callable[[], Record]) -> Record:
     return written
 
 
-def _outcome(material: Material, pixels: Pixels, run: Run, listener: Listener) -> Record:
+def _outcome(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Record:
     done: list[Epoch] = []
 
     def on_epoch(epoch: Epoch) -> None:
@@ -90,18 +89,18 @@ def _outcome(material: Material, pixels: Pixels, run: Run, listener: Listener) -
         listener.epoch(run, epoch)
 
     started = time.time()
-    if material.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(material.device)
+    if inputs.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(inputs.device)
     try:
-        found = _train_and_measure(material, pixels, run, on_epoch, listener)
+        found = _train_and_measure(inputs, pixels, run, on_epoch, listener)
     except (Exception, SystemExit) as error:  # whatever a loss does wrong is its own result and stops no other
         if _is_disk(error, run.folder):
             raise
         (run.folder / "traceback.txt").write_text(traceback.format_exc())
-        found = _failure(material, reason_of(error), len(done))
-        if material.device.type == "cuda" and not device_is_lost(material.device):
+        found = _failure(inputs, reason_of(error), len(done))
+        if inputs.device.type == "cuda" and not device_is_lost(inputs.device):
             torch.cuda.empty_cache()  # the next run may need what this one held
-    return _record(material, run, found, done, time.time() - started)
+    return _record(inputs, run, found, done, time.time() - started)
 
 
 def device_is_lost(device: torch.device) -> bool:
@@ -130,13 +129,13 @@ def _is_disk(error: BaseException, folder: Path) -> bool:
     return error.errno in _DISK or ours
 
 
-def _failure(material: Material, reason: str, epochs_done: int) -> dict[str, Any]:
-    epoch = min(epochs_done + 1, material.config.epochs or 1)  # measuring fails after the last
+def _failure(inputs: Inputs, reason: str, epochs_done: int) -> dict[str, Any]:
+    epoch = min(epochs_done + 1, inputs.config.epochs or 1)  # measuring fails after the last
     return {"status": "failed", "reason": reason, "epoch": epoch, "metrics": {}}
 
 
-def _record(material: Material, run: Run, found: dict[str, Any], epochs: Sequence[Epoch], seconds: float) -> Record:
-    split = material.faces.split(run.repeat)
+def _record(inputs: Inputs, run: Run, found: dict[str, Any], epochs: Sequence[Epoch], seconds: float) -> Record:
+    split = inputs.faces.split(run.repeat)
     return {
         "schema": SCHEMA,
         **found,
@@ -144,14 +143,14 @@ def _record(material: Material, run: Run, found: dict[str, Any], epochs: Sequenc
         "plain_twin": _twin(run),
         "hash": run.hash,
         "protocol_hash": sha(run.identity["protocol"]),
-        "seed": material.config.seed,
-        "data": material.config.benchmark,
+        "seed": inputs.config.seed,
+        "data": inputs.config.benchmark,
         "images": {name: len(part) for name, part in split.parts()},
         "people": {name: len(part.people) for name, part in split.parts()},
         "timings": timings(epochs, seconds),
-        "peak_memory_mib": peak_memory_mib(material.device),
-        "machine": machine_facts(material.device),
-        "split_file": material.split_file,
+        "peak_memory_mib": peak_memory_mib(inputs.device),
+        "machine": machine_facts(inputs.device),
+        "split_file": inputs.split_file,
     }
 
 
@@ -161,15 +160,15 @@ def _twin(run: Run) -> str | None:
 
 
 def _train_and_measure(
-    material: Material, pixels: Pixels, run: Run, on_epoch: Callable[[Epoch], None], listener: Listener
+    inputs: Inputs, pixels: Pixels, run: Run, on_epoch: Callable[[Epoch], None], listener: Listener
 ) -> dict[str, Any]:
-    config, split = material.config, material.faces.split(run.repeat)
+    config, split = inputs.config, inputs.faces.split(run.repeat)
     head: Head | None = None
     epoch = 0
     backbone: nn.Module
     trained: Trained | None = None
     if run.spec is None:
-        backbone = initial_backbone(config, run.repeat).to(material.device).to(memory_format=torch.channels_last)
+        backbone = initial_backbone(config, run.repeat).to(inputs.device).to(memory_format=torch.channels_last)
     else:
         trained = train(
             config, run.spec, run.repeat, split, pixels.faces, run.folder, on_epoch=on_epoch, on_note=listener.note
@@ -178,10 +177,10 @@ def _train_and_measure(
     measured = measure(backbone, head, pixels.faces, split)
     if pixels.pairs:
         measured.figures["verification"] = verify_pairs(backbone, pixels.pairs, flip=config.flip)
-    by = _accuracy_by(head, measured.embeddings["val"][:1].to(material.device))
+    by = _accuracy_by(head, measured.embeddings["val"][:1].to(inputs.device))
     reason = ailment(_what_came_of(trained, measured, split, by)) if trained else None
     digest = save_weights(run.folder / "weights.safetensors", backbone, head)
-    save_arrays(run.folder / "embeddings.npz", embedding_arrays(measured.embeddings, material.faces, run.repeat))
+    save_arrays(run.folder / "embeddings.npz", embedding_arrays(measured.embeddings, inputs.faces, run.repeat))
     save_arrays(run.folder / "resamples.npz", measured.resamples)
     return {
         "status": "failed" if reason else "finished",

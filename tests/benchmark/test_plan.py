@@ -4,12 +4,12 @@ import ast
 from pathlib import Path
 
 import lossbench
-from lossbench import plan
+from lossbench.benchmark import plan
 
 ROOT = Path(lossbench.__file__).parent
 #: Reached, but they decide which runs there are, where things lie, and how they are said; not what a run finds.
 HARMLESS = {
-    *("artifacts", "config", "errors", "material", "memory", "plan", "record_shape", "registry", "results", "twins"),
+    *("artifacts", "config", "errors", "inputs", "memory", "plan", "record_shape", "registry", "results", "twins"),
     *("data/atomic", "data/collection", "data/manifest", "data/names", "data/parallel", "data/splitting"),
     "data/unreadable",
     "pml",  # in the plugin's own fingerprint

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lossbench import __version__
-from lossbench.claims import one_at_a_time
+from lossbench.benchmark.locks import one_at_a_time
+from lossbench.benchmark.plan import Run
 from lossbench.config import Config, to_toml
 from lossbench.errors import InputError
 from lossbench.losses.plugin import BASELINE, UNTRAINED, Plugin
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
-from lossbench.plan import Run
 from lossbench.results.store import Record, load_records
 from lossbench.utils.files import write_text
 from lossbench.utils.hashing import sha

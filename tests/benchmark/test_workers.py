@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.test_bench import Recorder, bench, figures
+from tests.test_plugin_failures import FORWARD, LOSS, plugin
 
-from lossbench.bench import run_benchmark
-from lossbench.claims import claimed
+from lossbench.benchmark.driver import run_benchmark
+from lossbench.benchmark.locks import claimed
+from lossbench.benchmark.workers import _hear, _Worker
 from lossbench.config import Config
 from lossbench.errors import InputError
 from lossbench.results.store import load_records, read_record
-from lossbench.workers import _hear, _Worker
 from tests.perf.kill_drill import heed_interrupts
-from tests.test_bench import Recorder, bench, figures
-from tests.test_plugin_failures import FORWARD, LOSS, plugin
 
 COMMAND = [sys.executable, "-m", "lossbench", "run", "--image-size", "32"]
 DONE = re.compile(r"^(\S+) · repeat (\d)/\d · test accuracy", re.MULTILINE)
@@ -56,7 +56,7 @@ def nobody_left(group):
 def test_a_claim_ends_with_its_process_however_that_ends(tmp_path):
     run = tmp_path / "orl" / "runs" / "ce-r0-0123"
     script = (
-        "import sys, time, pathlib; from lossbench.claims import claimed\n"
+        "import sys, time, pathlib; from lossbench.benchmark.locks import claimed\n"
         "with claimed(pathlib.Path(sys.argv[1])) as mine:\n    print(mine, flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", script, run], stdout=subprocess.PIPE, text=True)
@@ -166,7 +166,7 @@ def test_jobs_give_the_same_bits_and_lose_no_run_to_a_plugin_that_kills(tmp_path
 
 def test_a_device_that_a_failed_run_has_made_useless_stops_no_other_run(tmp_path, monkeypatch):
     """On CUDA an index beyond a tensor does so; here the answer to the question is given."""
-    monkeypatch.setattr("lossbench.jobs.device_is_lost", lambda device: True)
+    monkeypatch.setattr("lossbench.benchmark.queue.device_is_lost", lambda device: True)
     bad = plugin(
         tmp_path, "bad", "\n    def forward(self, embeddings, labels):\n        raise RuntimeError('assert')\n"
     )

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import torch
 
-from lossbench.benchmark_file import left_out, write_benchmark_file
+from lossbench.benchmark.execute import can_go_on
+from lossbench.benchmark.listener import Listener
+from lossbench.benchmark.plan import Run, plan_runs
+from lossbench.benchmark.queue import in_turn, tidy
+from lossbench.benchmark.settings_file import left_out, write_benchmark_file
+from lossbench.benchmark.workers import in_workers
 from lossbench.config import Config
 from lossbench.errors import InputError
-from lossbench.execute import can_go_on
-from lossbench.jobs import in_turn, tidy
-from lossbench.material import gather
-from lossbench.plan import Listener, Run, plan_runs
+from lossbench.inputs import gather
 from lossbench.results.store import Record
-from lossbench.workers import in_workers
 
 __all__ = ["Listener", "Run", "run_benchmark"]
 
@@ -37,12 +38,12 @@ def run_benchmark(
     Raises:
         InputError: something the user gave is wrong; nothing was trained, and nothing half-written is left.
     """
-    material = gather(config, listener, verify=verify)
-    with _threads(material.config) as threads:
-        if material.device.type == "cpu":
-            material = replace(material, config=replace(material.config, threads=threads))
-        config, folder = material.config, material.folder
-        runs = plan_runs(config, material.specs, material.faces, material.fingerprints, material.device.type, folder)
+    inputs = gather(config, listener, verify=verify)
+    with _threads(inputs.config) as threads:
+        if inputs.device.type == "cpu":
+            inputs = replace(inputs, config=replace(inputs.config, threads=threads))
+        config, folder = inputs.config, inputs.folder
+        runs = plan_runs(config, inputs.specs, inputs.faces, inputs.fingerprints, inputs.device.type, folder)
         if force or retry_failed:
             runs = [_again(run, goes_on=not force) if force or _failed(run) else run for run in runs]
         todo = [run for run in runs if run.record is None]
@@ -64,9 +65,9 @@ def run_benchmark(
             have = "have" if failed > 1 else "has"
             listener.note(f"{failed} of the finished runs {have} failed; --retry-failed trains what failed again")
         jobs = min(config.jobs, len(todo))
-        made = {} if jobs > 1 else in_turn(material, todo, listener)
+        made = {} if jobs > 1 else in_turn(inputs, todo, listener)
         if rest := [run for run in todo if run.hash not in made]:
-            made |= in_workers(material, rest, listener, max(jobs, 1), threads)
+            made |= in_workers(inputs, rest, listener, max(jobs, 1), threads)
     records = [{**(run.record or made[run.hash]), "folder": str(run.folder)} for run in runs]
     return folder, records
 

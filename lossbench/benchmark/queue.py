@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from lossbench.claims import claimed
+from lossbench.benchmark.execute import can_go_on, device_is_lost, execute
+from lossbench.benchmark.listener import Listener
+from lossbench.benchmark.locks import claimed
+from lossbench.benchmark.plan import Run
 from lossbench.errors import InputError
-from lossbench.execute import can_go_on, device_is_lost, execute
-from lossbench.material import Material, Pixels, open_pixels
-from lossbench.plan import Listener, Run
+from lossbench.inputs import Inputs, Pixels, open_pixels
 from lossbench.results.store import Record, read_record
 
 PAUSE = 0.2  # seconds between two looks at a run that another process has
@@ -27,7 +28,7 @@ class Done(NamedTuple):
     elsewhere: bool
 
 
-def attempt(material: Material, pixels: Pixels, run: Run, listener: Listener) -> Done | None:
+def attempt(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Done | None:
     """Do a run, or find it done; None where a living process is at it.
 
     Raises:
@@ -38,7 +39,7 @@ def attempt(material: Material, pixels: Pixels, run: Run, listener: Listener) ->
             if not mine:
                 return None
             found = made_meanwhile(run)
-            return Done(found, True) if found else Done(execute(material, pixels, run, listener), False)
+            return Done(found, True) if found else Done(execute(inputs, pixels, run, listener), False)
     except OSError as error:
         raise InputError(f"{run.folder} cannot be claimed ({error.strerror or error}); choose another --out") from error
 
@@ -62,7 +63,7 @@ def made_meanwhile(run: Run) -> Record | None:
     return None if found == run.replaces else found
 
 
-def in_turn(material: Material, todo: Sequence[Run], listener: Listener) -> dict[str, Record]:
+def in_turn(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> dict[str, Record]:
     """Do the runs in this process and return their records by hash; those of other processes are waited for.
 
     Ends early, without the rest, where a run has made the device useless to this process.
@@ -72,15 +73,15 @@ def in_turn(material: Material, todo: Sequence[Run], listener: Listener) -> dict
     """
     made: dict[str, Record] = {}
     queue = Queue(todo, listener)
-    pixels = open_pixels(material, listener) if todo else None
+    pixels = open_pixels(inputs, listener) if todo else None
     while queue and pixels is not None:
         run = queue.take()
         if run is None:
             queue.say_waiting()
             time.sleep(PAUSE)
-        elif done := attempt(material, pixels, run, listener):
+        elif done := attempt(inputs, pixels, run, listener):
             made[run.hash] = tell(listener, run, done)
-            if done.record["status"] == "failed" and device_is_lost(material.device):
+            if done.record["status"] == "failed" and device_is_lost(inputs.device):
                 break
         else:
             queue.postpone(run)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lossbench.benchmark.listener import Listener
 from lossbench.config import Config
 from lossbench.data.catalogue import open_data
 from lossbench.data.faces import FaceSet
@@ -20,14 +21,13 @@ from lossbench.losses.loading import load_head
 from lossbench.losses.plain_twin import with_twins
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import Spec, parse_losses
-from lossbench.plan import Listener
 from lossbench.training.seeds import initial_backbone
 from lossbench.utils.device import be_deterministic, device_of
 from lossbench.utils.hashing import sha
 
 
 @dataclass(frozen=True)
-class Material:
+class Inputs:
     """What all runs share, without the pixels: light enough to be handed to another process, which maps them itself.
 
     `config` is resolved. `fingerprints` are the SHA-256 of the images, by name; `split_file` that of split.json.
@@ -51,7 +51,7 @@ class Pixels:
     pairs: PairImages | None
 
 
-def gather(config: Config, listener: Listener, *, verify: bool) -> Material:
+def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
     """Open and check everything a user named, decoding the images where no store of them is in the cache yet.
 
     Args:
@@ -94,23 +94,23 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Material:
     if pairs:
         fingerprints["pairs"] = sha([pairs.fingerprint, _open_store(pairs.files, config, listener).fingerprint])
     sha256 = split_file.sha256 if split_file else None
-    return Material(config, tuple(specs), faces, pairs, device, fingerprints, sha256, folder)
+    return Inputs(config, tuple(specs), faces, pairs, device, fingerprints, sha256, folder)
 
 
-def open_pixels(material: Material, listener: Listener) -> Pixels:
+def open_pixels(inputs: Inputs, listener: Listener) -> Pixels:
     """Map the packed images from the cache and put them on the device.
 
     Raises:
         InputError: they are not those that were gathered.
     """
-    store = _open_store(material.faces.files, material.config, listener)
-    if store.fingerprint != material.fingerprints["data"]:
-        raise InputError(f"the images of {material.config.data} changed just now; give the same command again")
-    faces = torch.from_numpy(store.pixels).to(material.device)
-    if material.pairs is None:
+    store = _open_store(inputs.faces.files, inputs.config, listener)
+    if store.fingerprint != inputs.fingerprints["data"]:
+        raise InputError(f"the images of {inputs.config.data} changed just now; give the same command again")
+    faces = torch.from_numpy(store.pixels).to(inputs.device)
+    if inputs.pairs is None:
         return Pixels(faces, None)
-    store = _open_store(material.pairs.files, material.config, listener)
-    return Pixels(faces, PairImages(material.pairs, torch.from_numpy(store.pixels).to(material.device)))
+    store = _open_store(inputs.pairs.files, inputs.config, listener)
+    return Pixels(faces, PairImages(inputs.pairs, torch.from_numpy(store.pixels).to(inputs.device)))
 
 
 def _open_store(files: Sequence[Path], config: Config, listener: Listener) -> ImageStore:

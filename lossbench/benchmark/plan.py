@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lossbench.config import Config
 from lossbench.data.faces import FaceSet
@@ -16,7 +16,7 @@ from lossbench.results.store import Record, read_record, run_folder
 from lossbench.utils.hashing import sha
 
 if TYPE_CHECKING:
-    from lossbench.results.history import Epoch
+    pass
 
 # What does not change what a run finds: which entrants, how many repeats, where things lie; threads are hashed apart.
 _NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device", "pairs", "jobs", "threads", "deconfound")
@@ -53,25 +53,6 @@ class Run:
     record: Record | None
     replaces: Record | None = None
     goes_on: bool = False
-
-
-class Listener(Protocol):
-    """Hears how a benchmark goes on; `lossbench.console` shows it."""
-
-    def decoding(self, done: int, total: int) -> None:
-        """`done` of `total` images are in the store that is being built."""
-
-    def start(self, runs: int, skipped: int, epochs: int) -> None:
-        """`runs` are to be trained for `epochs` each; `skipped` are finished already."""
-
-    def epoch(self, run: Run, epoch: "Epoch") -> None:
-        """A run has finished an epoch; with several jobs, runs take turns."""
-
-    def finished(self, run: Run, record: Record) -> None:
-        """A run that was to be done is whole: made now, or by another process (then `run.record` is `record`)."""
-
-    def note(self, text: str) -> None:
-        """Something that must not pass in silence."""
 
 
 def plan_runs(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lossbench.bench import run_benchmark
+from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
 from lossbench.errors import InputError
 

@@ -14,12 +14,13 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from lossbench.claims import claimed
+from lossbench.benchmark.execute import device_is_lost, record_death
+from lossbench.benchmark.listener import Listener
+from lossbench.benchmark.locks import claimed
+from lossbench.benchmark.plan import Run
+from lossbench.benchmark.queue import PAUSE, Done, Queue, attempt, made_meanwhile, tell
 from lossbench.errors import InputError
-from lossbench.execute import device_is_lost, record_death
-from lossbench.jobs import PAUSE, Done, Queue, attempt, made_meanwhile, tell
-from lossbench.material import Material, open_pixels
-from lossbench.plan import Listener, Run
+from lossbench.inputs import Inputs, open_pixels
 from lossbench.results.history import Epoch
 from lossbench.results.store import Record
 from lossbench.utils.device import be_deterministic
@@ -30,9 +31,7 @@ _FROM_OUTSIDE = {-signal.SIGTERM, -signal.SIGINT, *([-signal.SIGHUP] if hasattr(
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
-def in_workers(
-    material: Material, todo: Sequence[Run], listener: Listener, jobs: int, threads: int
-) -> dict[str, Record]:
+def in_workers(inputs: Inputs, todo: Sequence[Run], listener: Listener, jobs: int, threads: int) -> dict[str, Record]:
     """Do the runs in `jobs` worker processes of `threads` threads each and return their records by hash.
 
     A worker that is killed leaves a failed run; another takes its place.
@@ -46,7 +45,7 @@ def in_workers(
     try:
         while len(made) < len(todo):
             while len(workers) < min(jobs, len(todo) - len(made)):
-                workers.append(_start(material, jobs, threads))
+                workers.append(_start(inputs, jobs, threads))
             for worker in workers:
                 if worker.ready and worker.run is None and (run := queue.take()):
                     worker.give(run)
@@ -54,7 +53,7 @@ def in_workers(
                 queue.say_waiting()
             heard = wait([worker.connection for worker in workers], timeout=PAUSE if queue else None)
             for worker in [worker for worker in workers if worker.connection in heard]:
-                done = _hear(worker, material, queue, listener)
+                done = _hear(worker, inputs, queue, listener)
                 if done is not None and worker.run is not None:
                     made[worker.run.hash] = tell(listener, worker.run, done)
                     worker.run = None
@@ -85,10 +84,10 @@ class _Worker:
             self.connection.send(run)
 
 
-def _start(material: Material, jobs: int, threads: int) -> _Worker:
+def _start(inputs: Inputs, jobs: int, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")  # not fork: threads of torch do not survive one
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(material, threads, theirs))
+    process = context.Process(target=_work, args=(inputs, threads, theirs))
     resource_tracker.ensure_running()  # or it starts in the middle, and lets interrupts through
     with _environment(jobs, threads), _interrupts_held():
         process.start()
@@ -126,12 +125,12 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _hear(worker: _Worker, material: Material, queue: Queue, listener: Listener) -> Done | None:
+def _hear(worker: _Worker, inputs: Inputs, queue: Queue, listener: Listener) -> Done | None:
     """Take in one message of a worker, or its death; returns what its run led to, once it did."""
     try:
         kind, content = worker.connection.recv()
     except (EOFError, OSError):  # OSError where it was killed in the middle of a message
-        return _bury(worker, material, queue)
+        return _bury(worker, inputs, queue)
     if kind == "stop":
         raise InputError(content)
     if kind == "ready":
@@ -150,7 +149,7 @@ def _hear(worker: _Worker, material: Material, queue: Queue, listener: Listener)
     return None
 
 
-def _bury(worker: _Worker, material: Material, queue: Queue) -> Done | None:
+def _bury(worker: _Worker, inputs: Inputs, queue: Queue) -> Done | None:
     """Deal with a worker that has died: its run has failed, unless it was whole or another process has it already."""
     worker.gone = True
     worker.process.join()
@@ -173,7 +172,7 @@ def _bury(worker: _Worker, material: Material, queue: Queue) -> Done | None:
             return Done(found, False)
         reason = f"its process was {how}" + ("; out of memory?" if code == -_KILL else "")
         seconds = time.time() - worker.since
-        return Done(record_death(material, worker.run, reason, worker.epochs, seconds), False)
+        return Done(record_death(inputs, worker.run, reason, worker.epochs, seconds), False)
 
 
 def _name(number: int) -> str:
@@ -210,7 +209,7 @@ class _Sender:
         self.send("note", text)
 
 
-def _work(material: Material, threads: int, connection: Connection) -> None:
+def _work(inputs: Inputs, threads: int, connection: Connection) -> None:
     """Do what the parent hands over, one run after the other, until it has no more or is gone; a process's whole life.
 
     The number of threads is set twice: OpenMP reads the environment, torch is told.
@@ -218,16 +217,16 @@ def _work(material: Material, threads: int, connection: Connection) -> None:
     keep_freed_memory()
     _follow_parent()
     torch.set_num_threads(threads)
-    be_deterministic(material.device)
+    be_deterministic(inputs.device)
     parent = _Sender(connection)
     try:
-        pixels = open_pixels(material, parent)
+        pixels = open_pixels(inputs, parent)
         parent.send("ready")
         while True:
-            done = attempt(material, pixels, connection.recv(), parent)
+            done = attempt(inputs, pixels, connection.recv(), parent)
             if done is None:
                 parent.send("taken")
-            elif done.record["status"] == "failed" and device_is_lost(material.device):
+            elif done.record["status"] == "failed" and device_is_lost(inputs.device):
                 parent.send("last", tuple(done))
                 os._exit(0)  # another process can use the device again
             else:
