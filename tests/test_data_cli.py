@@ -185,7 +185,7 @@ def test_a_run_with_pairs_records_them_and_the_report_shows_them(monkeypatch):
     assert len({plain[1]["hash"], records[1]["hash"], flipped[1]["hash"]}) == 3
     assert len({plain[1]["metrics"]["test_accuracy"], records[1]["metrics"]["test_accuracy"]}) == 1
     assert len(records[1]["split_file"]) == 64
-    monkeypatch.setattr("lossbench.report.figures.write_figures", lambda *_: [])  # they take long and are not ours
+    monkeypatch.setattr("lossbench.report.plots.write_figures", lambda *_: [])  # they take long and are not ours
     write_report(folder)
     assert "## Verification" in (folder / "report.md").read_text(encoding="utf-8")
     assert "verification_accuracy" in (folder / "tables" / "runs.csv").read_text(encoding="utf-8")

@@ -63,7 +63,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         tables.mkdir(exist_ok=True)
         figures.mkdir(exist_ok=True)
         on_progress("drawing the figures")
-        from lossbench.report.figures import write_figures  # seaborn takes a second to import
+        from lossbench.report.plots import write_figures
 
         drawn = write_figures(records, figures)  # what may fail comes before the tables are replaced
         unseen = (*GALLERY, *TRANSFER, *RETRIEVAL, *CLUSTERS)

@@ -7,6 +7,7 @@ import tomllib
 
 import numpy as np
 import pytest
+from tests.test_bench import bench
 
 from lossbench.errors import InputError, RunDamaged
 from lossbench.evaluation.evaluate import known_names
@@ -20,7 +21,6 @@ from lossbench.results.schema import fault_of
 from lossbench.results.store import load_records, read_record
 from lossbench.results.study import Study
 from lossbench.results.weights import built_as, load_backbone
-from tests.test_bench import bench
 
 GONE = object()
 VALUES = [GONE, 0, None, "x", [1], {}, -1, 1e400, 10**400, True, {"a": "b"}]
@@ -35,7 +35,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def benchmark(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("lossbench.report.figures.write_figures", lambda *_: [])  # drawing takes seconds each time
+    monkeypatch.setattr("lossbench.report.plots.write_figures", lambda *_: [])  # drawing takes seconds each time
     return shutil.copytree(made, tmp_path / "orl")
 
 
