@@ -11,9 +11,10 @@ Public names, imported on first use so that ``import lossbench`` stays light (no
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
+    __version__: str
+
+    from lossbench import metrics as metrics
     from lossbench.losses.head import (
         Head,
         Mix,
@@ -57,6 +58,8 @@ del _HOME["__version__"], _HOME["metrics"]
 def __getattr__(name: str) -> Any:
     if name == "metrics":
         return import_module("lossbench.metrics")
+    if name == "__version__":
+        return import_module("lossbench.utils.machine").lossbench_version()
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'lossbench' has no attribute '{name}'")

@@ -36,7 +36,7 @@ def main() -> None:
         from lossbench.utils.memory import keep_freed_memory
 
         keep_freed_memory()
-        from lossbench.cli import main as run
+        from lossbench.cli.main import main as run
 
         run()
     except BaseException as error:

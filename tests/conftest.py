@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lossbench.cli import main
+from lossbench.cli.main import main
 from lossbench.data.catalogue import open_data
 from lossbench.data.faces import FaceSet
 from lossbench.data.images.store import open_store

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from lossbench.benchmark.execute import can_go_on
+from lossbench.benchmark.inputs import gather
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.plan import Run, plan_runs
 from lossbench.benchmark.queue import in_turn, tidy
@@ -15,7 +16,6 @@ from lossbench.benchmark.settings_file import left_out, write_benchmark_file
 from lossbench.benchmark.workers import in_workers
 from lossbench.config import Config
 from lossbench.errors import InputError
-from lossbench.inputs import gather
 from lossbench.results.store import Record
 
 __all__ = ["Listener", "Run", "run_benchmark"]

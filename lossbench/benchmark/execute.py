@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossbench.benchmark.inputs import Inputs, Pixels
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.plan import Run
 from lossbench.data.faces import Split
@@ -17,7 +18,6 @@ from lossbench.errors import InputError
 from lossbench.evaluation.embed import verify_pairs
 from lossbench.evaluation.health import Outcome, ailment
 from lossbench.evaluation.measure import Measured, measure
-from lossbench.inputs import Inputs, Pixels
 from lossbench.losses.head import Head
 from lossbench.losses.plain_twin import plain_twin
 from lossbench.results.arrays import embedding_arrays, save_arrays

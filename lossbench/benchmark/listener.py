@@ -10,7 +10,7 @@ from lossbench.benchmark.plan import Run
 
 
 class Listener(Protocol):
-    """Hears how a benchmark goes on; `lossbench.console` shows it."""
+    """Hears how a benchmark goes on; `lossbench.cli.console` shows it."""
 
     def decoding(self, done: int, total: int) -> None:
         """`done` of `total` images are in the store that is being built."""

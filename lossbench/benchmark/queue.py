@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from lossbench.benchmark.execute import can_go_on, device_is_lost, execute
+from lossbench.benchmark.inputs import Inputs, Pixels, open_pixels
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.locks import claimed
 from lossbench.benchmark.plan import Run
 from lossbench.errors import InputError
-from lossbench.inputs import Inputs, Pixels, open_pixels
 from lossbench.results.store import Record, read_record
 
 PAUSE = 0.2  # seconds between two looks at a run that another process has

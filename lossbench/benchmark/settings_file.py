@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lossbench import __version__
 from lossbench.benchmark.locks import one_at_a_time
 from lossbench.benchmark.plan import Run
 from lossbench.config import Config, to_toml
@@ -17,6 +16,7 @@ from lossbench.losses.spec import parse_spec
 from lossbench.results.store import Record, load_records
 from lossbench.utils.files import write_text
 from lossbench.utils.hashing import sha
+from lossbench.utils.machine import lossbench_version
 
 
 def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> None:
@@ -39,7 +39,7 @@ def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> N
         if before.get("record", {}).get("protocol") == protocol:
             config, plugins = _joined(before, config, plugins)
         record = {
-            "lossbench": __version__,
+            "lossbench": lossbench_version(),
             "protocol": protocol,
             "entrants": [UNTRAINED, *plugins],
             "plugins": plugins,

@@ -15,12 +15,12 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from lossbench.benchmark.execute import device_is_lost, record_death
+from lossbench.benchmark.inputs import Inputs, open_pixels
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.locks import claimed
 from lossbench.benchmark.plan import Run
 from lossbench.benchmark.queue import PAUSE, Done, Queue, attempt, made_meanwhile, tell
 from lossbench.errors import InputError
-from lossbench.inputs import Inputs, open_pixels
 from lossbench.results.history import Epoch
 from lossbench.results.store import Record
 from lossbench.utils.device import be_deterministic

@@ -1,15 +1,16 @@
 """What the machine and the software are, as a record keeps it."""
 
 import platform
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-from lossbench import __version__
 
-
-def peak_memory_mib(device: torch.device) -> float | None:
+def peak_memory_mib(device: "torch.device") -> float | None:
     """Peak memory of the device; on the CPU of the whole process so far, None where the system does not tell."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
@@ -20,10 +21,12 @@ def peak_memory_mib(device: torch.device) -> float | None:
     return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 
 
-def machine_facts(device: torch.device) -> dict[str, Any]:
+def machine_facts(device: "torch.device") -> dict[str, Any]:
     """Return what the machine and the software were."""
+    import torch
+
     return {
-        "lossbench": __version__,
+        "lossbench": lossbench_version(),
         "python": platform.python_version(),
         "system": platform.platform(),
         "device": torch.cuda.get_device_name(device)
@@ -31,3 +34,13 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
         else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
     }
+
+
+def lossbench_version() -> str:
+    """Return the version of the installed package; ``unknown`` in a checkout that was never installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lossbench")
+    except PackageNotFoundError:
+        return "unknown"

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from PIL import __version__ as pillow
 
-from lossbench import __version__
 from lossbench.data.images.decode import decode, read_bytes
 from lossbench.data.images.unreadable import unreadable
 from lossbench.data.prepare.align import CROPS, Points, box_matrix, landmark_matrix, template, transform, warp
@@ -22,6 +21,7 @@ from lossbench.data.prepare.collection import Collection, Photo
 from lossbench.data.prepare.duplicates import Thumbnails, thumbnail
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
+from lossbench.utils.machine import lossbench_version
 from lossbench.utils.processes import in_parallel
 from lossbench.utils.text import shown
 
@@ -120,7 +120,7 @@ def _make_crop(
             raise InputError(f"{shown(photo.path)}: {wrong}; mend its row in the landmark file") from wrong
     source = read_bytes(photo.path)
     source_sha256 = hashlib.sha256(source).hexdigest()
-    made_from = f"{__version__}\0{pillow}\0{options}\0{face_box}\0{name}\0{photo.landmarks}\0{source_sha256}"
+    made_from = f"{lossbench_version()}\0{pillow}\0{options}\0{face_box}\0{name}\0{photo.landmarks}\0{source_sha256}"
     target = folder / photo.person / f"{hashlib.sha256(made_from.encode()).hexdigest()[:32]}.jpg"
     data = target.read_bytes() if target.is_file() else b""
     if not data:  # or emptied by a power cut

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from lossbench import __version__
 from lossbench.data.images.decode import read_bytes
 from lossbench.data.pairs import draw_pairs
 from lossbench.data.prepare.collection import Collection, Photo
@@ -29,6 +28,7 @@ from lossbench.data.split_file import NAME, Entry, SplitFile, write_manifest
 from lossbench.data.tree import PARTS
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
+from lossbench.utils.machine import lossbench_version
 from lossbench.utils.processes import in_parallel
 from lossbench.utils.text import shown
 
@@ -91,7 +91,7 @@ def prepare(
     crop.check()
     choose_people(collection.per_person(), split)
     header = {
-        "lossbench": __version__,
+        "lossbench": lossbench_version(),
         "source": {"kind": collection.kind, "root": collection.root.resolve().as_posix()},
         "parameters": {**asdict(split), **asdict(crop), "dedupe": dedupe},
         "absent": len(collection.absent),

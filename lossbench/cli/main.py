@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lossbench import __version__, data_cli, model_cli, plugin_cli
+from lossbench.cli import data, losses, models
 from lossbench.errors import InputError, NobodyListens, stopped
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 
-app.add_typer(data_cli.app, name="data")
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _end(code: int, message: str) -> SystemExit:
-    from lossbench import console
+    from lossbench.cli import console
 
     console.error(message)
     return SystemExit(code)
@@ -68,9 +68,10 @@ def _message(error: Exception) -> str:
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        from lossbench import console
+        from lossbench.cli import console
+        from lossbench.utils.machine import lossbench_version
 
-        console.say(f"lossbench {__version__}")
+        console.say(f"lossbench {lossbench_version()}")
         raise typer.Exit
 
 
@@ -187,7 +188,7 @@ def run(
 
 
 def _run(config: "Config", **options: bool) -> None:
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.losses.registry import find_plugins
     from lossbench.losses.spec import parse_losses
 
@@ -195,13 +196,14 @@ def _run(config: "Config", **options: bool) -> None:
     config.resolved()
 
     from lossbench.benchmark.driver import run_benchmark
+    from lossbench.cli.progress import BenchProgress
     from lossbench.report.markdown import verified
     from lossbench.report.sections import negatives_line
     from lossbench.report.tables import failures, text_table
     from lossbench.results.metric_fields import HEADLINE, SPEED
     from lossbench.results.study import Study
 
-    with console.BenchProgress(config.repeats) as progress:
+    with BenchProgress(config.repeats) as progress:
         folder, records = run_benchmark(config, progress, **options)
     study = Study.of(records)
     headers, rows = text_table(study, (*HEADLINE, *SPEED))
@@ -218,15 +220,15 @@ def _run(config: "Config", **options: bool) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
-def report(
+@app.command("report")
+def report_(
     folder: Annotated[
         Path | None,
         typer.Argument(help="A benchmark's folder, such as results/orl.", show_default="the latest in results/"),
     ] = None,
 ) -> None:
     """Write report.md, tables as CSV and figures as SVG and PNG into a benchmark's folder."""
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.report.write import latest_benchmark, write_report
 
     for path in write_report(folder or latest_benchmark(Path("results")), on_progress=console.say):
@@ -248,7 +250,7 @@ def list_(
     pml: Annotated[bool, typer.Option("--pml", help="The losses of pytorch-metric-learning too.")] = False,
 ) -> None:
     """Show losses with hyper-parameters, defaults and papers; backbones; data sets."""
-    from lossbench import console
+    from lossbench.cli import console
 
     if what in (None, Kind.losses):
         from lossbench.losses.registry import find_plugins
@@ -262,7 +264,7 @@ def list_(
         ]
         console.listing("losses", losses)
     if pml:
-        from lossbench.plugin_cli import list_pml
+        from lossbench.cli.losses import list_pml
 
         list_pml()
     if what in (None, Kind.backbones):
@@ -278,5 +280,5 @@ def list_(
         console.listing("data", [(name, (info.what, f"credit: {info.credit}")) for name, info in DATA.items()])
 
 
-model_cli.mount(app)
-plugin_cli.mount(app)
+models.mount(app)
+losses.mount(app)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from lossbench.cli import app
+from lossbench.cli.main import app
 from lossbench.errors import InputError
 from lossbench.losses.plugin import describe
 
@@ -104,7 +104,7 @@ def test_passport_of_a_loss_without_centers_is_one_line(tmp_path):
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "losses", "--pml"], ["new", "--help"]])
 def test_reading_about_plugins_imports_no_torch(arguments):
     code = (
-        "import sys; from lossbench.cli import main; sys.argv = ['lossbench', *sys.argv[1:]]\n"
+        "import sys; from lossbench.cli.main import main; sys.argv = ['lossbench', *sys.argv[1:]]\n"
         "try: main()\nexcept SystemExit as e: assert not e.code, e.code\n"
         "assert 'torch' not in sys.modules, 'torch'"
     )

@@ -41,7 +41,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure trained models on other people, without training."""
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.data.pairs import read_pairs
     from lossbench.data.tree import read_unseen_people
     from lossbench.results.store import refuse_unwritable, write_json
@@ -99,7 +99,7 @@ def embed(
     device: Device = "auto",
 ) -> None:
     """Write the embeddings of all images below a folder, for use elsewhere."""
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.data.tree import read_images
 
     if out.suffix != ".npz":

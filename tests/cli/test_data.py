@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lossbench.cli.main.progress import BenchProgress
 from PIL import Image
 
 from lossbench.benchmark.driver import run_benchmark
-from lossbench.cli import main
+from lossbench.cli.main import main
 from lossbench.config import Config
-from lossbench.console import BenchProgress
 from lossbench.data.catalogue import open_data
 from lossbench.errors import InputError
 from lossbench.report.write import write_report
@@ -160,7 +160,7 @@ def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, faces, argum
 
 
 def test_start_up_imports_nothing_heavy():
-    code = "import sys, lossbench.cli; print([m for m in ('torch', 'numpy', 'PIL', 'pandas') if m in sys.modules])"
+    code = "import sys, lossbench.cli.main; print([m for m in ('torch', 'numpy', 'PIL', 'pandas') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

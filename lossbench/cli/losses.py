@@ -17,7 +17,7 @@ def mount(app: typer.Typer) -> None:
 
 def new(name: Annotated[str, typer.Argument(help="Of the loss: lower-case letters, digits and _.")]) -> None:
     """Write NAME.py, a working loss plugin to be changed, into this folder."""
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.losses.template import write_plugin
 
     path = write_plugin(name, Path())
@@ -32,7 +32,7 @@ def check(
     fast: Annotated[bool, typer.Option("--fast", help="Leave out what takes more than a second.")] = False,
 ) -> None:
     """Test a loss numerically before it trains: a line per property, exit code 1 where one fails."""
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.losses.registry import find_plugins
     from lossbench.losses.spec import parse_spec
 
@@ -57,7 +57,7 @@ def passport(
     out: Annotated[Path, typer.Option(help="Where the figure and the table go.")] = Path(),
 ) -> None:
     """Measure what a loss really does against the angle, beside CE and ArcFace: a figure, a table, flags."""
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.losses.registry import find_plugins
     from lossbench.losses.spec import parse_spec
 
@@ -80,7 +80,7 @@ def passport(
 
 def list_pml() -> None:
     """Print the losses of pytorch-metric-learning with that library's defaults, and why some are left out."""
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.losses.pml import REFUSED, describe, names
 
     entries: list[tuple[str, tuple[str, ...]]] = []

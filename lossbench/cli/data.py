@@ -123,7 +123,7 @@ def bin_(
     out: Out,
 ) -> None:
     """Unpack an InsightFace verification file into images and pairs, for `lossbench run --pairs DIR`."""
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.data.prepare.insightface_bin import prepare_bin
 
     pairs, images = prepare_bin(file, out)
@@ -131,7 +131,7 @@ def bin_(
 
 
 def _prepare(collection: Any, options: dict[str, Any]) -> None:
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.data.prepare.crops import CropOptions
     from lossbench.data.prepare.prepare import finished_crops, prepare, work_folder
     from lossbench.data.prepare.split import SplitOptions
@@ -178,7 +178,7 @@ def show(
     images: Annotated[int, typer.Option(min=1, help="Faces per row.")] = 10,
 ) -> None:
     """Write a contact sheet: some people of every part, a row each."""
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.data.inspect.contact_sheet import contact_sheet, write_sheet
 
     target = out or Path(f"{folder.resolve().name}-faces.png")
@@ -195,7 +195,7 @@ def check(
 
     Exit code 1 where images or people leak from one split into another, or where `lossbench run` would refuse the tree.
     """
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.data.inspect.check import check_tree, write_findings
 
     with console.counting("looking at images") as progress:
@@ -219,7 +219,7 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all stores; a run builds its own anew.")] = False,
 ) -> None:
     """List the packed image stores, or clear them."""
-    from lossbench import console
+    from lossbench.cli import console
     from lossbench.data.images.store import cache_folder, clear_cache, stores
 
     place = cache_folder()

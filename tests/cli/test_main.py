@@ -71,7 +71,7 @@ def test_a_bad_config_is_one_line(lossbench, tmp_path, text, says):
     "words", [["list"], ["--help"], ["run", "--help"], ["--version"], ["run", "--losses", "arcfce"]]
 )
 def test_light_commands_import_no_torch(words):
-    script = f"import sys; sys.argv[1:] = {words}\nfrom lossbench.cli import main\n"
+    script = f"import sys; sys.argv[1:] = {words}\nfrom lossbench.cli.main import main\n"
     script += "try:\n    main()\nexcept SystemExit:\n    pass\n"
     script += "heavy = {'torch', 'numpy', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules); print('heavy:', heavy)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -1,0 +1,92 @@
+"""The only module that prints: progress, tables, errors. Plain lines when the output is not a terminal.
+
+Names and reasons come from files of others: control characters in them never reach the terminal.
+
+rich is imported where a table or a progress bar is drawn, and nowhere else: it would double the start-up.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lossbench.utils.text import shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+_COLOURS = {"pass": "32", "fail": "1;31", "skip": "33"}  # of a terminal
+_WIDE = 200  # columns when nobody's terminal sets a width: tables in files and pipes are not cut
+
+
+def terminal() -> "Console":
+    """Return rich's console; wide where the output is a file or a pipe, so that no table is cut."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+
+
+def error(message: str) -> None:
+    """Print one line to standard error."""
+    mark = "\033[1;31merror:\033[0m" if sys.stderr.isatty() else "error:"
+    print(mark, shown(" ".join(message.split())), file=sys.stderr)
+
+
+def say(message: str) -> None:
+    """Print one line."""
+    print(shown(message))
+
+
+def listing(title: str, entries: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Print a name and the lines about it, entry by entry; plain text, at once."""
+    width = max(len(name) for name, _ in entries) + 2
+    print(f"{title}:")
+    for name, lines in entries:
+        print("\n".join(f"  {name if i == 0 else '':<{width}}{line}" for i, line in enumerate(lines)))
+    print()
+
+
+def finding(status: str, name: str, figure: str) -> None:
+    """Print one property of a loss: pass, fail or skip, its name, and what was measured."""
+    mark = "FAIL" if status == "fail" else status
+    if sys.stdout.isatty():
+        mark = f"\033[{_COLOURS[status]}m{mark:4}\033[0m"
+    print(f"{mark:4}  {name:34} {shown(figure)}")
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", numbers: bool = True) -> None:
+    """Print a table; all columns but the first are right-aligned where they are numbers."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    drawn = Table(title=escape(shown(title)) if title else None, title_justify="left", header_style="bold")
+    for i, header in enumerate(headers):
+        drawn.add_column(escape(header), justify="right" if i and numbers else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*("[dim]–[/dim]" if cell == "–" else escape(shown(cell)) for cell in row))
+    terminal().print(drawn)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far a count is: a bar on a terminal, else a line per quarter. Yields what is called with done, total."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = terminal()
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal and done * 4 // total > (done - 1) * 4 // total:
+                console.print(f"{what}: {done:,} of {total:,}", soft_wrap=True, markup=False)
+
+        yield advance
