@@ -5,47 +5,11 @@ import json
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from support import bench, figures
 
-from lossbench.benchmark.driver import run_benchmark
-from lossbench.config import Config
 from lossbench.errors import InputError
 from lossbench.results.metric_fields import runs_frame
 from lossbench.results.store import load_records, read_record
-
-FAST = {"epochs": 2, "image_size": 32, "repeats": 2}
-
-
-class Recorder:
-    """A listener that remembers which runs were trained."""
-
-    def __init__(self):
-        self.trained, self.notes = [], []
-
-    def decoding(self, done, total):
-        pass
-
-    def start(self, runs, skipped, epochs):
-        self.runs, self.skipped = runs, skipped
-
-    def epoch(self, run, epoch):
-        self.trained.append((run.entrant, run.repeat, epoch.epoch))
-
-    def finished(self, run, record):
-        pass
-
-    def note(self, text):
-        self.notes.append(text)
-
-
-def bench(out, losses, **options):
-    heard = Recorder()
-    again = {name: options.pop(name, False) for name in ("force", "retry_failed")}
-    folder, records = run_benchmark(Config(losses=losses, out=str(out), **{**FAST, **options}), heard, **again)
-    return folder, records, heard
-
-
-def figures(records):
-    return [(r["entrant"], r["repeat"], r["metrics"]) for r in records]
 
 
 def test_a_finished_benchmark_is_not_trained_again_and_one_more_loss_alone_is(tmp_path):

@@ -4,46 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+from support import FORWARD, LOSS, Recorder, plugin
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
 from lossbench.errors import InputError
 
-HEAD = """import torch
-from lossbench import CE_OR_HEAD, margin_softmax
-
-
-class Mine(Head):
-    def __init__(self, num_classes, embedding_dim{extra}):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.randn(num_classes, embedding_dim))
-        self.register_buffer("epoch", torch.zeros(()))
-{methods}
-"""
-LOSS = "margin_softmax(embeddings, self.weight, labels, lambda own: own - 0.1, 30.0)"
-FORWARD = f"""
-    def forward(self, embeddings, labels):
-        return {LOSS}
-"""
-
-
-def plugin(folder: Path, name: str, methods: str, extra: str = "") -> str:
-    path = folder / f"{name}.py"
-    path.write_text(HEAD.replace("CE_OR_HEAD", "Head").format(methods=methods, extra=extra))
-    return str(path)
-
-
-class Silent:
-    def decoding(self, done, total): ...
-    def start(self, runs, skipped, epochs): ...
-    def epoch(self, run, epoch): ...
-    def finished(self, run, record): ...
-    def note(self, text): ...
-
 
 def bench(losses: list[str], out: Path):
     settings = {"identities": 4, "batch_size": 8, "epochs": 2, "repeats": 1, "image_size": 32, "device": "cpu"}
-    return run_benchmark(Config(losses=",".join(losses), out=str(out), **settings), Silent())
+    return run_benchmark(Config(losses=",".join(losses), out=str(out), **settings), Recorder())
 
 
 def test_failing_plugins_become_records_and_the_others_finish(tmp_path):

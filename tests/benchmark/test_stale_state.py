@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.test_bench import FAST, bench
-from tests.test_plugin_failures import FORWARD, plugin
+from support import FAST, FORWARD, bench, plugin
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.test_bench import Recorder, bench, figures
-from tests.test_plugin_failures import FORWARD, LOSS, plugin
+from support import FORWARD, LOSS, Recorder, bench, figures, heed_interrupts, plugin
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.benchmark.locks import claimed
@@ -24,7 +23,6 @@ from lossbench.benchmark.workers import _hear, _Worker
 from lossbench.config import Config
 from lossbench.errors import InputError
 from lossbench.results.store import load_records, read_record
-from tests.perf.kill_drill import heed_interrupts
 
 COMMAND = [sys.executable, "-m", "lossbench", "run", "--image-size", "32"]
 DONE = re.compile(r"^(\S+) · repeat (\d)/\d · test accuracy", re.MULTILINE)

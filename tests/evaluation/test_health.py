@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.test_plugin_failures import LOSS, Silent, plugin
+from support import LOSS, Recorder, plugin
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
@@ -82,7 +82,7 @@ def test_trainings_that_come_to_nothing_are_failed_runs(tmp_path):
     specs = [plugin(tmp_path, name, FORWARD + body + "\n") for name, (body, _) in ILL.items()]
     settings = {"identities": 4, "batch_size": 8, "epochs": 17, "repeats": 1, "image_size": 32, "device": "cpu"}
     config = Config(losses=",".join(["ce", *specs]), out=str(tmp_path / "out"), **settings)
-    _, records = run_benchmark(config, Silent())
+    _, records = run_benchmark(config, Recorder())
     found = {record["entrant"]: record for record in records}
     assert found["ce"]["status"] == "finished"
     for name, (_, reason) in ILL.items():
@@ -96,7 +96,7 @@ def test_trainings_that_come_to_nothing_are_failed_runs(tmp_path):
 def test_a_collapsed_run_is_measured_but_in_no_mean(tmp_path):
     loss = plugin(tmp_path, "together", FORWARD + TOGETHER)
     settings = {"epochs": 60, "repeats": 1, "image_size": 32, "device": "cpu"}
-    _, records = run_benchmark(Config(losses=loss, out=str(tmp_path / "out"), **settings), Silent())
+    _, records = run_benchmark(Config(losses=loss, out=str(tmp_path / "out"), **settings), Recorder())
     record = records[1]
     assert (record["status"], record["epoch"]) == ("failed", 60)
     assert record["reason"].startswith("collapsed: the embeddings of unseen people")
@@ -115,5 +115,5 @@ def test_healthy_short_trainings_are_not_called_ill(tmp_path):
     losses = "ce,sphereface,curricularface,triplet,circle,uniface,sphereface2,proxy_anchor"
     for epochs in (2, 13):  # 13 epochs of 4 steps: the first length that is judged
         config = Config(losses=losses, out=str(tmp_path), epochs=epochs, repeats=1, image_size=32, device="cpu")
-        _, records = run_benchmark(config, Silent())
+        _, records = run_benchmark(config, Recorder())
         assert [r["reason"] for r in records if r["status"] == "failed"] == []

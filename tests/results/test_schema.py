@@ -7,7 +7,7 @@ import tomllib
 
 import numpy as np
 import pytest
-from tests.test_bench import bench
+from support import bench
 
 from lossbench.errors import InputError, RunDamaged
 from lossbench.evaluation.evaluate import known_names

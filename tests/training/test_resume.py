@@ -9,10 +9,7 @@ import subprocess
 import sys
 import time
 
-import pytest
 from safetensors.torch import load_file
-
-from tests.perf.kill_drill import Drill
 
 COMMAND = [sys.executable, "-m", "lossbench", "run", "--losses", "arcface", "--repeats", "1", "--epochs", "12"]
 COMMAND += ["--image-size", "32", "--out"]
@@ -48,14 +45,3 @@ def test_a_killed_run_goes_on_and_ends_bit_identical(tmp_path):
     weights = [load_file(place / "weights.safetensors") for place in (folder, other)]
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
     assert not (folder / "checkpoint.pt").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "times"), [(signal.SIGKILL, 5), (signal.SIGINT, 5), (signal.SIGTERM, 5)])
-def test_whenever_it_is_stopped_a_benchmark_ends_bit_identical(tmp_path, name, times):
-    drill = Drill(tmp_path, epochs=12, image_size=32, signal=name, seed=7)
-    drill.kill(times, longest=drill.whole())
-    assert drill.faults == []
-    assert drill.lost <= 1
-    assert sum(drill.killed.values()) == times
-    assert drill.finished >= 1
