@@ -1,4 +1,4 @@
-"""Where a gain comes from: from picking an epoch by test figures, from the scale, or from the margin."""
+"""Where a gain comes from: choosing the epoch on test, the scale, or the margin."""
 
 import math
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ _TRACKED = {"test_accuracy": "accuracy", "tpr@0.1": "ID rate @ FPR 0.1", "tpr@0.
 
 
 def selection_gap(study: Study) -> list[str]:
-    """What "best epoch on test" would have flattered each loss by; of runs with figures after every epoch."""
+    """Show how much reporting the best test epoch would flatter each loss; empty unless runs were tracked."""
     rows = [
         [figure, entrant, *(signed(e, i >= 3) for i, e in enumerate(gap))]
         for figure, entrant, gap in _gaps(study)
@@ -29,11 +29,11 @@ def selection_gap(study: Study) -> list[str]:
         return []
     headers = ["figure", "loss", "last epoch", "best on val", "best on test", "test − last", "test − val"]
     return [
-        "## What picking the epoch on test would pretend",
+        "## How much choosing the epoch on test flatters",
         "",
-        "Test, query and distractors were measured after every epoch. *Best on test* is the highest of them, an oracle "
-        "nobody has in use: its lead over the last epoch, and over the epoch that is best on val, is no merit of a "
-        "loss, and a comparison that picks epochs so gives the most to the loss whose figures jump about most.",
+        "Test, query and distractors were measured after every epoch. *Best on test* is the highest of these values: "
+        "an oracle that no deployed system has. Its lead over the last epoch, and over the epoch that is best on val, "
+        "is no merit of the loss. Choosing epochs this way favours the loss whose figures fluctuate most.",
         "",
         *table(headers, rows),
         "",
@@ -41,7 +41,7 @@ def selection_gap(study: Study) -> list[str]:
 
 
 def gap_table(study: Study) -> "pd.DataFrame":
-    """Return the same as numbers, one row per figure and loss."""
+    """Return the table of `selection_gap` as numbers, one row per figure and loss."""
     import pandas as pd
 
     names = ("last", "best_on_val", "best_on_test", "test_minus_last", "test_minus_val")
@@ -54,7 +54,7 @@ def gap_table(study: Study) -> "pd.DataFrame":
 
 
 def _gaps(study: Study) -> list[tuple[str, str, list[Estimate]]]:
-    """Return figure, entrant, and the estimates of last, best on val, best on test, and of the two gaps."""
+    """Return figure, entrant, and five estimates: last, best on val, best on test, test - last, test - val."""
     found = []
     for name, title in _TRACKED.items():
         for entrant in (e for e in study.entrants if e != UNTRAINED):
@@ -69,7 +69,7 @@ def _gaps(study: Study) -> list[tuple[str, str, list[Estimate]]]:
 
 
 def _picks(record: Record, figure: str) -> tuple[float, float, float] | None:
-    """Return a tracked figure at the last epoch, at the first of those that are best on val, and at its best."""
+    """Return a tracked figure at the last epoch, at the first epoch that is best on val, and at its maximum."""
     epochs = [line for line in read_history(record) if line.get("tracked")]
     values = [line["tracked"].get(figure) for line in epochs]
     if not epochs or None in values:
@@ -79,7 +79,7 @@ def _picks(record: Record, figure: str) -> tuple[float, float, float] | None:
 
 
 def scale_and_margin(study: Study) -> list[str]:
-    """The gain of every margin loss over CE, split into what its scale brings and what its margin adds."""
+    """Split the gain of every margin loss over CE into the effect of its scale and the effect of its margin."""
     pairs = twins(study)
     if not pairs:
         return []
@@ -89,11 +89,12 @@ def scale_and_margin(study: Study) -> list[str]:
             parts = (entrant, BASELINE), (twin, BASELINE), (entrant, twin)
             rows.append([title, entrant, *(signed(study.difference(a, b, name), True) for a, b in parts)])
     return [
-        "## Scale and margin told apart",
+        "## Scale and margin separated",
         "",
-        f"Every margin loss beside itself at margin 0 with its own scale ({', '.join(plain(t) for _, t in pairs)}): "
-        f"the gain over `{BASELINE}` is what normalising and the scale bring, plus what the margin adds to that. "
-        "Paired differences, with their own 95 % intervals: one that spans 0 is no gain that this design could see.",
+        f"Every margin loss was also trained with margin 0 and its own scale: {', '.join(plain(t) for _, t in pairs)}. "
+        f"Its gain over `{BASELINE}` is then the sum of two effects: that of normalisation and scale, and that of the "
+        "margin. All are paired differences with their own 95 % intervals; where an interval includes 0, no gain was "
+        "detected.",
         "",
         *table(["figure", "loss", f"gain over {BASELINE}", "scale and normalisation", "margin"], rows),
         "",
@@ -101,7 +102,7 @@ def scale_and_margin(study: Study) -> list[str]:
 
 
 def split_table(study: Study) -> "pd.DataFrame":
-    """Return the same as numbers, one row per figure and loss."""
+    """Return the table of `scale_and_margin` as numbers, one row per figure and loss."""
     import pandas as pd
 
     rows = []
@@ -117,12 +118,12 @@ def split_table(study: Study) -> "pd.DataFrame":
 
 
 def twins(study: Study) -> list[tuple[str, str]]:
-    """Return the entrants whose plain twin runs beside them and beside CE, each with it."""
+    """Return (entrant, plain twin) for every entrant whose plain twin was trained too, if CE was as well."""
     plain_twins = {record["entrant"]: record.get("plain_twin") for record in study.records}
     there = set(study.entrants)
     return [(e, t) for e, t in plain_twins.items() if isinstance(t, str) and t in there and BASELINE in there]
 
 
 def signed(value: Estimate, difference: bool) -> str:
-    """Return an estimate as text, a difference with its sign."""
+    """Return an estimate as text, with an explicit plus if it is a positive difference."""
     return ("+" if difference and value.mean > 0 else "") + text(value, 3)

@@ -25,11 +25,11 @@ def markdown(
     """Return the text of report.md.
 
     Args:
-        settings: of benchmark.toml, with its table ``record``.
+        settings: the content of benchmark.toml, including its table ``record``.
         study: the runs.
         found: the verdicts.
-        drawn: stem and caption of each figure in figures/.
-        left_out: runs in the folder that were made with other settings.
+        drawn: file stem and caption of each figure in figures/.
+        left_out: number of runs in the folder that were made with other settings.
     """
     first = next((r for r in study.records if r["status"] == "finished"), study.records[0])
     metrics = {"positives": 0, "negatives": 0, **first["metrics"]}
@@ -48,18 +48,19 @@ def markdown(
         "",
         f"A repeat trains on {images['train']} images of {people['train']} people (val {images['val']}, test "
         f"{images['test']}); the identification rate is measured on {people['query']} query people "
-        f"({images['query']} images) and {people['distractors']} distractors ({images['distractors']} images) whom no "
-        f"model has seen: {metrics['positives']:,} same-person pairs and {metrics['negatives']:,} others.",
+        f"({images['query']} images) and {people['distractors']} distractors ({images['distractors']} images), none of "
+        f"them seen in training: {metrics['positives']:,} same-person pairs and {metrics['negatives']:,} "
+        "different-person pairs.",
         "",
         *_credit(settings),
         "## Results",
         "",
-        f"Mean ± half-width of the 95 % interval, over {repeats} and the people they were measured on.",
+        f"Mean ± half-width of the 95 % interval over {repeats} and the people measured.",
         "",
         *table(*text_table(study, HEADLINE)),
         "",
-        "\\* accuracy by nearest class mean of the training embeddings: this row has no class scores. `untrained` is "
-        "the same backbone before its first step.",
+        "\\* This row has no class scores: its accuracy is that of the nearest class mean of the training embeddings. "
+        "`untrained` is the same backbone before its first step.",
         "",
         *_survival(study),
         *_figure(captions, "tpr_fpr"),
@@ -88,22 +89,25 @@ def markdown(
         *_figure(captions, "training_curves"),
         *table(*text_table(study, SPEED)),
         "",
-        "images/s counts training alone, without its first epoch; seconds is a whole run, measuring included. Both "
+        "*images/s* is the training speed after the first epoch; *seconds* is the whole run, evaluation included. Both "
         f"depend on the machine: {plain(str(machine.get('device')))}, {plain(str(machine.get('threads')))} threads.",
         "",
         "## What the numbers mean",
         "",
-        "- **Accuracy**: share of test images (other images of the training people) whose own class scores highest, "
-        "without any margin; and by the nearest mean of the training embeddings, which every loss can be measured by.",
-        "- **ID rate @ FPR**: share of same-person pairs of unseen people accepted at the threshold that lets at most "
-        "this share of different-person pairs pass. A dash: too few negatives for that rate.",
-        "- **Interval**: from the spread between repeats (other seeds and, where there are folds, other people) and, "
-        "where repeats are measured on the same people, from resampling these people; Student's t with Satterthwaite's "
-        "degrees of freedom. With few repeats it is wide because little is known. People are resampled for accuracies "
-        "and ID rates; the ± of other figures, and of what picking the epoch would pretend, is that of the repeats.",
+        "- **Accuracy**: the share of test images (other images of the training people) whose own class scores "
+        "highest, without any margin. *Class means* assigns each image to the nearest mean of the training embeddings "
+        "instead, which is possible for every loss.",
+        "- **ID rate @ FPR**: the share of same-person pairs of unseen people that is accepted at the threshold which "
+        "at most this share of different-person pairs passes (TPR at a fixed FPR, also called TAR at a fixed FAR). A "
+        "dash means that there are too few negatives for that rate.",
+        "- **Interval**: combines the spread between repeats (other seeds and, where there are folds, other people) "
+        "with, where repeats share their people, a bootstrap over those people; Student's t with Satterthwaite's "
+        "degrees of freedom. With few repeats it is wide. Only accuracies and ID rates are bootstrapped; the ± of "
+        "every other figure, and of the choice of the epoch, comes from the repeats alone.",
         "",
-        f"Tables as numbers: `tables/`. Made by lossbench {plain(settings['record']['lossbench'])}; run it again with "
-        "`lossbench run --config` and the `benchmark.toml` beside this file, from where it was run.",
+        f"The same tables as CSV: `tables/`. Written by lossbench {plain(settings['record']['lossbench'])}. To repeat "
+        "the benchmark, run `lossbench run --config` with the `benchmark.toml` beside this file, from the working "
+        "directory of the original run.",
         *([_left_out(left_out)] if left_out else []),
         "",
     ]
@@ -114,12 +118,12 @@ def _survival(study: Study) -> list[str]:
     lines = [f"- {plain(line)}" for line in failures(study.records)]
     if not lines:
         return []
-    what = "Failed runs are results: `runs` tells how many survived, and every mean is over those alone."
+    what = "Failed runs are results: `runs` shows how many finished, and every mean is over those."
     return [what, "", *lines, ""]
 
 
 def verified(study: Study) -> tuple[Figure, ...]:
-    """Return the figures of the verification protocol where a run has them."""
+    """Return the figures of the verification protocol if any run has them, else none."""
     return VERIFICATION if any(r["metrics"].get("verification") for r in study.records) else ()
 
 
@@ -137,9 +141,9 @@ def _verification_lines(study: Study) -> list[str]:
         "## Verification",
         "",
         f"{first['same']:,} pairs of one person and {first['different']:,} of two, {len(first['fold_accuracies'])} "
-        "folds: threshold chosen on all others, accuracy on the one. Mean over repeats ± half-width of the 95 % "
-        "interval; the standard error is that over folds within a repeat. TAR and EER take all pairs together."
-        + (" Each embedding has that of the mirrored image added." if first["flip"] else ""),
+        "folds: accuracy on each fold at the threshold chosen on all others. Mean over repeats ± half-width of the "
+        "95 % interval; the standard error is over the folds of one repeat. TAR and EER are over all pairs."
+        + (" The mirrored image's embedding is added to each embedding." if first["flip"] else ""),
         "",
         *table(*text_table(study, VERIFICATION)),
         "",
@@ -162,21 +166,21 @@ def _figure(captions: dict[str, str], stem: str) -> list[str]:
 
 def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
     if not found:
-        return [f"One loss beside `{UNTRAINED}`: there is nothing to compare it with."]
+        return [f"There is only one loss beside `{UNTRAINED}`: nothing to compare."]
     found = [v for v in found if v.figure.name in TELLING]
     separated = [v for v in found if v.ahead]
     lines = [
-        "Pairs of losses are compared by their paired differences: the same repeats, the same people. *Ahead* means "
-        f"that the p-value, adjusted by Holm's rule for the number of pairs, is below {LEVEL}. {len(separated)} of "
+        "Losses are compared by paired differences over the same repeats and the same people. *Ahead* means that the "
+        f"p-value, adjusted by Holm's method for the number of pairs, is below {LEVEL}. {len(separated)} of "
         f"{len(found)} comparisons are separable. *Detectable* is the smallest true difference that this design finds "
-        "in 80 % of cases; *repeats* is how many in all would separate a pair in half of the cases if the difference "
-        f"seen were the truth (both at {LEVEL} divided by the number of pairs); beyond 1,000, what is uncertain lies "
-        "in people whom the repeats share, and more people are needed.",
+        "with a power of 80 %. *Repeats* is the total number of repeats that would separate the pair with a power of "
+        f"50 % if the observed difference were the true one. Both are at {LEVEL} divided by the number of pairs. Above "
+        "1,000 repeats, the uncertainty lies in the people that the repeats share: more people are needed.",
         "",
     ]
     ranks = rank_table(found)
     shown = [[row["loss"], *(str(row[name]) for name in TELLING)] for row in ranks.to_dict("records")]
-    lines += ["Ranks, shared where losses are not separable: 1 plus the number of losses that are ahead.", ""]
+    lines += ["The rank of a loss is 1 plus the number of losses that are ahead of it.", ""]
     lines += [*table(["loss", *TELLING.values()], shown), ""]
     headers = ["figure", "pair", "difference", "p (Holm)", "verdict", "detectable", "repeats"]
     return lines + table(headers, [_verdict_row(v) for v in found])

@@ -1,4 +1,4 @@
-"""Markdown: tables, and text that must not be taken for markup."""
+"""Markdown: tables, and text with its markup escaped."""
 
 import html
 import re
@@ -15,5 +15,5 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Escape what Markdown or HTML would take for markup: names and reasons come from whoever wrote the plugin."""
+    """Escape what Markdown or HTML would take for markup: names and failure reasons come from plugins."""
     return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(text, quote=False))

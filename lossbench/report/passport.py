@@ -16,7 +16,7 @@ _SHOWN = range(0, 181, 30)  # degrees in the table
 
 
 def table_rows(found: Passport) -> tuple[list[str], list[list[str]]]:
-    """Return headers and rows for people: every 30 degrees, each loss's target logit, loss and gradient."""
+    """Return headers and rows to print: target logit, loss and gradient of each loss, every 30 degrees."""
     headers = ["degrees", *(f"{curve.name} {title}" for curve in found.curves for _, title in _PANELS)]
     rows = []
     for degrees in _SHOWN:

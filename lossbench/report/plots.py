@@ -45,11 +45,11 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, st
 
     Raises:
         InputError: a run's embeddings are missing or damaged.
-        OSError: the disk is full or the folder cannot be written; each figure is whole, or as it was.
+        OSError: the disk is full or the folder cannot be written; each figure is then complete or unchanged.
     """
     finished = [record for record in records if record["status"] == "finished"]
     style: dict[Any, Any] = {"axes.grid": True, "grid.alpha": 0.3, "font.size": 9}
-    # the same bytes every time, text as text, and a dollar sign in a spec no formula
+    # reproducible bytes, text kept as text, and no formulas: a spec may contain a dollar sign
     style |= {"svg.hashsalt": "lossbench", "svg.fonttype": "none", "text.parse_math": False}
     drawn = []
     with mpl.rc_context({**sns.axes_style("ticks"), **style}):
@@ -61,7 +61,7 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, st
             drawing.draw_without_rendering()
             drawing.set_layout_engine("none")  # laid out once, for both files
             for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-                whole = io.BytesIO()  # a disk that fills leaves the figure of an earlier report as it was
+                whole = io.BytesIO()  # on a full disk the figure of the previous report must survive
                 drawing.savefig(whole, format=kind, dpi=110, metadata=metadata)
                 write_bytes(folder / f"{stem}.{kind}", whole.getbuffer())
             drawn.append((stem, caption))
@@ -69,7 +69,7 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, st
 
 
 def training_curves(records: Sequence[Record]) -> Drawing | None:
-    """Loss relative to the first epoch, and accuracy on val, by epoch; bands span the repeats."""
+    """Plot loss relative to the first epoch, and accuracy on val, by epoch; bands span the repeats."""
     lines = []
     for record in records:
         history = read_history(record)
@@ -96,7 +96,7 @@ def training_curves(records: Sequence[Record]) -> Drawing | None:
 
 
 def tpr_fpr(records: Sequence[Record]) -> Drawing:
-    """Identification rate against the false-positive rate; bands span the repeats."""
+    """Plot the identification rate against the false-positive rate; bands span the repeats."""
     points = []
     for record in records:
         saved = read_embeddings(record)
@@ -114,7 +114,7 @@ def tpr_fpr(records: Sequence[Record]) -> Drawing:
 
 
 def similarities(records: Sequence[Record]) -> Drawing:
-    """Cosine similarities of the identification rate's positive and negative pairs, per loss, repeats pooled."""
+    """Plot the cosine similarities of the identification rate's positives and negatives, per loss, repeats pooled."""
     names = entrants(records)
     drawing, axes = _axes(-(-len(names) // 4), min(4, len(names)), 3 * min(4, len(names)), 2.4 * -(-len(names) // 4))
     edges = np.linspace(-1, 1, 41)
@@ -139,7 +139,7 @@ def similarities(records: Sequence[Record]) -> Drawing:
 
 
 def _similarity_counts(saved: Embeddings, edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Count positives and negatives per bin [2, bins], a block of query images at a time."""
+    """Return the counts [2, bins] of positives and negatives per bin, computed in blocks of query images."""
     query, other = (
         saved[name] / np.linalg.norm(saved[name], axis=1, keepdims=True) for name in ("query", "distractors")
     )
@@ -155,7 +155,7 @@ def _similarity_counts(saved: Embeddings, edges: npt.NDArray[np.float64]) -> npt
 
 
 def angles(records: Sequence[Record]) -> Drawing:
-    """The four angle statistics of ArcFace's table 3 in degrees; a point a repeat, a bar at the mean."""
+    """Plot the four angle statistics of ArcFace's table 3 in degrees: a point per repeat, a bar at the mean."""
     rows = []
     for record in records:
         flat = flat_metrics(record)
@@ -173,7 +173,7 @@ def angles(records: Sequence[Record]) -> Drawing:
 
 
 def query_map(records: Sequence[Record]) -> Drawing | None:
-    """A 2-D map (t-SNE, cosine, fixed seed) of query embeddings of the first repeat, per loss; a mark an image."""
+    """Plot the query embeddings of the first repeat per loss, by t-SNE (cosine, fixed seed); a marker per image."""
     from sklearn.manifold import TSNE
 
     first = [record for record in records if record["repeat"] == min(r["repeat"] for r in records)]
@@ -202,10 +202,13 @@ _FIGURES: tuple[tuple[Callable[[Sequence[Record]], Drawing | None], str], ...] =
     (tpr_fpr, "Identification rate on unseen people against the false-positive rate. Bands span the repeats."),
     (
         similarities,
-        "Cosine similarity of pairs of images, people unseen in training: the less the two overlap, the better.",
+        "Cosine similarities of image pairs of unseen people: the less the two distributions overlap, the better.",
     ),
-    (angles, "Angle statistics (ArcFace, table 3). A dot is a repeat, a bar the mean. Intra: smaller is tighter."),
-    (query_map, "Query embeddings of the first repeat, t-SNE. A mark is an image, a colour and shape a person."),
+    (angles, "Angle statistics (ArcFace, table 3). Dots are repeats, bars their mean. Intra: smaller is tighter."),
+    (
+        query_map,
+        "Query embeddings of the first repeat, t-SNE. A marker is an image; colour and shape give the person.",
+    ),
 )
 
 
@@ -215,13 +218,13 @@ def _axes(rows: int, columns: int, width: float, height: float) -> "tuple[Drawin
 
 
 def _plain_ticks(axis: "Axis") -> None:
-    """Label a logarithmic axis 0.01, 0.1, 1: its own labels are formulas, and formulas are off."""
+    """Label a logarithmic axis 0.01, 0.1, 1: the default labels are formulas, which are switched off."""
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter("")
 
 
 def _look(records: Sequence[Record]) -> dict[str, Any]:
-    """One colour and one dash pattern per entrant, the same in every figure; `untrained` is grey."""
+    """Return each entrant's colour and dash pattern, the same in every figure; `untrained` is grey."""
     names = entrants(records)
     trained = [name for name in names if name != UNTRAINED]
     kind = "colorblind" if len(trained) <= 10 else "husl"

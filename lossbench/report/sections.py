@@ -1,4 +1,4 @@
-"""Sections of a report on people unseen in training: operating points, galleries, clusters."""
+"""The report's sections on people unseen in training: operating points, gallery search, clusters."""
 
 import math
 from collections.abc import Iterable
@@ -11,21 +11,21 @@ from lossbench.results.study import Study
 
 
 def negatives_line(study: Study) -> str:
-    """Return in a sentence what the false-positive rates of the finished runs rest on; empty without any."""
+    """Return a sentence on the negatives behind the false-positive rates; empty if no run has finished."""
     found = _finished(study, "negatives")
     if not found:
         return ""
     negatives, within = _counts(found, "negatives"), _counts(found, "query_negatives")
     others = [a - b for a, b in zip(negatives, within, strict=True)]
     return (
-        f"{_span(negatives, ',')} negatives a repeat: {_span(within, ',')} pairs of query images and "
+        f"{_span(negatives, ',')} negatives per repeat: {_span(within, ',')} pairs of query images and "
         f"{_span(others, ',')} pairs with a distractor image. The lowest false-positive rate they support is "
-        f"{max(1 / n for n in negatives):.2g}; below it there is a dash, never a number."
+        f"{max(1 / n for n in negatives):.2g}; lower rates show a dash."
     )
 
 
 def operating_points(study: Study) -> list[str]:
-    """What each false-positive rate rests on, and whether thresholds set on val hold it."""
+    """Show how many negatives support each false-positive rate, and whether thresholds set on val hold it."""
     found = _finished(study, "negatives")
     if not found:
         return []
@@ -47,9 +47,10 @@ def operating_points(study: Study) -> list[str]:
     ]
     if calibration:
         lines += [
-            "**Threshold transfer**: in use nobody can set a threshold on the people he will meet. Here it is set on "
-            f"val images of the training people ({_span(calibration, ',')} negatives), and this is the rate it then "
-            "lets pass among query people and distractors: above the asked rate, the promise is broken.",
+            "**Threshold transfer**: a deployed system cannot set its threshold on the people it will see. Here it is "
+            f"set on val images of the training people ({_span(calibration, ',')} negatives); the table shows the "
+            "false-positive rate that results among query people and distractors. Above the rate asked for, the "
+            "threshold does not hold.",
             "",
             *table(*text_table(study, TRANSFER)),
             "",
@@ -58,7 +59,7 @@ def operating_points(study: Study) -> list[str]:
 
 
 def gallery(study: Study) -> list[str]:
-    """Search in a gallery: CMC and DIR at FAR."""
+    """Show search in a gallery: CMC and DIR at FAR."""
     found = _finished(study, "cmc")
     if not found:
         return []
@@ -68,9 +69,10 @@ def gallery(study: Study) -> list[str]:
         "## Search in a gallery",
         "",
         f"One image of each query person is enrolled ({_span(entries, ',')} entries; {_span(more, ',')} with every "
-        f"distractor image); the other {_span(_counts(found, 'probes'), ',')} are probes. Rank k: the share of probes "
-        "whose person is among the first k entries. DIR @ FAR (detection and identification rate): the share of probes "
-        "that find their person at rank 1 above the threshold that so few distractors pass. Ties never help.",
+        f"distractor image); the other {_span(_counts(found, 'probes'), ',')} are probes. Rank k (CMC): the share of "
+        "probes whose person is among the first k entries. DIR @ FAR (detection and identification rate): the share of "
+        "probes that find their person at rank 1 and above the threshold that at most this share of distractor images "
+        "passes. Ties count against the probe.",
         "",
         *table(*text_table(study, GALLERY)),
         "",
@@ -78,16 +80,17 @@ def gallery(study: Study) -> list[str]:
 
 
 def clusters(study: Study) -> list[str]:
-    """Retrieval and cluster statistics of the query people."""
+    """Show retrieval and cluster statistics of the query people."""
     if not _finished(study, "clusters"):
         return []
     return [
         "## Retrieval and clusters of query people",
         "",
-        "Precision@1, R-precision and MAP@R: every query image looks for the others of its person (arXiv:2003.08505). "
-        "Silhouette by cosine distance; NMI and AMI: agreement of k-means clusters with people; alignment (0 is best) "
-        "and uniformity (lower is more uniform; arXiv:2005.10242); effective rank: how many directions the embeddings "
-        "use, 1 when they have collapsed. NMI and AMI are dashes beyond 20 million images times people.",
+        "Precision@1, R-precision and MAP@R: every query image retrieves the other images of its person "
+        "(arXiv:2003.08505). Silhouette by cosine distance; NMI and AMI: agreement of k-means clusters with people; "
+        "alignment (0 is best) and uniformity (lower is more uniform; arXiv:2005.10242); effective rank: the number of "
+        "directions that the embeddings use, 1 when they have collapsed to a line. NMI and AMI are not computed (a "
+        "dash) where images times people exceed 20 million.",
         "",
         *table(*text_table(study, (*RETRIEVAL, *CLUSTERS))),
         "",
@@ -103,7 +106,7 @@ def _counts(records: Iterable[Record], name: str) -> list[int]:
 
 
 def _span(values: Iterable[float], form: str) -> str:
-    """Return a value, or the least and the largest where they differ."""
+    """Return the smallest and the largest value as text, or the one value if they are equal."""
     kept = [value for value in values if not math.isnan(value)]
     if not kept:
         return "–"

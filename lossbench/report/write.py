@@ -15,7 +15,7 @@ from lossbench.results.study import Study
 from lossbench.results.verdicts import rank_table, verdict_table, verdicts
 from lossbench.utils.files import write_text
 
-_SETTINGS: dict[str, type | tuple[type, ...]] = {  # of benchmark.toml, that the report tells
+_SETTINGS: dict[str, type | tuple[type, ...]] = {  # settings in benchmark.toml that the report quotes
     **dict.fromkeys(("backbone", "select"), str),
     **dict.fromkeys(("image_size", "embedding_dim", "epochs", "batch_size", "seed"), int),
     "lr": (int, float),
@@ -23,10 +23,10 @@ _SETTINGS: dict[str, type | tuple[type, ...]] = {  # of benchmark.toml, that the
 
 
 def latest_benchmark(results: Path) -> Path:
-    """Return the benchmark in `results` that was run last.
+    """Return the folder of the benchmark in `results` that was run last.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no benchmark.
     """
     files = sorted(results.glob("*/benchmark.toml"), key=lambda file: file.stat().st_mtime)
     if not files:
@@ -39,13 +39,13 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
 
     Args:
         folder: a benchmark's folder, such as results/orl.
-        on_progress: called with a line before what takes long.
+        on_progress: called with a line of text before a slow step.
 
     Returns:
-        What was written: the report and its two folders.
+        The paths written: the report and its two folders.
 
     Raises:
-        InputError: no such folder, no runs in it, or a damaged record; or the folder cannot be written.
+        InputError: there is no such folder, no run in it, or a damaged record; or the folder cannot be written.
     """
     settings = _settings(folder)
     everything = load_records(folder)
@@ -65,7 +65,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         on_progress("drawing the figures")
         from lossbench.report.plots import write_figures
 
-        drawn = write_figures(records, figures)  # what may fail comes before the tables are replaced
+        drawn = write_figures(records, figures)  # may fail, so it comes before the tables are replaced
         unseen = (*GALLERY, *TRANSFER, *RETRIEVAL, *CLUSTERS)
         figures_shown = (*HEADLINE, *verified(study), *unseen, *ANGLES, *SPEED)
         made = {
@@ -76,7 +76,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         }
         asked_for = {"scale_and_margin": split_table(study), "selection_gap": gap_table(study)}
         for name, table in asked_for.items():
-            (tables / f"{name}.csv").unlink(missing_ok=True)  # of an earlier report
+            (tables / f"{name}.csv").unlink(missing_ok=True)  # left by an earlier report
             if len(table):
                 made[name] = table
         for name, table in made.items():
@@ -97,13 +97,13 @@ def _settings(folder: Path) -> dict[str, Any]:
             if not isinstance(settings[name], kind):
                 raise TypeError(f"{name} is {settings[name]!r}")
         if not isinstance(settings["record"]["lossbench"], str):
-            raise TypeError("the version is no text")
+            raise TypeError("record.lossbench is not a string")
         if not all(isinstance(name, str) for name in settings["record"]["entrants"]):
-            raise TypeError("entrants are no names")
+            raise TypeError("record.entrants are not all strings")
     except FileNotFoundError:
         below = sorted(str(file.parent) for file in folder.glob("*/benchmark.toml"))
         cure = f"name one of {', '.join(below)}" if below else "lossbench report takes a folder such as results/orl"
-        raise InputError(f"'{folder}' is no benchmark; {cure}") from None
+        raise InputError(f"'{folder}' is not a benchmark's folder; {cure}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({error}); run the benchmark again to write it anew") from error
+        raise InputError(f"{path} cannot be read ({error}); run the benchmark again to rewrite it") from error
     return settings

@@ -26,7 +26,7 @@ FAST = ("--epochs", 2, "--image-size", 32, "--repeats", 1)
         (("run", "--config", "nowhere.toml"), "--config nowhere.toml cannot be read"),
         (("run", "--plugins", "nowhere"), "no plugin folder 'nowhere'"),
         (("run", "--lr", "nan"), "--lr nan is out of range"),
-        (("report", "nowhere"), "'nowhere' is no benchmark; lossbench report takes a folder such as results/orl"),
+        (("report", "nowhere"), "'nowhere' is not a benchmark's folder; lossbench report takes a folder"),
         (("report",), "no benchmark in 'results'; start with: lossbench run"),
         (("list", "cats"), "cats"),
         (("frobnicate",), "frobnicate"),
@@ -48,7 +48,7 @@ def test_a_report_of_all_results_names_the_benchmarks(lossbench, tmp_path):
     (tmp_path / "orl").mkdir()
     (tmp_path / "orl" / "benchmark.toml").touch()
     code, _, err = lossbench("report", tmp_path)
-    assert (code, err) == (2, f"error: '{tmp_path}' is no benchmark; name one of {tmp_path / 'orl'}\n")
+    assert (code, err) == (2, f"error: '{tmp_path}' is not a benchmark's folder; name one of {tmp_path / 'orl'}\n")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What an epoch picked on test pretends, and scale and margin told apart: from figures whose answer is known."""
+"""How much choosing the epoch on test flatters, and scale against margin: from figures whose answer is known."""
 
 import json
 import math
@@ -96,8 +96,8 @@ def test_a_tracked_and_deconfounded_benchmark(lossbench, tmp_path):
     assert lossbench("run", "--losses", "cosface", "--track", "--deconfound", *fast)[0] == 0
     assert lossbench("report", tmp_path / "orl")[0] == 0
     text = (tmp_path / "orl" / "report.md").read_text()
-    assert "## Scale and margin told apart" in text
-    assert "## What picking the epoch on test would pretend" in text
+    assert "## Scale and margin separated" in text
+    assert "## How much choosing the epoch on test flatters" in text
     for folder in (tmp_path / "orl" / "runs").glob("cosface-*"):
         record = json.loads((folder / "run.json").read_text())
         last = json.loads((folder / "history.jsonl").read_text().splitlines()[-1])["tracked"]

@@ -38,7 +38,7 @@ STUDY = Study((record(0, 900, 0.6), record(1, 2000, 0.7), record(2, 5, 0.1, stat
 
 def test_an_operating_point_says_what_it_rests_on():
     text = "\n".join(operating_points(STUDY))
-    assert "900 to 2,000 negatives a repeat: 40 pairs of query images and 860 to 1,960 pairs with a distractor" in text
+    assert "900 to 2,000 negatives per repeat: 40 pairs of query images and 860 to 1,960 pairs" in text
     assert "The lowest false-positive rate they support is 0.0011" in text
     assert "| 0.1 | 0.09 | 10 | 2 of 2 repeats |" in text
     assert "| 0.001 | 0.0009 | 1,000 | 1 of 2 repeats |" in text, "900 negatives do not support 0.001"
