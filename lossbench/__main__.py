@@ -1,4 +1,4 @@
-"""The console script and ``python -m lossbench``: minds Ctrl-C and SIGTERM from the first moment on."""
+"""The console script and ``python -m lossbench``: handles Ctrl-C and SIGTERM from the first moment."""
 
 import os
 import signal
@@ -6,30 +6,30 @@ import sys
 from contextlib import suppress
 from types import FrameType
 
-from lossbench.errors import stopped as how_it_goes_on
+from lossbench.errors import stopped as stopped_message
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C ends it in one line and exit code 130, also while libraries are imported.
+    """Run the command line. Ctrl-C ends it with one line and exit code 130, even while libraries are being imported.
 
-    So does SIGTERM, by which batch systems stop a job, in exit code 143.
+    SIGTERM, which batch systems send, does the same with exit code 143.
     """
-    stopped = 0  # the signal that did
+    stopped = 0  # the signal received, if any
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped
-        if stopped or _importing(frame):  # pressed twice, or nothing of ours to tidy yet
+        if stopped or _importing(frame):  # a second signal, or nothing of ours to clean up yet
             _leave(number)
         stopped = number
         raise KeyboardInterrupt
 
     def unraisable(swallowed: "sys.UnraisableHookArgs") -> None:
-        if swallowed.exc_type is KeyboardInterrupt:  # it fell into a destructor or a callback, and would be lost
+        if swallowed.exc_type is KeyboardInterrupt:  # raised in a destructor or a callback, where it would be lost
             _leave(stopped or signal.SIGINT)
         sys.__unraisablehook__(swallowed)
 
     for number, untouched in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-        if signal.getsignal(number) is untouched:  # nohup and the like have one ignored
+        if signal.getsignal(number) is untouched:  # nohup, for one, ignores a signal: leave that as it is
             signal.signal(number, stop)
             sys.unraisablehook = unraisable
     try:
@@ -42,12 +42,12 @@ def main() -> None:
     except BaseException as error:
         if not stopped:
             raise
-        # else the command line has said it, or a library made another exception of it, or it came before that
-        _leave(stopped, said=isinstance(error, SystemExit))
+        # SystemExit: the command line has reported it; else it came earlier, or a library replaced the exception
+        _leave(stopped, reported=isinstance(error, SystemExit))
 
 
 def _importing(frame: FrameType | None) -> bool:
-    """Return whether a module is being imported: libraries lose an exception there, and torch's C++ aborts at one."""
+    """Return whether a module is being imported: libraries then swallow exceptions, and torch's C++ code aborts."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
@@ -55,17 +55,17 @@ def _importing(frame: FrameType | None) -> bool:
     return False
 
 
-def _leave(number: int, *, said: bool = False) -> None:
-    """End at once with a signal's exit code: all on disk is whole or not there, and workers end with their parent.
+def _leave(number: int, *, reported: bool = False) -> None:
+    """Exit at once with the exit code of a signal: files on disk are complete or absent, workers exit with the parent.
 
-    Python's own way out would still run what others registered, which Ctrl-C may have left half-made.
+    A normal exit would run the exit handlers of libraries, whose state the signal may have left inconsistent.
     """
-    with suppress(OSError, RuntimeError):  # nobody may read it any more, or it was writing at this very moment
+    with suppress(OSError, RuntimeError):  # the stream is closed, or the signal came in the middle of a write
         sys.stdout.write("\033[?25h" if sys.stdout.isatty() else "")  # a progress bar hides the cursor
         sys.stdout.flush()
-        sys.stderr.write("" if said else f"error: {how_it_goes_on(sys.argv[1:])}\n")
+        sys.stderr.write("" if reported else f"error: {stopped_message(sys.argv[1:])}\n")
         sys.stderr.flush()
-    os._exit(128 + number)  # what shells call a process that a signal ended
+    os._exit(128 + number)  # the exit code by which shells report a signal
 
 
 if __name__ == "__main__":

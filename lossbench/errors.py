@@ -1,31 +1,33 @@
-"""The errors that reach a user as a single line."""
+"""Errors that a user sees as a single line."""
+
+CONTINUE = "run the same command again to continue"  # the end of every message about a command that can be resumed
 
 
 class InputError(ValueError):
-    """Something a user gave is wrong. The message names the value, the rule and the cure, in one line."""
+    """Invalid user input. The message names the value, the rule and the cure, in one line."""
 
 
 class RunDamaged(InputError):
-    """A file that a run wrote is missing or damaged: what needs other runs can go on without this one."""
+    """A file of a run is missing or damaged. Callers that handle several runs leave this one out and continue."""
 
     def __init__(self, what: str):
-        super().__init__(f"{what}; delete the run's folder and give its command again: that trains this run alone")
+        super().__init__(f"{what}; delete the run's folder and run its command again, which trains only this run")
 
 
 class NobodyListens(BaseException):
-    """What is printed goes nowhere, as in ``lossbench run | head``. No `Exception`: it is nobody's result."""
+    """Standard output is closed, as in ``lossbench run | head``. A `BaseException`: it is no failure of a run."""
 
 
 def stopped(words: list[str]) -> str:
-    """Return what to say when a command, `words`, was stopped: whether it goes on when it is given again."""
-    if words[:1] == ["run"] and "--force" in words:  # which begins again with what it has finished
-        return "stopped; without --force the same command finishes the run that this one was at"
-    goes_on = words[:1] == ["run"] or words[:2] == ["data", "prepare"]
-    return "stopped; the same command goes on where this one ended" if goes_on else "stopped"
+    """Return the message for a stopped command, given as its `words`: how to continue, if it can be continued."""
+    if words[:1] == ["run"] and "--force" in words:  # which would train finished runs again
+        return "stopped; run the same command without --force to continue"
+    resumable = words[:1] == ["run"] or words[:2] == ["data", "prepare"]
+    return f"stopped; {CONTINUE}" if resumable else "stopped"
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest of `known`, or an empty string when none is near."""
+    """Return ``"; did you mean 'x'?"`` for the closest of `known`, or an empty string if none is close."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, known, n=1, cutoff=0.6)

@@ -14,9 +14,9 @@ from lossbench.benchmark.inputs import Inputs, Pixels
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.plan import Run
 from lossbench.data.faces import Split
-from lossbench.errors import InputError
+from lossbench.errors import CONTINUE, InputError
 from lossbench.evaluation.embed import verify_pairs
-from lossbench.evaluation.health import Outcome, ailment
+from lossbench.evaluation.health import Outcome, failure_reason
 from lossbench.evaluation.measure import Measured, measure
 from lossbench.losses.head import Head
 from lossbench.losses.plain_twin import plain_twin
@@ -76,7 +76,7 @@ def _recorded(run: Run, work: Callable[[], Record]) -> Record:
             (run.folder / "checkpoint.pt").unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
-            f"{run.folder} cannot be written ({error.strerror or error}); mend it, and the same command goes on"
+            f"{run.folder} cannot be written ({error.strerror or error}); fix that, then {CONTINUE}"
         ) from error
     return written
 
@@ -178,7 +178,7 @@ def _train_and_measure(
     if pixels.pairs:
         measured.figures["verification"] = verify_pairs(backbone, pixels.pairs, flip=config.flip)
     by = _accuracy_by(head, measured.embeddings["val"][:1].to(inputs.device))
-    reason = ailment(_what_came_of(trained, measured, split, by)) if trained else None
+    reason = failure_reason(_what_came_of(trained, measured, split, by)) if trained else None
     digest = save_weights(run.folder / "weights.safetensors", backbone, head)
     save_arrays(run.folder / "embeddings.npz", embedding_arrays(measured.embeddings, inputs.faces, run.repeat))
     save_arrays(run.folder / "resamples.npz", measured.resamples)

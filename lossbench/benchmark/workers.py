@@ -20,7 +20,7 @@ from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.locks import claimed
 from lossbench.benchmark.plan import Run
 from lossbench.benchmark.queue import PAUSE, Done, Queue, attempt, made_meanwhile, tell
-from lossbench.errors import InputError
+from lossbench.errors import CONTINUE, InputError
 from lossbench.results.history import Epoch
 from lossbench.results.store import Record
 from lossbench.utils.device import be_deterministic
@@ -156,7 +156,7 @@ def _bury(worker: _Worker, inputs: Inputs, queue: Queue) -> Done | None:
     code = worker.process.exitcode or 0
     how = f"killed by signal {-code}{_name(-code)}" if code < 0 else f"ended with exit code {code}"
     if code in _FROM_OUTSIDE:
-        raise InputError(f"a worker process was {how}; the same command goes on where this one ended")
+        raise InputError(f"a worker process was {how}; {CONTINUE}")
     if not worker.ready:
         raise InputError(
             f"a worker process was {how} while it started: too little memory for so many --jobs, or a script that "

@@ -1,4 +1,4 @@
-"""Commands that use a finished run's model: evaluate, embed. Nothing imports torch before a command needs it."""
+"""Commands that use a finished run's model: evaluate, embed. torch is imported only when a command needs it."""
 
 import re
 from hashlib import sha256
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lossbench.evaluation.evaluate import Evaluation
     from lossbench.results.store import Record
 
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda.")]
 
 
 def mount(app: typer.Typer) -> None:
@@ -26,29 +26,42 @@ def mount(app: typer.Typer) -> None:
 
 def evaluate(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folders of runs, or of benchmarks: then all their finished runs.")
+        list[Path],
+        typer.Argument(help="Folders of runs or of benchmarks; a benchmark stands for all its finished runs."),
     ],
-    data: Annotated[Path, typer.Option(help="A data tree (its query/ and distractors/), or a folder per person.")],
+    data: Annotated[
+        Path, typer.Option(help="A data tree, of which query/ and distractors/ are used; or one folder per person.")
+    ],
     pairs: Annotated[
         Path | None,
-        typer.Option(help="Also verify these pairs: a pairs.txt as LFW's, or a folder from data prepare bin."),
+        typer.Option(
+            help="Also measure verification pairs: a pairs.txt like LFW's, or a folder from data prepare bin."
+        ),
     ] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Verify with the mirrored embedding added.")] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Add the mirrored image's embedding to each embedding of the pairs.")
+    ] = False,
     device: Device = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="All figures as JSON.", show_default="evaluations/DATA.json in each run's folder"),
+        typer.Option(
+            help="A JSON file for all figures.", show_default="evaluations/DATA-HASH.json in each run's folder"
+        ),
     ] = None,
 ) -> None:
-    """Measure trained models on other people, without training."""
+    """Measure trained models on other people, without training.
+
+    Prints and stores identification rates, gallery search and retrieval; with --pairs also LFW's protocol. A note names
+    people who may have been in the training set. Exit code 1 if a damaged run was left out.
+    """
     from lossbench.cli import console
     from lossbench.data.pairs import read_pairs
     from lossbench.data.tree import read_unseen_people
     from lossbench.results.store import refuse_unwritable, write_json
 
     if flip and pairs is None:
-        raise InputError("--flip is about verification pairs; give --pairs, too, or leave it out")
-    strangers = read_unseen_people(data)
+        raise InputError("--flip applies to verification pairs only; add --pairs, or drop --flip")
+    unseen = read_unseen_people(data)
     pair_set = read_pairs(pairs, data) if pairs else None
     from lossbench.evaluation.evaluate import evaluate as measure
     from lossbench.results.store import find_runs
@@ -56,26 +69,25 @@ def evaluate(
 
     damaged: list[RunDamaged] = []
     records, place = find_runs(runs, on_note=console.say, on_damaged=damaged.append), device_of(device)
-    file = Path("evaluations", f"{_plain(strangers.name)}-{sha256(str(data.resolve()).encode()).hexdigest()[:8]}.json")
+    file = Path("evaluations", f"{_plain(unseen.name)}-{sha256(str(data.resolve()).encode()).hexdigest()[:8]}.json")
     for path in [out] if out else [Path(record["folder"]) / file for record in records]:
-        refuse_unwritable(path, "--out" if out else "the run's folder (--out names another place)")
+        refuse_unwritable(path, "--out" if out else "the run's folder (--out writes elsewhere)")
     found = []
     with console.counting("decoding images") as decoding, console.counting("models") as done:
         for number, record in enumerate(records, 1):
             try:
-                found.append(measure(record, strangers, pair_set, flip=flip, device=place, on_progress=decoding))
+                found.append(measure(record, unseen, pair_set, flip=flip, device=place, on_progress=decoding))
             except RunDamaged as error:
                 damaged.append(error)
             done(number, len(records))
     if not found:
         raise damaged[0]
-    console.table(*_table(found), title=f"{strangers.name}: {_whom(found[0], strangers.query.people)}")
-    console.say("± is 1.96 standard deviations over resamples of these people: it knows nothing of other seeds")
+    console.table(*_table(found), title=f"{unseen.name}: {_pair_counts(found[0], unseen.query.people)}")
+    console.say("± is 1.96 standard deviations over resamples of these people, without the spread between seeds")
     if seen := [one for one in found if one.known]:
         known = tuple(sorted({name for one in seen for name in one.known}))
-        console.say(
-            f"{_note(known, [one.record for one in seen])}: if they are, these are not figures of unseen people"
-        )
+        note = _names_note(known, [one.record for one in seen])
+        console.say(f"{note}; if they are the same people, these are not figures of unseen people")
     figures = [_as_json(one, data) for one in found]
     if out:
         write_json(out, figures)
@@ -94,16 +106,19 @@ def evaluate(
 
 def embed(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    folder: Annotated[Path, typer.Argument(help="Every image below it is embedded.")],
-    out: Annotated[Path, typer.Option(help="An .npz file with embeddings and files.")] = Path("embeddings.npz"),
+    folder: Annotated[Path, typer.Argument(help="The folder whose images are embedded, at any depth.")],
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")] = Path("embeddings.npz"),
     device: Device = "auto",
 ) -> None:
-    """Write the embeddings of all images below a folder, for use elsewhere."""
+    """Write the embeddings of all images below a folder, for use elsewhere.
+
+    The file holds two arrays: embeddings, [N, D] float32, not normalised; and files, [N] paths below the folder.
+    """
     from lossbench.cli import console
     from lossbench.data.tree import read_images
 
     if out.suffix != ".npz":
-        raise InputError(f"--out {out} should end in .npz, the format it has")
+        raise InputError(f"--out {out} is not an .npz file; use a name that ends in .npz")
     from lossbench.results.store import refuse_unwritable
 
     refuse_unwritable(out, "--out")
@@ -119,7 +134,7 @@ def embed(
         count, length = embed_folder(records[0], files, names, out, device=device_of(device), on_progress=progress)
     console.say(f"wrote {out}: embeddings [{count}, {length}], not normalised, and files [{count}]")
     if known := known_names(records[0], {part for name in names for part in Path(name).parts[:-1]}):
-        console.say(f"{_note(known, records)}: if they are, the model has seen them")
+        console.say(f"{_names_note(known, records)}; if they are the same people, the model has seen them")
 
 
 def _table(found: "list[Evaluation]") -> tuple[list[str], list[list[str]]]:
@@ -147,18 +162,17 @@ def _name(record: "Record") -> str:
     return f"{record['entrant']} r{record['repeat']}"
 
 
-def _note(known: tuple[str, ...], records: "Sequence[Record]") -> str:
+def _names_note(known: tuple[str, ...], records: "Sequence[Record]") -> str:
     named = ", ".join(known[:3]) + (", ..." if len(known) > 3 else "")
-    have = "people have names" if len(known) > 1 else "person has a name"
+    occur = "names also occur" if len(known) > 1 else "name also occurs"
     runs = ", ".join(_name(record) for record in records[:3]) + (f" and {len(records) - 3} more" if records[3:] else "")
-    were = "were" if len(records) > 1 else "was"
-    return f"note: {len(known)} {have} that {runs} {were} trained on ({named}), and may be the same"
+    return f"note: {len(known)} {occur} in the training set{'s' * (len(records) > 1)} of {runs} ({named})"
 
 
-def _whom(one: "Evaluation", people: tuple[str, ...]) -> str:
+def _pair_counts(one: "Evaluation", people: tuple[str, ...]) -> str:
     figures = one.figures
-    lowest = f", FPR {figures['lowest_fpr']:.2g} or more" if figures["lowest_fpr"] else ""
-    pairs = f"{figures['positives']:,} same-person pairs, {figures['negatives']:,} others"
+    lowest = f", lowest FPR {figures['lowest_fpr']:.2g}" if figures["lowest_fpr"] else ""
+    pairs = f"{figures['positives']:,} same-person pairs, {figures['negatives']:,} different-person pairs"
     return f"{len(people)} query people, {pairs}{lowest}"
 
 

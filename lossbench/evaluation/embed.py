@@ -1,4 +1,4 @@
-"""Images through a backbone: the embeddings of a part, and of verification pairs."""
+"""Embeddings of images, and the figures of verification pairs."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -10,33 +10,28 @@ from torch import Tensor, nn
 from lossbench.data.batches import to_images
 from lossbench.data.faces import Part
 from lossbench.data.pairs import PairSet
-from lossbench.metrics import (
-    pair_scores,
-    verification,
-)
+from lossbench.metrics import pair_scores, verification
 from lossbench.utils.threads import in_threads
 
 
 @dataclass(frozen=True)
 class PairImages:
-    """Verification pairs with the pixels [M, H, W, 3] uint8, on the device, of the images they are about."""
+    """Verification pairs with the pixels of their images: [M, H, W, 3] uint8, on the device."""
 
     pairs: PairSet
     pixels: Tensor
 
 
-_BATCH = 128  # images on a CPU
-
-
-_AT_A_TIME = 8  # batches on a CPU, each in memory with what the layers make of it
+_BATCH = 128  # images per batch on a CPU
+_AT_A_TIME = 8  # batches in parallel on a CPU: each holds its activations in memory
 
 
 def verify_pairs(backbone: nn.Module, images: PairImages, *, flip: bool) -> dict[str, Any]:
-    """Return the figures of the verification protocol as in the record of a run.
+    """Return the figures of the verification protocol, nested as in a run's record.
 
     Args:
         backbone: images [B, 3, H, W] in 0..1 -> [B, D].
-        images: the pairs.
+        images: the pairs and their pixels.
         flip: add the embedding of the mirrored image before normalising, as InsightFace does.
     """
     everything = Part(tuple(range(len(images.pixels))), (0,) * len(images.pixels), ("",))
@@ -51,23 +46,23 @@ def verify_pairs(backbone: nn.Module, images: PairImages, *, flip: bool) -> dict
 def embed(backbone: nn.Module, pixels: Tensor, part: Part) -> Tensor:
     """Return the embeddings [N, D] (float32, not normalised) of a part's images, the backbone in evaluation mode.
 
-    On a CPU several batches are worked on at a time, each by a thread of its own, which is faster than all threads
-    on one batch: the backbone must not change anything of its own in evaluation mode.
+    On a CPU, several batches run in parallel, one thread each, which is faster than one batch on all threads. The
+    backbone must therefore not change its own state in evaluation mode.
 
     Args:
         backbone: images [B, 3, H, W] in 0..1 -> [B, D].
         pixels: [all images, H, W, 3] uint8 on the backbone's device.
-        part: which rows.
+        part: which rows of `pixels`.
     """
     size, at_a_time = batching(len(part), pixels)
     first = min(part.rows, default=0)
-    in_line = part.rows == tuple(range(first, first + len(part)))  # neighbours need no gathering
+    in_line = part.rows == tuple(range(first, first + len(part)))  # contiguous rows are sliced, not gathered
     rows = torch.tensor(part.rows, dtype=torch.int64, device=pixels.device)
 
     def forward(start: int) -> Tensor:
         stop = min(start + size, len(part))
         batch = pixels[first + start : first + stop] if in_line else pixels.index_select(0, rows[start:stop])
-        with torch.inference_mode():  # of this thread alone
+        with torch.inference_mode():  # applies to the current thread only
             embeddings: Tensor = backbone(to_images(batch)).float()
             return embeddings
 
@@ -76,16 +71,16 @@ def embed(backbone: nn.Module, pixels: Tensor, part: Part) -> Tensor:
     try:
         found = list(in_threads(forward, range(0, max(len(part), 1), size), at_a_time))
     finally:
-        for module, training in modes:  # not all have the backbone's: a plugin may freeze some
+        for module, training in modes:  # modules may differ in mode: a plugin may have frozen some
             module.training = training
-    return torch.cat(found)  # outside: a tensor of inference mode is barred from what needs gradients
+    return torch.cat(found)  # outside inference mode: an inference tensor cannot be used where gradients are needed
 
 
 def batching(count: int, pixels: Tensor) -> tuple[int, int]:
-    """Return how many of `count` images `embed` passes forward together, and how many such batches at a time.
+    """Return the batch size that `embed` uses for `count` images, and how many batches it runs in parallel.
 
-    On a GPU 256, one batch at a time. On a CPU 64 to 128, fewer above 112 pixels, a batch a thread, so that all
-    threads end together; one batch at a time, of all that is left, where there are too few images for that.
+    On a GPU: 256, one batch at a time. On a CPU: 64 to 128 (fewer above 112 pixels), one batch per thread, sized so
+    that all threads finish together; with too few images for that, one batch at a time.
     """
     if pixels.device.type != "cpu":
         return 256, 1

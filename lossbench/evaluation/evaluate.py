@@ -1,4 +1,4 @@
-"""A finished run's model on other faces, without training: evaluate and embed."""
+"""A finished run's model applied to other faces, without training: evaluate and embed."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -31,8 +31,8 @@ Progress = Callable[[int, int], None]
 class Evaluation:
     """The figures of one run on other faces, nested as in a record.
 
-    `spread` is the standard deviation over resamples of the people, by flat name; `known` are people among them whose
-    names the run was trained on.
+    `spread` is the standard deviation over resamples of the people, by flat name. `known` names those of the people
+    whose names also occur in the run's training set.
     """
 
     record: Record
@@ -43,7 +43,7 @@ class Evaluation:
 
 def evaluate(
     record: Record,
-    strangers: UnseenPeople,
+    unseen: UnseenPeople,
     pairs: PairSet | None = None,
     *,
     flip: bool = False,
@@ -53,10 +53,10 @@ def evaluate(
     """Measure a finished run's model on people it was not trained on.
 
     Args:
-        record: as `find_runs` returns it.
-        strangers: whom to measure it on.
-        pairs: verification pairs to measure besides.
-        flip: add the mirrored image's embedding, of the pairs alone, as `run --flip` does.
+        record: a record from `find_runs`.
+        unseen: the query people and distractors to measure it on.
+        pairs: verification pairs to measure as well.
+        flip: add the mirrored image's embedding, for the pairs only, as `run --flip` does.
         device: where to compute.
         on_progress: called while images are decoded for the first time.
 
@@ -65,23 +65,23 @@ def evaluate(
         InputError: an image cannot be read.
     """
     backbone = _backbone(record, device)
-    pixels = _pixels(record, strangers.files, device, on_progress)
-    query = embed(backbone, pixels, strangers.query)
-    distractors = embed(backbone, pixels, strangers.distractors) if len(strangers.distractors) else query[:0]
-    labels = torch.tensor(strangers.query.labels, device=device)
+    pixels = _pixels(record, unseen.files, device, on_progress)
+    query = embed(backbone, pixels, unseen.query)
+    distractors = embed(backbone, pixels, unseen.distractors) if len(unseen.distractors) else query[:0]
+    labels = torch.tensor(unseen.query.labels, device=device)
     figures = unseen_figures(query, labels, distractors)
     if pairs:
         images = PairImages(pairs, _pixels(record, pairs.files, device, on_progress))
         figures["verification"] = verify_pairs(backbone, images, flip=flip)
-    known = known_names(record, {*strangers.query.people, *strangers.distractors.people})
-    return Evaluation(record, figures, _spread(query.cpu(), distractors.cpu(), strangers), known)
+    known = known_names(record, {*unseen.query.people, *unseen.distractors.people})
+    return Evaluation(record, figures, _spread(query.cpu(), distractors.cpu(), unseen), known)
 
 
 def known_names(record: Record, people: set[str]) -> tuple[str, ...]:
-    """Return which of these people have names that the run was trained on, sorted; none for the untrained backbone.
+    """Return, sorted, the names in `people` that occur in the run's training set; none for the untrained backbone.
 
     Raises:
-        RunDamaged: the run's embeddings.npz does not tell whom it was trained on.
+        RunDamaged: the run's embeddings.npz does not list its training people.
     """
     if record["entrant"] == UNTRAINED:
         return ()
@@ -98,7 +98,7 @@ def embed_folder(
     device: torch.device,
     on_progress: Progress,
 ) -> tuple[int, int]:
-    """Write the embeddings of images as an .npz file: ``embeddings`` [N, D] float32, not normalised, and ``files`` [N].
+    """Write an .npz file with the ``embeddings`` [N, D] of images, float32, not normalised, and their ``files`` [N].
 
     Returns:
         N and D.
@@ -127,9 +127,9 @@ def _pixels(record: Record, files: Sequence[Path], device: torch.device, on_prog
     return torch.from_numpy(store.pixels).to(device)
 
 
-def _spread(query: Tensor, distractors: Tensor, strangers: UnseenPeople) -> dict[str, float]:
+def _spread(query: Tensor, distractors: Tensor, unseen: UnseenPeople) -> dict[str, float]:
     replicates = replicates_for(len(query), len(distractors))
-    own, others = strangers.query, strangers.distractors
+    own, others = unseen.query, unseen.distractors
     nobody = torch.zeros(replicates, 0, dtype=torch.int64)
     rates = bootstrap_identification(
         query,

@@ -1,4 +1,4 @@
-"""All figures of one trained model: embeds every image of the split once, then measures."""
+"""All figures of one trained model: every image of the split is embedded once, then measured."""
 
 import math
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from lossbench.metrics.bootstrap import bootstrap_identification, bootstrap_shar
 
 
 def hits(head: Head | None, embeddings: Tensor, labels: Tensor, train: Tensor, train_labels: Tensor) -> Tensor:
-    """Return which images are recognised [N] (bool): by margin-free logits, or by nearest class mean without them.
+    """Return which images are recognised [N] (bool): by margin-free logits, or by nearest class mean if there are none.
 
     Raises:
         ValueError: the head's logits are not [N, C].
@@ -44,14 +44,14 @@ def hits(head: Head | None, embeddings: Tensor, labels: Tensor, train: Tensor, t
 
 
 def share(found: Tensor) -> float:
-    """Return the share of true entries of `found` [N] (bool); NaN of none."""
+    """Return the share of true entries in `found` [N] (bool); NaN if it is empty."""
     return found.to(torch.float64).mean().item()
 
 
 def tracked_figures(backbone: nn.Module, head: Head, pixels: Tensor, split: Split) -> dict[str, float | None]:
-    """Return test accuracy and identification rates under their flat names, null where the data does not support one.
+    """Return test accuracy and identification rates by flat name, None where the data does not support one.
 
-    They are read after every epoch on request, to show what choosing an epoch by them would pretend.
+    Used after every epoch with ``--track``, to show how much choosing an epoch by them would flatter.
     """
     parts = {name: embed(backbone, pixels, part) for name, part in split.parts()}
     labels = {name: torch.tensor(part.labels, device=pixels.device) for name, part in split.parts()}
@@ -64,9 +64,9 @@ def tracked_figures(backbone: nn.Module, head: Head, pixels: Tensor, split: Spli
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of one model, nested as in the record of a run; what they are of; and what resampling gives.
+    """The figures of one model, nested as in a run's record, with the embeddings and resamples behind them.
 
-    `embeddings` by part, [N, D] on the CPU. `resamples` by flat name of a headline figure: [B], see metrics.bootstrap.
+    `embeddings` by part: [N, D] on the CPU. `resamples` by flat name of a headline figure: [B], see metrics.bootstrap.
     """
 
     figures: dict[str, Any]
@@ -75,7 +75,7 @@ class Measured:
 
 
 def measure(backbone: nn.Module, head: Head | None, pixels: Tensor, split: Split) -> Measured:
-    """Measure a model on every part of its split; this is the one time that test, query and distractors are read."""
+    """Measure a model on every part of its split: the only time that test, query and distractors are read."""
     embeddings = {name: embed(backbone, pixels, part) for name, part in split.parts()}
     labels = {name: torch.tensor(part.labels, device=pixels.device) for name, part in split.parts()}
     train = embeddings["train"], labels["train"]
@@ -100,7 +100,7 @@ def measure(backbone: nn.Module, head: Head | None, pixels: Tensor, split: Split
 def _resamples(
     split: Split, embeddings: Mapping[str, Tensor], recognised: Mapping[str, Tensor]
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Resample the people of every headline figure; the same people are drawn in the same way for every entrant."""
+    """Resample the people behind every headline figure, with the same draws for every entrant."""
     replicates = replicates_for(len(split.query), len(split.distractors))
     drawn = {name: multiplicities(part.people, replicates) for name, part in split.parts()}
     own = {name: torch.tensor(part.labels) for name, part in split.parts()}

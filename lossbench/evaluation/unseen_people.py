@@ -1,4 +1,4 @@
-"""Every figure of people whom a model has not seen in training, as it stands in the record of a run."""
+"""All figures on people unseen in training, nested as in a run's record."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,23 +22,22 @@ from lossbench.metrics import (
     threshold_transfer,
 )
 
-_KMEANS = 20_000_000  # images times people, beyond which k-means would take minutes: its figures are then null
+_KMEANS = 20_000_000  # images times people; above this k-means would take minutes, and its figures are null
 
 
 def unseen_figures(
     query: Tensor, labels: Tensor, distractors: Tensor, calibration: tuple[Tensor, Tensor] | None = None
 ) -> dict[str, Any]:
-    """Measure open-set and gallery figures, retrieval and clusters.
+    """Return identification rates, gallery search, retrieval, cluster and angle statistics.
 
     Args:
-        query: [Q, D] embeddings, any norm.
-        labels: [Q] int64, whose image.
-        distractors: [M, D] embeddings of yet other people; M may be 0.
-        calibration: [N, D] and [N]: embeddings and labels of known people, to set thresholds on; None where there are
-            none.
+        query: [Q, D] embeddings of any norm.
+        labels: [Q] int64, the person in each image.
+        distractors: [M, D] embeddings of people who are not in `query`; M may be 0.
+        calibration: [N, D] embeddings and [N] labels of known people, to set thresholds on; None to skip that.
     """
     rates = identification_rate(query, labels, distractors, DEFAULT_FPRS)
-    gallery = enrol(query, labels)  # one image a person
+    gallery = enrol(query, labels)  # one image per person
     probes = gallery.templates, query[gallery.probes], gallery.people
     searches = {"without_distractors": cmc(*probes, distractors[:0]), "with_distractors": cmc(*probes, distractors)}
     people = len(gallery.templates)

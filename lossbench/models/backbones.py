@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class BackboneInfo(NamedTuple):
-    """What `lossbench list backbones` shows: default image side in pixels, embedding length, where it comes from."""
+    """A backbone's defaults, shown by `lossbench list backbones`: image side in pixels, embedding length, source."""
 
     image_size: int
     embedding_dim: int
@@ -24,12 +24,12 @@ BACKBONES = {
         for name in ("resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_b0", "mobilenet_v3_small")
     },
 }
-WIDTHS = {"tiny": 16, "small": 32}  # of the first stage; the last is eight times as wide
+WIDTHS = {"tiny": 16, "small": 32}  # channels of the first stage; the last stage has eight times as many
 PRETRAINED = ("imagenet",)
 
 
 def backbone_info(name: str) -> BackboneInfo:
-    """Return the facts of a backbone by name.
+    """Return a backbone's defaults by name.
 
     Raises:
         InputError: no such backbone.
@@ -45,10 +45,10 @@ def backbone_info(name: str) -> BackboneInfo:
 def build_backbone(
     name: str, *, embedding_dim: int | None = None, dropout: float = 0.0, pretrained: str | None = None
 ) -> "nn.Module":
-    """Build a backbone with fresh weights from torch's global generator.
+    """Build a backbone, its weights drawn from torch's global generator.
 
-    It maps images [B, 3, H, W], float32 in 0..1, to embeddings [B, D], not normalised; it carries its own input
-    normalisation. Dropout stands before the embedding layer, which stands in place of the classifier.
+    It maps images [B, 3, H, W], float32 in 0..1, to embeddings [B, D], not normalised, and includes its own input
+    normalisation. Dropout and an embedding layer replace the classifier.
 
     Args:
         name: tiny, small, a torchvision name of `BACKBONES`, or timm:NAME (needs the extra [timm]).
@@ -57,7 +57,7 @@ def build_backbone(
         pretrained: None, or "imagenet" for ImageNet weights (torchvision and timm only).
 
     Raises:
-        InputError: no such backbone, no such weights, or the weights are not on this machine and cannot be fetched.
+        InputError: no such backbone, no such weights, or the weights cannot be downloaded.
     """
     from torch import nn
 
@@ -65,10 +65,12 @@ def build_backbone(
 
     info = backbone_info(name)
     if pretrained is not None and pretrained not in PRETRAINED:
-        raise InputError(f"no weights called '{pretrained}'; --pretrained takes {', '.join(PRETRAINED)}")
+        raise InputError(f"no pretrained weights called '{pretrained}'; --pretrained takes {', '.join(PRETRAINED)}")
     if name in WIDTHS:
         if pretrained:
-            raise InputError(f"there are no {pretrained} weights for '{name}'; leave --pretrained out, or use resnet18")
+            raise InputError(
+                f"there are no {pretrained} weights for '{name}'; drop --pretrained, or use --backbone resnet18"
+            )
         trunk: nn.Module
         trunk, features = ResNet10(WIDTHS[name]), 8 * WIDTHS[name]
     elif name.startswith("timm:"):
@@ -91,7 +93,7 @@ def _torchvision(name: str, pretrained: str | None) -> "tuple[nn.Module, int]":
         from torchvision import models
     except (ImportError, RuntimeError) as error:  # a CPU-only torch wheel beside torchvision's CUDA build
         raise InputError(
-            f"torchvision cannot be imported beside this torch ({str(error).splitlines()[0]}); "
+            f"torchvision cannot be imported with this torch ({str(error).splitlines()[0]}); "
             "reinstall both together: pip install --force-reinstall torch torchvision; or use --backbone tiny"
         ) from error
     weights = models.get_model_weights(name).IMAGENET1K_V1
@@ -112,8 +114,8 @@ def _how_to_place(name: str, url: str, error: OSError) -> str:
 
     target = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     return (
-        f"no ImageNet weights for '{name}' here and they cannot be fetched ({error}); on a machine with internet "
-        f"download {url} and put it at {target}, or leave --pretrained out"
+        f"the ImageNet weights of '{name}' cannot be downloaded ({error}); download {url} on a machine with internet "
+        f"access and put it at {target}, or drop --pretrained"
     )
 
 
@@ -123,7 +125,7 @@ def _timm(name: str, pretrained: str | None) -> "tuple[nn.Module, int]":
     except ImportError as error:
         raise InputError("backbone 'timm:...' needs timm; install it with: pip install 'lossbench[timm]'") from error
     if not timm.is_model(name):
-        raise InputError(f"timm has no model called '{name}'; timm.list_models() names them")
+        raise InputError(f"timm has no model called '{name}'; timm.list_models() lists them")
     try:
         net = timm.create_model(name, pretrained=bool(pretrained), num_classes=0)
     except Exception as error:  # hub errors of several libraries, offline or missing weights

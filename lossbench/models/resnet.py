@@ -1,4 +1,4 @@
-"""Networks of our own: ResNet-10, behind the `tiny` and `small` backbones, and the input normalisation of them all."""
+"""ResNet-10, the network of the `tiny` and `small` backbones, and the input normalisation of all backbones."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Normalise(nn.Module):
-    """Images [B, 3, H, W] in 0..1 -> (x - mean) / std per channel. Part of the model, and of its file."""
+    """Images [B, 3, H, W] in 0..1 -> (x - mean) / std per channel. Saved with the weights."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
@@ -44,7 +44,7 @@ class Block(nn.Module):
 
 
 class ResNet10(nn.Sequential):
-    """Image [B, 3, H, W] -> features [B, 8 * width]: stem, max-pool, a basic block a stage (He et al. 2016)."""
+    """Image [B, 3, H, W] -> features [B, 8 * width]: stem, max-pool, one basic block per stage (He et al. 2016)."""
 
     def __init__(self, width: int):
         stem = (

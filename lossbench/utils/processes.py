@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
-from lossbench.errors import InputError
+from lossbench.errors import CONTINUE, InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -133,7 +133,7 @@ class _Helper(Thread):
                 else:
                     self.results[given.popleft()].set_exception(value)
         except Exception as error:  # whatever pickle raises, nobody may wait for these for ever
-            died = InputError("a worker process died (out of memory?); the same command goes on where this one ended")
+            died = InputError(f"a worker process died (out of memory?); {CONTINUE}")
             for i in given:
                 self.results[i].set_exception(died if isinstance(error, OSError | EOFError) else error)
 

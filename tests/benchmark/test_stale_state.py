@@ -60,7 +60,7 @@ def test_files_that_cannot_grow_are_one_line_and_no_failed_run(lossbench, pixels
     assert done.returncode == 2
     assert err.count("\n") == 1
     assert "runs/arcface-r0" in err
-    assert "cannot be written (File too large); mend it, and the same command goes on" in err
+    assert "cannot be written (File too large); fix that, then run the same command again to continue" in err
     assert not list(tmp_path.glob("orl/runs/arcface-*/run.json"))
     code, out, _ = lossbench("run", "--losses", "ce,arcface", "--out", tmp_path, *WORDS)
     assert code == 0
@@ -149,10 +149,10 @@ def test_weights_that_fail_to_load_are_one_line(tmp_path, damage):
     _, records, _ = bench(tmp_path, "ce", repeats=1)
     path = Path(records[1]["folder"]) / "weights.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors is damaged[^\n]*this run alone\Z"):
+    with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors is damaged[^\n]*trains only this run\Z"):
         load_backbone(records[1])
     path.unlink()
-    with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors cannot be read[^\n]*this run alone\Z"):
+    with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors cannot be read[^\n]*trains only this run\Z"):
         load_backbone(records[1])
 
 

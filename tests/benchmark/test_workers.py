@@ -195,7 +195,7 @@ def test_ctrl_c_stops_all_jobs_at_once_and_the_same_command_goes_on(tmp_path, na
     begun = time.monotonic()
     _, err = process.communicate(timeout=60)
     assert time.monotonic() - begun < 5
-    assert (process.returncode, err) == (code, "error: stopped; the same command goes on where this one ended\n")
+    assert (process.returncode, err) == (code, "error: stopped; run the same command again to continue\n")
     wait_for(lambda: nobody_left(process.pid), seconds=5)
     kept = [path.parent.name for path in tmp_path.glob("orl/runs/*/checkpoint.pt")]
     assert len(kept) == 2
@@ -214,7 +214,7 @@ def test_a_worker_that_is_stopped_from_outside_fails_no_run(tmp_path):
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    says = "a worker process was killed by signal 15 (SIGTERM); the same command goes on where this one ended"
+    says = "a worker process was killed by signal 15 (SIGTERM); run the same command again to continue"
     assert (process.returncode, err) == (2, f"error: {says}\n")
     assert [path.parent.name[:9] for path in tmp_path.glob("orl/runs/*/run.json")] == ["untrained"]
 

@@ -144,7 +144,7 @@ def test_a_signal_during_an_import_is_not_lost_in_it(tmp_path, name, code):
     )
     words = ["run", "--losses", tmp_path / "deaf.py", "--out", tmp_path]
     done = subprocess.run([sys.executable, "-m", "lossbench", *words], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (code, "error: stopped; the same command goes on where this one ended\n")
+    assert (done.returncode, done.stderr) == (code, "error: stopped; run the same command again to continue\n")
 
 
 def test_ctrl_c_ends_in_one_line(lossbench, tmp_path, monkeypatch):
@@ -153,9 +153,9 @@ def test_ctrl_c_ends_in_one_line(lossbench, tmp_path, monkeypatch):
 
     monkeypatch.setattr("lossbench.benchmark.execute.train", interrupted)
     code, _, err = lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
-    assert (code, err) == (130, "error: stopped; the same command goes on where this one ended\n")
+    assert (code, err) == (130, "error: stopped; run the same command again to continue\n")
     code, _, err = lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST, "--force")
-    says = "stopped; without --force the same command finishes the run that this one was at"
+    says = "stopped; run the same command without --force to continue"
     assert (code, err) == (130, f"error: {says}\n")
     monkeypatch.setattr("lossbench.report.write.write_report", interrupted)
     code, _, err = lossbench("report", tmp_path)

@@ -49,7 +49,7 @@ def test_a_folder_per_person_with_pairs_and_known_people(lossbench, trained, tre
     arguments = ("--data", tree / "train", "--pairs", tmp_path / "pairs.txt", "--flip", "--out", tmp_path / "e.json")
     code, out, err = lossbench("evaluate", run_of(trained, "ce"), *arguments)
     assert (code, err) == (0, "")
-    assert "note: 4 people have names that ce r0 was trained on (p0, p1, p2, ...), and may be the same" in out
+    assert "note: 4 names also occur in the training set of ce r0 (p0, p1, p2, ...); if they are the same people" in out
     (found,) = json.loads((tmp_path / "e.json").read_text())
     assert found["metrics"]["verification"]["same"] == 2
     assert found["metrics"]["verification"]["flip"] is True
@@ -77,7 +77,7 @@ def test_embed_writes_what_the_model_gives(lossbench, trained, tree, tmp_path):
 def test_embed_points_out_names_of_the_training(lossbench, trained, tree, tmp_path):
     code, out, _ = lossbench("embed", run_of(trained, "ce"), tree / "train", "--out", tmp_path / "e.npz")
     assert code == 0
-    assert "note: 4 people have names that ce r0 was trained on (p0, p1, p2, ...)" in out
+    assert "note: 4 names also occur in the training set of ce r0 (p0, p1, p2, ...)" in out
 
 
 def test_known_people_of_any_run_are_pointed_out(lossbench, orl, tmp_path):
@@ -89,7 +89,7 @@ def test_known_people_of_any_run_are_pointed_out(lossbench, orl, tmp_path):
         shutil.copy(orl.files[row], target)
     code, out, _ = lossbench("evaluate", tmp_path / "orl", "--data", tmp_path / "people")
     assert code == 0
-    assert "people have names that ce r1, triplet r1 were trained on (s" in out
+    assert "names also occur in the training sets of ce r1, triplet r1 (s" in out
     code, out, _ = lossbench("evaluate", *(tmp_path / "orl" / "runs").glob("*-r0-*"), "--data", tmp_path / "people")
     assert code == 0
     assert "note" not in out
@@ -111,7 +111,7 @@ def test_bad_input_is_one_line(lossbench, trained, tree, tmp_path):
         (("evaluate", trained.parent, "--data", tree), f"holds benchmarks, not runs; name one: {trained}"),
         (("evaluate", run, "--data", tree, "--flip"), "--pairs"),
         (("embed", run, tmp_path / "empty"), "no image below"),
-        (("embed", run, tree, "--out", tmp_path / "e.csv"), "should end in .npz"),
+        (("embed", run, tree, "--out", tmp_path / "e.csv"), "use a name that ends in .npz"),
         (("embed", trained, tree, "--out", tmp_path / "e.npz"), "3 finished runs"),
         (("embed", run, tree, "--out", run / "run.json" / "e.npz"), "--out: "),
         (("embed", run, tree, "--out", run / "embeddings.npz"), "is a run's own file; choose another place"),
@@ -136,7 +136,7 @@ def test_a_damaged_run_is_left_out_and_said(lossbench, trained, tree, tmp_path):
     assert [one["entrant"] for one in json.loads((tmp_path / "e.json").read_text())] == ["triplet", "untrained"]
     code, _, err = lossbench("evaluate", run_of(trained, "ce"), "--data", tree)
     assert (code, err.count("\n")) == (2, 1)
-    assert err.endswith("delete the run's folder and give its command again: that trains this run alone\n")
+    assert err.endswith("delete the run's folder and run its command again, which trains only this run\n")
     record = run_of(trained, "triplet") / "run.json"
     record.write_text(record.read_text()[:300])
     code, out, err = lossbench("evaluate", trained, "--data", tree)

@@ -1,4 +1,4 @@
-"""Trainings that end without an error and came to nothing; and healthy ones, which nobody may call that."""
+"""Trainings that end without an error but failed; and healthy ones, which must not be called failed."""
 
 import math
 from dataclasses import replace
@@ -10,7 +10,7 @@ from support import LOSS, Recorder, plugin
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
-from lossbench.evaluation.health import STEPS, Outcome, ailment
+from lossbench.evaluation.health import STEPS, Outcome, failure_reason
 from lossbench.metrics import total_variance
 from lossbench.report.tables import text_table
 from lossbench.results.metric_fields import HEADLINE
@@ -39,14 +39,14 @@ def test_total_variance_is_that_of_directions():
         ({"moved": False}, "no step had a gradient for the backbone"),
         ({"moved": False, "steps": 3}, "no step had a gradient for the backbone"),
         ({"val_accuracy": 2 / 48}, None),  # a loss that falls learns something
-        ({"val_accuracy": 2 / 48, "losses": [5.0, 4.99]}, "accuracy on val 0.042 is that of guessing"),
-        ({"val_accuracy": 2 / 48, "losses": [-5.0, -4.0]}, "is that of guessing"),
+        ({"val_accuracy": 2 / 48, "losses": [5.0, 4.99]}, "accuracy on val 0.042 is no better than guessing"),
+        ({"val_accuracy": 2 / 48, "losses": [-5.0, -4.0]}, "is no better than guessing"),
         ({"val_accuracy": 2 / 48, "losses": [5.0, 9.0], "scored": False}, None),
         ({"val_accuracy": 9 / 48, "losses": [5.0, 9.0]}, None),  # the loss rises as a margin does
     ],
 )
-def test_what_ails_a_training(change, says):
-    found = ailment(replace(WELL, **change))
+def test_why_a_training_failed(change, says):
+    found = failure_reason(replace(WELL, **change))
     assert found is None if says is None else says in found
 
 
@@ -55,8 +55,8 @@ def test_guessing_is_what_one_guess_in_a_thousand_beats():
     chance = [sum(math.comb(48, k) * (1 / 24) ** k * (23 / 24) ** (48 - k) for k in range(hits, 49)) for hits in (7, 8)]
     assert chance[0] > 0.001 > chance[1]
     flat = replace(WELL, losses=[5.0, 5.0])
-    assert "guessing" in ailment(replace(flat, val_accuracy=7 / 48))
-    assert ailment(replace(flat, val_accuracy=8 / 48)) is None
+    assert "guessing" in failure_reason(replace(flat, val_accuracy=7 / 48))
+    assert failure_reason(replace(flat, val_accuracy=8 / 48)) is None
 
 
 FORWARD = "\n    def forward(self, embeddings, labels):\n        "

@@ -35,7 +35,7 @@ def test_tiny_and_small_are_resnet10_of_width_16_and_32():
         ("resnet", None, "no backbone called 'resnet'; did you mean"),
         ("timm:", None, "no backbone called 'timm:'"),
         ("tiny", "imagenet", "no imagenet weights for 'tiny'"),
-        ("resnet18", "vggface", "no weights called 'vggface'"),
+        ("resnet18", "vggface", "no pretrained weights called 'vggface'"),
     ],
 )
 def test_a_wrong_name_says_so_in_one_line(name, pretrained, says):

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import load_file
 
-STOPPED = "error: stopped; the same command goes on where this one ended\n"
+STOPPED = "error: stopped; run the same command again to continue\n"
 LOSSES = "ce,arcface+0.5*triplet"
 
 
