@@ -122,7 +122,10 @@ def bin_(
     file: Annotated[Path, typer.Option(help="An InsightFace verification file, such as lfw.bin.")],
     out: Out,
 ) -> None:
-    """Unpack an InsightFace verification file into images and pairs, for `lossbench run --pairs DIR`."""
+    """Unpack an InsightFace verification file into images and pairs, for `lossbench run --pairs DIR`.
+
+    The file is a pickle. Only lists, bytes and arrays are read from it; no code in it is ever executed.
+    """
     from lossbench.cli import console
     from lossbench.data.prepare.insightface_bin import prepare_bin
 
@@ -191,9 +194,10 @@ def check(
     folder: Annotated[Path, typer.Argument(help="A tree with train/ val/ test/ query/ distractors/.")],
     json: Annotated[Path | None, typer.Option(help="Also write all findings to this file.")] = None,
 ) -> None:
-    """Find what is wrong with a tree: leaks between splits, bad images, what its query people can support.
+    """Check a tree: unreadable images, people or near-duplicates in two splits, changes since split.json was written.
 
-    Exit code 1 where images or people leak from one split into another, or where `lossbench run` would refuse the tree.
+    Also prints which false-positive rates the query people support. Exit code 1 if images or people leak from one split
+    into another, or if `lossbench run` would refuse the tree.
     """
     from lossbench.cli import console
     from lossbench.data.inspect.check import check_tree, write_findings
@@ -218,7 +222,10 @@ def check(
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all stores; a run builds its own anew.")] = False,
 ) -> None:
-    """List the packed image stores, or clear them."""
+    """List the stores of decoded images, or delete them.
+
+    They are kept in the folder that LOSSBENCH_CACHE names, or else in the user's cache folder.
+    """
     from lossbench.cli import console
     from lossbench.data.images.store import cache_folder, clear_cache, stores
 
