@@ -1,109 +1,250 @@
-"""The settings of a benchmark: one frozen dataclass, from the command line and from TOML, and back to TOML."""
+"""The settings of a benchmark, each declared once.
 
-import tomllib
+From `Config` follow the options of `lossbench run` and their help (lossbench.cli.options), the checks of the TOML that
+`--config` reads, and of every value.
+"""
+
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
+from lossbench.data.catalogue import DATA, FOLDER, NAMES, data_info
 from lossbench.errors import InputError, did_you_mean
-from lossbench.models.backbones import PRETRAINED, backbone_info
+from lossbench.models.backbones import BACKBONES, PRETRAINED, backbone_info
+from lossbench.utils.settings import check, declare, settings_of
+from lossbench.utils.text import clipped
 
-DEFAULT_LOSSES = "ce,arcface,cosface"
+Touches = Literal["training", "measuring", "neither"]
+
+_LONGEST_NAME = 200  # bytes; file systems take 255
+_MANY = 10_000_000
+
+
+def setting(default: Any, *, touches: Touches, **declared: Any) -> Any:
+    """Declare a setting of `lossbench run`.
+
+    Args:
+        default: its value where the user gives none.
+        touches: what another value changes: ``training``, what is learned (another run); ``measuring``, only how a
+            trained model is measured; ``neither``, no figure, or one that is fingerprinted by its content (data,
+            device, threads).
+        declared: its help, group, range and so on; see `lossbench.utils.settings.declare`.
+    """
+    if touches not in get_args(Touches):
+        raise TypeError(f"touches is '{touches}'; use {', '.join(get_args(Touches))}")
+    return declare(default, touches=touches, **declared)
+
+
+def _by_data(fact: str) -> str:
+    """Return what the default is for each data set."""
+    named = [f"{getattr(DATA[name], fact)} on {name}" for name in NAMES]
+    return f"{', '.join(named)}, else {getattr(DATA[FOLDER], fact)}"
+
+
+def _by_backbone(fact: str) -> str:
+    """Return what the default is for each family of backbones."""
+    own, others = getattr(BACKBONES["tiny"], fact), getattr(BACKBONES["resnet18"], fact)
+    return f"{own:g}; {others:g} for torchvision and timm"
+
+
+_of_losses = partial(setting, group="Losses")
+_of_data = partial(setting, group="Data")
+_of_network = partial(setting, group="Network")
+_of_training = partial(setting, group="Training")
+_of_statistics = partial(setting, group="Statistics")
+_of_process = partial(setting, group="Where and how")
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything a user can set. None means: the default that suits the data or the backbone (`resolved`)."""
 
-    losses: str = DEFAULT_LOSSES
-    data: str = "orl"
-    identities: int | None = None
-    min_images: int | None = None
-    images_per_identity: int | None = None
-    pairs: str | None = None
-    flip: bool = False
-    backbone: str | None = None
-    pretrained: str | None = None
-    embedding_dim: int | None = None
-    image_size: int | None = None
-    dropout: float = 0.2
-    repeats: int = 3
-    epochs: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    weight_decay: float = 5e-4
-    warmup: float = 0.1
-    seed: int = 0
-    select: str = "last"
-    track: bool = False
-    deconfound: bool = False
-    device: str = "auto"
-    out: str = "results"
-    plugins: tuple[str, ...] = ()
-    jobs: int = 1
-    threads: int | None = None
+    losses: str = _of_losses(
+        "ce,arcface,cosface", touches="neither", help="Comma-separated specs: ce,arcface:margin=0.3,./my_loss.py."
+    )
+    plugins: tuple[str, ...] = _of_losses(
+        (), touches="neither", path=True, help="A folder of further loss plugins; repeatable."
+    )
+    deconfound: bool = _of_losses(
+        False,
+        touches="neither",
+        help="Also train ce, and every margin loss at margin 0 with its own scale: this separates margin and scale.",
+    )
+
+    data: str = _of_data(
+        "orl",
+        touches="neither",
+        path=True,
+        help=f"{', '.join(NAMES)}, or a folder with train/ val/ test/ query/ distractors/.",
+    )
+    identities: int | None = _of_data(
+        None,
+        touches="training",
+        low=2,
+        high=_MANY,
+        default_text="all",
+        help="Only the N people with the most training images.",
+    )
+    min_images: int | None = _of_data(
+        None,
+        touches="training",
+        low=2,
+        high=_MANY,
+        default_text="all",
+        help="Only people with at least M training images.",
+    )
+    images_per_identity: int | None = _of_data(
+        None, touches="training", low=2, high=_MANY, default_text="all", help="At most K training images of a person."
+    )
+    pairs: str | None = _of_data(
+        None,
+        touches="measuring",
+        path=True,
+        help="Also verify these pairs: a pairs.txt as LFW's, or a folder from data prepare bin.",
+    )
+    flip: bool = _of_data(False, touches="measuring", help="Verify pairs with the mirrored image's embedding added.")
+
+    backbone: str | None = _of_network(
+        None, touches="training", default_text=_by_data("backbone"), help="tiny, small, a torchvision name, timm:NAME."
+    )
+    pretrained: str | None = _of_network(
+        None,
+        touches="training",
+        choices=PRETRAINED,
+        default_text="none",
+        help="Weights to start from, for torchvision and timm backbones.",
+    )
+    embedding_dim: int | None = _of_network(
+        None,
+        touches="training",
+        low=2,
+        high=65_536,
+        default_text=_by_backbone("embedding_dim"),
+        help="Length of an embedding.",
+    )
+    image_size: int | None = _of_network(
+        None,
+        touches="training",
+        low=32,
+        high=1024,
+        default_text=_by_backbone("image_size"),
+        help="Side of the images, in pixels.",
+    )
+    dropout: float = _of_network(0.2, touches="training", low=0, high=0.95, help="Dropout before the embedding layer.")
+
+    epochs: int | None = _of_training(
+        None,
+        touches="training",
+        low=1,
+        high=100_000,
+        default_text=_by_data("epochs"),
+        help="Passes over the training images.",
+    )
+    batch_size: int | None = _of_training(
+        None, touches="training", low=2, high=65_536, default_text=_by_data("batch_size"), help="Images per step."
+    )
+    lr: float | None = _of_training(
+        None,
+        touches="training",
+        low=1e-8,
+        high=10,
+        default_text=_by_backbone("lr"),
+        help="Peak learning rate of AdamW.",
+    )
+    weight_decay: float = _of_training(
+        5e-4, touches="training", low=0, high=10, help="Of AdamW, for weights of two and more dimensions."
+    )
+    warmup: float = _of_training(
+        0.1, touches="training", low=0, high=0.9, help="Share of the steps in which the learning rate rises."
+    )
+
+    repeats: int = _of_statistics(
+        3, touches="neither", low=1, high=1000, help="Trainings of every entrant, each with another seed and fold."
+    )
+    seed: int = _of_statistics(0, touches="training", low=0, high=2**63 - 1, help="Decides every random draw.")
+    select: str = _of_statistics(
+        "last",
+        touches="training",
+        choices=("last", "val"),
+        help="Which epoch is reported: the last, or the best on val.",
+    )
+    track: bool = _of_statistics(
+        False,
+        touches="training",
+        help="Measure test and query after every epoch, for the report alone: how much picking the best would flatter.",
+    )
+
+    out: str = _of_process("results", touches="neither", path=True, help="The folder of all benchmarks.")
+    name: str | None = _of_process(
+        None,
+        touches="neither",
+        default_text="the data's name",
+        help="This benchmark's folder below --out. Benchmarks of one data set with names of their own stay apart.",
+    )
+    device: str = _of_process("auto", touches="neither", help="auto, cpu or cuda.")
+    jobs: int = _of_process(1, touches="neither", low=1, high=1024, help="Runs at a time, each in a process.")
+    threads: int | None = _of_process(
+        None,
+        touches="neither",
+        low=1,
+        high=1024,
+        default_text="cores / jobs",
+        help="Threads of each run. Another number rounds sums differently, which training amplifies: that is another "
+        "run.",
+    )
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data: the data set's, or the last part of the data folder's path."""
+        return Path(self.data).resolve().name if data_info(self.data).is_folder else self.data
 
     @property
     def benchmark(self) -> str:
-        """The name of the benchmark's folder: the data set's, or the last part of the data folder's path."""
-        return self.data if self.data == "orl" else Path(self.data).resolve().name
+        """The name of the benchmark's folder below `out`."""
+        return self.data_name if self.name is None else self.name
 
     def resolved(self) -> "Config":
         """Return the settings with every default filled in, checked.
 
         Raises:
-            InputError: a value out of range; the message names it, the rule and the cure.
+            InputError: a value that does not fit; the message names it, the rule and the cure.
         """
-        small = self.data == "orl"
-        backbone = self.backbone or ("tiny" if small else "small")
+        check(self)
+        suits = data_info(self.data)
+        backbone = suits.backbone if self.backbone is None else self.backbone
         info = backbone_info(backbone)
         filled = replace(
             self,
             backbone=backbone,
             embedding_dim=info.embedding_dim if self.embedding_dim is None else self.embedding_dim,
             image_size=info.image_size if self.image_size is None else self.image_size,
-            epochs=(60 if small else 30) if self.epochs is None else self.epochs,
-            batch_size=(32 if small else 64) if self.batch_size is None else self.batch_size,
-            lr=(3e-3 if info.source.startswith("ResNet-10") else 1e-3) if self.lr is None else self.lr,
+            epochs=suits.epochs if self.epochs is None else self.epochs,
+            batch_size=suits.batch_size if self.batch_size is None else self.batch_size,
+            lr=info.lr if self.lr is None else self.lr,
         )
-        filled._check()
-        return filled
-
-    def _check(self) -> None:
-        ranges: dict[str, tuple[float, float]] = {
-            "repeats": (1, 1000),
-            "epochs": (1, 100_000),
-            "batch_size": (2, 65_536),
-            "embedding_dim": (2, 65_536),
-            "image_size": (32, 1024),
-            "identities": (2, 10_000_000),
-            "min_images": (2, 10_000_000),
-            "images_per_identity": (2, 10_000_000),
-            "seed": (0, 2**63 - 1),
-            "lr": (1e-8, 10),
-            "weight_decay": (0, 10),
-            "dropout": (0, 0.95),
-            "warmup": (0, 0.9),
-            "jobs": (1, 1024),
-            "threads": (1, 1024),
-        }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise InputError(f"{_option(name)} {value} is out of range; use {low:g} to {high:g}")
-        if self.select not in ("last", "val"):
-            raise InputError(
-                f"--select '{self.select}' is not known; use 'last' (the last epoch) or 'val' (best on val)"
-            )
+        if self.name is not None:
+            _check_name(self.name)
         if self.flip and self.pairs is None:
             raise InputError("--flip is about verification pairs; give --pairs, too, or leave it out")
-        if self.pretrained is not None and self.pretrained not in PRETRAINED:
-            raise InputError(f"--pretrained '{self.pretrained}' is not known; use {' or '.join(PRETRAINED)}")
+        return filled
 
 
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+SETTINGS = {one.name: one for one in settings_of(Config)}
+
+
+def settings_touching(touches: Touches) -> tuple[str, ...]:
+    """Return the names of the settings that declare so, in the order of `Config`."""
+    return tuple(name for name, one in SETTINGS.items() if one.touches == touches)
+
+
+def _check_name(name: str) -> None:
+    rule = "use a plain folder name"
+    if not name.strip() or name in (".", "..") or not name.isprintable() or set(name) & set("/\\"):
+        raise InputError(f"--name '{clipped(name)}' cannot name a folder; {rule} such as try1; --out is for paths")
+    if len(name.encode()) > _LONGEST_NAME:
+        raise InputError(f"--name '{clipped(name)}' is too long; {rule} of at most {_LONGEST_NAME} bytes")
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -112,29 +253,34 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, no TOML, an unknown setting, or a value of the wrong type.
     """
+    import tomllib  # late: no command but `run --config` needs it
+
+    where = f"--config '{clipped(str(path))}'"
     try:
         with Path(path).open("rb") as file:
             table = tomllib.load(file)
     except OSError as error:
-        raise InputError(f"--config {path} cannot be read: {error.strerror}") from error
+        raise InputError(f"{where} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path} is not TOML: {error}") from error
+        raise InputError(f"{where} is not TOML: {error}") from error
     table.pop("record", None)  # what `run` notes in the file it leaves behind
-    known = {f.name: get_args(f.type) or (f.type,) for f in fields(Config)}
     for name, value in table.items():
-        if name not in known:
-            raise InputError(f"--config {path}: no setting called '{name}'{did_you_mean(name, list(known))}")
+        if name not in SETTINGS:
+            raise InputError(f"{where}: no setting called '{name}'{did_you_mean(name, list(SETTINGS))}")
+        one = SETTINGS[name]
         if name == "losses" and isinstance(value, list):
             table[name] = value = ",".join(map(str, value))
-        if name == "plugins" and isinstance(value, list):
-            table[name] = tuple(map(str, value))
-        elif name == "plugins" or not _fits(value, known[name]):
-            raise InputError(f"--config {path}: {name} = {value!r} should be of type {known[name][0].__name__}")
+        values = value if one.repeats and isinstance(value, list) else [value]
+        if isinstance(value, list) != one.repeats or not all(_fits(each, one.kind) for each in values):
+            kind = f"a list of {one.kind.__name__}" if one.repeats else f"of type {one.kind.__name__}"
+            raise InputError(f"{where}: {name} = {value!r} should be {kind}")
+        if one.repeats:
+            table[name] = tuple(value)
     return table
 
 
-def _fits(value: Any, kinds: tuple[Any, ...]) -> bool:
-    return type(value) in kinds or (type(value) is int and float in kinds)
+def _fits(value: Any, kind: type) -> bool:
+    return type(value) is kind or (type(value) is int and kind is float)
 
 
 def to_toml(config: Config, record: Mapping[str, Any]) -> str:

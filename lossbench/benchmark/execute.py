@@ -28,6 +28,7 @@ from lossbench.training.seeds import initial_backbone
 from lossbench.training.train import Trained, train
 from lossbench.utils.hashing import sha
 from lossbench.utils.machine import machine_facts, peak_memory_mib
+from lossbench.utils.text import described
 
 # Faults of the machine, not of a loss.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
@@ -118,7 +119,7 @@ def reason_of(error: BaseException) -> str:
     """Return why a run failed, in one line; memory that ran out in plain words, whoever noticed it."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return _MEMORY
-    return f"{type(error).__name__}: {error}".splitlines()[0][:500]
+    return described(error)[:500]
 
 
 def _is_disk(error: BaseException, folder: Path) -> bool:
@@ -144,7 +145,7 @@ def _record(inputs: Inputs, run: Run, found: dict[str, Any], epochs: Sequence[Ep
         "hash": run.hash,
         "protocol_hash": sha(run.identity["protocol"]),
         "seed": inputs.config.seed,
-        "data": inputs.config.benchmark,
+        "data": inputs.config.data_name,
         "images": {name: len(part) for name, part in split.parts()},
         "people": {name: len(part.people) for name, part in split.parts()},
         "timings": timings(epochs, seconds),

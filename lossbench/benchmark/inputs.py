@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossbench.benchmark.listener import Listener
 from lossbench.config import Config
-from lossbench.data.catalogue import open_data
+from lossbench.data.catalogue import data_info, open_data
 from lossbench.data.faces import FaceSet
 from lossbench.data.images.store import ImageStore, open_store
 from lossbench.data.pairs import PairSet, read_pairs
@@ -76,7 +76,7 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
         min_images=config.min_images,
         images_per_identity=config.images_per_identity,
     )
-    tree = None if config.data == "orl" else Path(config.data)
+    tree = Path(config.data) if data_info(config.data).is_folder else None
     split_file = SplitFile.of(tree) if verify and tree else None
     if split_file:
         split_file.verify_layout(faces.names)

@@ -1,43 +1,27 @@
 """`lossbench data`: prepare faces, check them, look at them, and clear the cache. Thin: parse, call, exit code."""
 
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from lossbench.cli.options import takes
+from lossbench.data.prepare.options import CropOptions, SplitOptions
+from lossbench.utils.settings import build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lossbench.data.prepare.collection import Collection
 
 app = typer.Typer(help="Prepare your own faces, check them, look at them.", no_args_is_help=True)
 prepare_app = typer.Typer(help="Turn a face collection into folders on disk with a split.", no_args_is_help=True)
 app.add_typer(prepare_app, name="prepare")
 
 
-class CropKind(StrEnum):
-    """How much of a face a crop shows."""
-
-    arcface = "arcface"
-    tight = "tight"
-    loose = "loose"
-
-
 Root = Annotated[Path, typer.Option(help="The collection's folder.")]
 Out = Annotated[Path, typer.Option(help="The tree to make; split.json goes beside its folders.")]
-Identities = Annotated[
-    int | None,
-    typer.Option(help="The N people with the most images are the closed set.", show_default="200, or 7 in 10 people"),
-]
-MinImages = Annotated[int, typer.Option(help="Only people with this many images.")]
-Query = Annotated[
-    int | None, typer.Option("--query-identities", help="People for query/.", show_default="a quarter of --identities")
-]
-Distractors = Annotated[
-    int | None,
-    typer.Option("--distractor-identities", help="People for distractors/.", show_default="a quarter of --identities"),
-]
-Val = Annotated[float, typer.Option(help="Share of a person's images for val/.")]
-Test = Annotated[float, typer.Option(help="Share of a person's images for test/.")]
-Size = Annotated[int, typer.Option(help="Pixels per side of a crop.")]
-CropOption = Annotated[CropKind, typer.Option(help="ArcFace's crop, the face alone, or the whole head.")]
-Seed = Annotated[int, typer.Option(help="Decides every draw.")]
 Dedupe = Annotated[
     bool, typer.Option("--dedupe", help="Keep near-duplicates together in one split; they count as one image.")
 ]
@@ -46,75 +30,47 @@ Marks = Annotated[
 ]
 
 
-@prepare_app.command()
-def celeba(
+@prepare_app.command("celeba")
+@takes(SplitOptions, CropOptions)
+def prepare_celeba(
+    given: dict[str, Any],
     root: Root,
     out: Out,
-    identities: Identities = None,
-    min_images: MinImages = 5,
-    query_identities: Query = None,
-    distractor_identities: Distractors = None,
-    val: Val = 0.15,
-    test: Test = 0.15,
-    size: Size = 112,
-    crop: CropOption = CropKind.arcface,
-    seed: Seed = 0,
     dedupe: Dedupe = False,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch CelebA with torchvision into --root first.")
     ] = False,
 ) -> None:
     """Align and split CelebA from its official layout."""
-    options = dict(locals())
-    from lossbench.data.prepare.celeba import download_celeba, read_celeba
 
-    _prepare(read_celeba(download_celeba(root) if download else root), options)
+    def read() -> "Collection":
+        from lossbench.data.prepare.celeba import download_celeba, read_celeba
+
+        return read_celeba(download_celeba(root) if download else root)
+
+    _prepare(read, out, given, dedupe=dedupe)
 
 
-@prepare_app.command()
-def folder(
-    root: Root,
-    out: Out,
-    landmarks: Marks = None,
-    identities: Identities = None,
-    min_images: MinImages = 5,
-    query_identities: Query = None,
-    distractor_identities: Distractors = None,
-    val: Val = 0.15,
-    test: Test = 0.15,
-    size: Size = 112,
-    crop: CropOption = CropKind.arcface,
-    seed: Seed = 0,
-    dedupe: Dedupe = False,
+@prepare_app.command("folder")
+@takes(SplitOptions, CropOptions)
+def prepare_folder(
+    given: dict[str, Any], root: Root, out: Out, dedupe: Dedupe = False, landmarks: Marks = None
 ) -> None:
     """Split any tree of one folder per person; align it where there are landmarks, else take the centre square."""
-    options = dict(locals())
-    from lossbench.data.prepare.collection import read_folder
-
-    _prepare(read_folder(root, landmarks), options)
+    _prepare(partial(_read_folder, root, landmarks, "folder"), out, given, dedupe=dedupe)
 
 
-@prepare_app.command()
-def lfw(
-    root: Root,
-    out: Out,
-    landmarks: Marks = None,
-    identities: Identities = None,
-    min_images: MinImages = 5,
-    query_identities: Query = None,
-    distractor_identities: Distractors = None,
-    val: Val = 0.15,
-    test: Test = 0.15,
-    size: Size = 112,
-    crop: CropOption = CropKind.arcface,
-    seed: Seed = 0,
-    dedupe: Dedupe = False,
-) -> None:
+@prepare_app.command("lfw")
+@takes(SplitOptions, CropOptions)
+def prepare_lfw(given: dict[str, Any], root: Root, out: Out, dedupe: Dedupe = False, landmarks: Marks = None) -> None:
     """Split an LFW tree (Labeled Faces in the Wild, 250x250); without landmarks take the face's place in LFW."""
-    options = dict(locals())
+    _prepare(partial(_read_folder, root, landmarks, "lfw"), out, given, dedupe=dedupe)
+
+
+def _read_folder(root: Path, landmarks: Path | None, kind: str) -> "Collection":
     from lossbench.data.prepare.collection import read_folder
 
-    _prepare(read_folder(root, landmarks, kind="lfw"), options)
+    return read_folder(root, landmarks, kind=kind)
 
 
 @prepare_app.command("bin")
@@ -133,26 +89,17 @@ def bin_(
     console.say(f"{out}: {pairs:,} pairs, {images:,} images; verify with: lossbench run --pairs {out}")
 
 
-def _prepare(collection: Any, options: dict[str, Any]) -> None:
+def _prepare(read: "Callable[[], Collection]", out: Path, given: dict[str, Any], *, dedupe: bool) -> None:
+    split, crop = build(SplitOptions, given), build(CropOptions, given)  # checked before CelebA is fetched
     from lossbench.cli import console
-    from lossbench.data.prepare.crops import CropOptions
     from lossbench.data.prepare.prepare import finished_crops, prepare, work_folder
-    from lossbench.data.prepare.split import SplitOptions
 
+    collection = read()
     for note in collection.notes:
         console.say(f"note: {note}")
-    split = SplitOptions(**{name: options[name] for name in SplitOptions.__dataclass_fields__})
-    out = options["out"]
     try:
         with console.counting("aligning faces") as progress:
-            made = prepare(
-                collection,
-                out,
-                split,
-                CropOptions(options["size"], options["crop"].value),
-                dedupe=options["dedupe"],
-                on_progress=progress,
-            )
+            made = prepare(collection, out, split, crop, dedupe=dedupe, on_progress=progress)
     except KeyboardInterrupt:
         if count := finished_crops(out):
             console.say(f"{count:,} finished crops wait in {work_folder(out)}; delete that folder to give them up")
@@ -213,7 +160,7 @@ def check(
     if "leak" in found:
         console.say("images or people leak between splits; prepare the data again with --dedupe, or move them")
     if "flaw" in found:
-        console.say("lossbench run refuses this tree until what is called a flaw is mended")
+        console.say("lossbench run refuses this tree until every flaw is fixed")
     if found & {"leak", "flaw"}:
         raise typer.Exit(1)
 

@@ -1,7 +1,6 @@
 """Commands that use a finished run's model: evaluate, embed. torch is imported only when a command needs it."""
 
 import re
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,6 +62,8 @@ def evaluate(
         raise InputError("--flip applies to verification pairs only; add --pairs, or drop --flip")
     unseen = read_unseen_people(data)
     pair_set = read_pairs(pairs, data) if pairs else None
+    from hashlib import sha256  # late, as torch is: it takes as long as the whole of --help
+
     from lossbench.evaluation.evaluate import evaluate as measure
     from lossbench.results.store import find_runs
     from lossbench.utils.device import device_of

@@ -13,6 +13,7 @@ from lossbench.conformance import invariances, margins, numerics, slow
 from lossbench.conformance.probe import Subject
 from lossbench.conformance.property import Broken, Property, Skipped
 from lossbench.losses.spec import Spec
+from lossbench.utils.text import described
 
 PROPERTIES = (
     numerics.one_number,
@@ -80,6 +81,4 @@ def check(spec: Spec, *, only: Callable[[Property], bool] = lambda prop: True) -
         except Skipped as reason:
             yield Finding(name, "skip", str(reason))
         except (Exception, SystemExit) as error:  # whatever a plugin raises is what this line is for
-            yield Finding(
-                name, "fail", f"raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            )
+            yield Finding(name, "fail", f"raises {described(error)}")

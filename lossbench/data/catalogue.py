@@ -1,23 +1,70 @@
-"""The data sets that `lossbench list data` shows; not in lossbench.data, whose import takes as long as the list."""
+"""The data sets by name: whom to credit, what suits them, how to open them. Importing this module is cheap."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from lossbench.data.faces import FaceSet
-from lossbench.data.orl import read_orl
-from lossbench.data.tree import read_tree
+from lossbench.errors import InputError, did_you_mean
+from lossbench.utils.text import shown
+
+if TYPE_CHECKING:
+    from lossbench.data.faces import FaceSet
 
 
 class DataInfo(NamedTuple):
-    """What a data set is, and whom to credit for it."""
+    """What a data set is, whom to credit for it, the settings that suit it, and how it is opened.
+
+    `read` takes what the user gave for ``--data``. `is_folder` says whether that is a path; else it is a name.
+    """
 
     what: str
     credit: str
+    read: "Callable[[str], FaceSet]"
+    is_folder: bool
+    backbone: str
+    epochs: int
+    batch_size: int
 
 
+def _orl(_: str) -> "FaceSet":
+    from lossbench.data.orl import read_orl
+
+    return read_orl()
+
+
+def _tree(path: str) -> "FaceSet":
+    from lossbench.data.tree import read_tree
+
+    return read_tree(path)
+
+
+FOLDER = "DIR"  # stands for every folder
 DATA = {
-    "orl": DataInfo("40 people x 10 grey images, 92x112; 5 class-disjoint folds", "AT&T Laboratories Cambridge"),
-    "DIR": DataInfo("your own faces: DIR/{train,val,test,query,distractors}/PERSON/IMAGE", "you"),
+    "orl": DataInfo(
+        what="40 people x 10 grey images, 92x112; 5 class-disjoint folds",
+        credit="ORL, AT&T Laboratories Cambridge (Samaria & Harter 1994)",
+        read=_orl,
+        is_folder=False,
+        backbone="tiny",
+        epochs=60,
+        batch_size=32,
+    ),
+    FOLDER: DataInfo(
+        what="your own faces: DIR/{train,val,test,query,distractors}/PERSON/IMAGE",
+        credit="you",
+        read=_tree,
+        is_folder=True,
+        backbone="small",
+        epochs=30,
+        batch_size=64,
+    ),
 }
+NAMES = tuple(name for name in DATA if name != FOLDER)
+
+
+def data_info(data: str) -> DataInfo:
+    """Return the facts of what ``--data`` names: a data set by its name, else a folder, whether it is there or not."""
+    return DATA.get(data, DATA[FOLDER])
 
 
 def open_data(
@@ -26,11 +73,11 @@ def open_data(
     identities: int | None = None,
     min_images: int | None = None,
     images_per_identity: int | None = None,
-) -> FaceSet:
+) -> "FaceSet":
     """Open a data set by name (`orl`) or a tree on disk by its path.
 
     Args:
-        name: ``orl`` or a folder.
+        name: one of `NAMES`, or a folder.
         identities: keep the N closed-set people with the most training images; all when None.
         min_images: keep the closed-set people with at least as many training images.
         images_per_identity: keep at most so many training images of a person.
@@ -38,5 +85,11 @@ def open_data(
     Raises:
         InputError: nothing there, or a tree that no split can be read from.
     """
-    faces = read_orl() if name == "orl" else read_tree(name)
+    info = data_info(name)
+    if info.is_folder and not Path(name).is_dir():
+        known = " or ".join(f"'{known}'" for known in NAMES)
+        raise InputError(
+            f"no data called '{shown(name)}'{did_you_mean(name, list(NAMES))}; --data takes {known} or a folder"
+        )
+    faces = info.read(name)
     return faces.select(identities=identities, min_images=min_images, images_per_identity=images_per_identity)

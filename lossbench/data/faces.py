@@ -85,6 +85,8 @@ class FaceSet:
     ) -> Split:
         people, images = split.train.people, Counter(split.train.labels)
         enough = [label for label in range(len(people)) if images[label] >= (min_images or 0)]
+        if len(people) < 2:
+            raise InputError("this data has 1 training person; a loss needs 2 or more: add people to train/")
         if len(enough) < 2:
             most = images.most_common(2)[-1][1]
             raise InputError(f"--min-images {min_images} leaves {len(enough)} training people; use at most {most}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lossbench.data.faces import FaceSet, Part, Split
-from lossbench.errors import InputError, did_you_mean
+from lossbench.errors import InputError
 from lossbench.utils.text import check_name, shown
 
 CLOSED = ("train", "val", "test")  # other images of the same people
@@ -24,7 +24,7 @@ def read_tree(root: str | Path) -> FaceSet:
     """
     root = Path(root)
     if not root.is_dir():
-        raise InputError(f"no data called '{root}'{did_you_mean(str(root), ['orl'])}; --data takes 'orl' or a folder")
+        raise InputError(f"no folder '{shown(root)}'; a data tree holds {', '.join(f'{p}/' for p in PARTS)}")
     rows: dict[Path, int] = {}
     found = {part: _people(root, part) for part in PARTS}
     closed = tuple(sorted(found["train"]))

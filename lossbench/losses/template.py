@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from lossbench.errors import InputError
+from lossbench.losses.plugin import UNTRAINED
 from lossbench.losses.registry import find_plugins
 
 _TEMPLATE = '''"""{title}, a margin of your own. AUTHORS YEAR, arXiv:NUMBER, eq. N."""
@@ -40,7 +41,7 @@ def write_plugin(name: str, folder: Path) -> Path:
         InputError: no name for a loss, one that is taken, a file that is there already, or a folder that refuses it.
     """
     name = name.removesuffix(".py")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == "untrained":
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == UNTRAINED:
         raise InputError(f"'{name}' cannot name a loss; use lower-case letters, digits and _, such as my_loss")
     if name in (known := find_plugins()):
         raise InputError(f"a loss called '{name}' is there already ({known[name].path}); choose another name")

@@ -3,24 +3,26 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from lossbench.errors import InputError, did_you_mean
+from lossbench.utils.text import first_line
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 class BackboneInfo(NamedTuple):
-    """A backbone's defaults, shown by `lossbench list backbones`: image side in pixels, embedding length, source."""
+    """A backbone's defaults: image side in pixels, embedding length, peak learning rate; and its source."""
 
     image_size: int
     embedding_dim: int
+    lr: float
     source: str
 
 
 BACKBONES = {
-    "tiny": BackboneInfo(64, 128, "ResNet-10, width 16, trained from scratch"),
-    "small": BackboneInfo(64, 128, "ResNet-10, width 32, trained from scratch"),
+    "tiny": BackboneInfo(64, 128, 3e-3, "ResNet-10, width 16, trained from scratch"),
+    "small": BackboneInfo(64, 128, 3e-3, "ResNet-10, width 32, trained from scratch"),
     **{
-        name: BackboneInfo(112, 512, "torchvision")
+        name: BackboneInfo(112, 512, 1e-3, "torchvision")
         for name in ("resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_b0", "mobilenet_v3_small")
     },
 }
@@ -35,7 +37,7 @@ def backbone_info(name: str) -> BackboneInfo:
         InputError: no such backbone.
     """
     if name.startswith("timm:") and len(name) > 5:
-        return BackboneInfo(112, 512, "timm")
+        return BackboneInfo(112, 512, 1e-3, "timm")
     if name not in BACKBONES:
         hint = did_you_mean(name, list(BACKBONES)) or "."
         raise InputError(f"no backbone called '{name}'{hint} Backbones: {', '.join(BACKBONES)}, timm:NAME")
@@ -93,7 +95,7 @@ def _torchvision(name: str, pretrained: str | None) -> "tuple[nn.Module, int]":
         from torchvision import models
     except (ImportError, RuntimeError) as error:  # a CPU-only torch wheel beside torchvision's CUDA build
         raise InputError(
-            f"torchvision cannot be imported with this torch ({str(error).splitlines()[0]}); "
+            f"torchvision cannot be imported with this torch ({first_line(error)}); "
             "reinstall both together: pip install --force-reinstall torch torchvision; or use --backbone tiny"
         ) from error
     weights = models.get_model_weights(name).IMAGENET1K_V1
@@ -129,5 +131,5 @@ def _timm(name: str, pretrained: str | None) -> "tuple[nn.Module, int]":
     try:
         net = timm.create_model(name, pretrained=bool(pretrained), num_classes=0)
     except Exception as error:  # hub errors of several libraries, offline or missing weights
-        raise InputError(f"timm cannot build '{name}': {str(error).splitlines()[0]}") from error
+        raise InputError(f"timm cannot build '{name}': {first_line(error)}") from error
     return net, int(getattr(net, "head_hidden_size", None) or net.num_features)

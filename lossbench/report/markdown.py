@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lossbench.data.catalogue import data_info
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.report.gains import scale_and_margin, selection_gap, signed
 from lossbench.report.markup import plain, table
@@ -128,8 +129,8 @@ def verified(study: Study) -> tuple[Figure, ...]:
 
 
 def _credit(settings: dict[str, Any]) -> list[str]:
-    faces = "Faces: ORL, AT&T Laboratories Cambridge (Samaria & Harter 1994)."
-    return [faces, ""] if settings.get("data", "orl") == "orl" else []
+    info = data_info(settings["data"])
+    return [] if info.is_folder else [f"Faces: {info.credit}.", ""]
 
 
 def _verification_lines(study: Study) -> list[str]:

@@ -16,7 +16,7 @@ from lossbench.results.verdicts import rank_table, verdict_table, verdicts
 from lossbench.utils.files import write_text
 
 _SETTINGS: dict[str, type | tuple[type, ...]] = {  # settings in benchmark.toml that the report quotes
-    **dict.fromkeys(("backbone", "select"), str),
+    **dict.fromkeys(("data", "backbone", "select"), str),
     **dict.fromkeys(("image_size", "embedding_dim", "epochs", "batch_size", "seed"), int),
     "lr": (int, float),
 }

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -36,3 +37,23 @@ def refuse_traversal(name: str, where: str) -> str:
     if not name or {".", ".."} & set(parts) or parts[0] == "" or ":" in parts[0] or any(c < " " for c in name):
         raise InputError(f"{where}: '{clipped(name)}' is not a path inside the data folder; use PERSON/FILE")
     return name
+
+
+def check_path(path: str | Path, option: str) -> None:
+    """Refuse a path that no disk can hold; whether anything is there is not asked.
+
+    Raises:
+        InputError: it is too long, or holds a null character.
+    """
+    try:
+        os.lstat(path)
+    except ValueError:
+        raise InputError(f"{option} '{clipped(str(path))}' holds a null character; leave it out") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{option} {too_long(path)}") from None
+
+
+def too_long(path: str | Path) -> str:
+    """Return what to say of a path that is longer than the file system allows."""
+    return f"'{clipped(str(path))}' is longer than a file name or a path can be; use a shorter one"

@@ -15,6 +15,17 @@ def clipped(text: str) -> str:
     return shown(text[:80]) + ("..." if len(text) > 80 else "")
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; the name of its type where the message is empty."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def described(error: BaseException) -> str:
+    """Return the name of an error's type and the first line of its message, where it has one."""
+    name, line = type(error).__name__, first_line(error)
+    return name if line == name else f"{name}: {line}"
+
+
 def check_name(path: Path) -> None:
     """Refuse a file or folder whose name no text file can hold, and a link that leads nowhere.
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lossbench.cli.main.progress import BenchProgress
 from PIL import Image
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.cli.main import main
+from lossbench.cli.progress import BenchProgress
 from lossbench.config import Config
 from lossbench.data.catalogue import open_data
 from lossbench.errors import InputError
@@ -141,6 +141,9 @@ def first(part):
         ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--size", "5"),
         ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--crop", "huge"),
         ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--identities", "99"),
+        ("data", "prepare", "folder", "--root", "{faces}", "--out", "x" * 300),
+        ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--landmarks", "x" * 300),
+        ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--identities", "0"),
         ("data", "check", "nowhere"),
         ("data", "show", "nowhere"),
         ("run", "--data", "tree", "--flip"),

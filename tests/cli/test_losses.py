@@ -13,7 +13,7 @@ from lossbench.cli.main import app
 from lossbench.errors import InputError
 from lossbench.losses.plugin import describe
 
-PLANTED = Path(__file__).parent / "planted"
+PLANTED = Path(__file__).parents[1] / "conformance" / "planted"
 SHORT = ["--epochs", "2", "--repeats", "1", "--identities", "4", "--batch-size", "8", "--image-size", "32"]
 
 

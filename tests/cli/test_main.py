@@ -1,12 +1,20 @@
 """The command line as a user meets it: one line for bad input, no torch for help, the table twice the same."""
 
+import ast
+import inspect
+import json
 import signal
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
+from lossbench.cli.main import main
+
 FAST = ("--epochs", 2, "--image-size", 32, "--repeats", 1)
+LONG = "x" * 300
 
 
 @pytest.mark.parametrize(
@@ -23,9 +31,28 @@ FAST = ("--epochs", 2, "--image-size", 32, "--repeats", 1)
         (("run", "--device", "tpu"), "--device 'tpu' is not known"),
         (("run", "--select", "best"), "--select 'best' is not known; use 'last'"),
         (("run", "--batch-size", "1000"), "--batch-size 1000 is more than the 144 training images"),
-        (("run", "--config", "nowhere.toml"), "--config nowhere.toml cannot be read"),
+        (("run", "--config", "nowhere.toml"), "--config 'nowhere.toml' cannot be read"),
         (("run", "--plugins", "nowhere"), "no plugin folder 'nowhere'"),
         (("run", "--lr", "nan"), "--lr nan is out of range"),
+        (("run", "--epochs", "1.5"), "--epochs"),
+        (("run", "--pretrained", "casia"), "--pretrained 'casia' is not known; use 'imagenet'"),
+        (("run", "--name", "a/b"), "--name 'a/b' cannot name a folder; use a plain folder name such as try1"),
+        (("run", "--name", ".."), "--name '..' cannot name a folder"),
+        (("run", "--name", LONG), "is too long; use a plain folder name of at most 200 bytes"),
+        *(
+            (("run", option, LONG), f"{option} '{LONG[:80]}...' is longer than a file name or a path can be")
+            for option in ("--out", "--data", "--pairs", "--plugins")
+        ),
+        (("run", "--config", LONG), f"--config '{LONG[:80]}...' cannot be read: File name too long"),
+        (("run", "--losses", f"./{LONG}.py"), "is longer than a file name or a path can be; use a shorter one"),
+        (("run", "--out", "/".join(["x" * 200] * 30)), "is longer than a file name or a path can be"),
+        (("evaluate", ".", "--data", LONG), "is longer than a file name or a path can be"),
+        (("data", "check", LONG), f"'{LONG[:80]}...' is longer than a file name or a path can be; use a shorter one"),
+        (("data", "show", LONG), "is longer than a file name or a path can be"),
+        (("data", "prepare", "folder", "--root", LONG, "--out", "x"), "is longer than a file name or a path can be"),
+        (("data", "prepare", "lfw", "--root", LONG, "--out", "x"), "is longer than a file name or a path can be"),
+        (("data", "prepare", "celeba", "--root", LONG, "--out", "x"), "is longer than a file name or a path can be"),
+        (("data", "prepare", "bin", "--file", LONG, "--out", "x"), "File name too long"),
         (("report", "nowhere"), "'nowhere' is not a benchmark's folder; lossbench report takes a folder"),
         (("report",), "no benchmark in 'results'; start with: lossbench run"),
         (("list", "cats"), "cats"),
@@ -68,12 +95,21 @@ def test_a_bad_config_is_one_line(lossbench, tmp_path, text, says):
 
 
 @pytest.mark.parametrize(
-    "words", [["list"], ["--help"], ["run", "--help"], ["--version"], ["run", "--losses", "arcfce"]]
+    "words",
+    [
+        ["list"],
+        ["--help"],
+        ["run", "--help"],
+        ["data", "prepare", "lfw", "--help"],
+        ["--version"],
+        ["run", "--losses", "arcfce"],
+    ],
 )
 def test_light_commands_import_no_torch(words):
     script = f"import sys; sys.argv[1:] = {words}\nfrom lossbench.cli.main import main\n"
     script += "try:\n    main()\nexcept SystemExit:\n    pass\n"
-    script += "heavy = {'torch', 'numpy', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules); print('heavy:', heavy)"
+    script += "heavy = {'torch', 'numpy', 'pandas', 'matplotlib', 'scipy', 'PIL', 'rich'} & set(sys.modules)\n"
+    script += "print('heavy:', heavy)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "heavy: set()" in done.stdout, done.stdout + done.stderr
 
@@ -121,6 +157,27 @@ def test_the_file_a_run_leaves_runs_it_again(lossbench, tmp_path):
     assert "2 runs are finished already" in out
 
 
+def test_a_named_benchmark_has_a_folder_of_its_own(lossbench, tmp_path):
+    words = ("run", "--losses", "ce", "--out", tmp_path, *FAST)
+    for name, seed in (("try1", 1), ("try 2", 2)):
+        code, out, _ = lossbench(*words, "--name", name, "--seed", seed)
+        assert code == 0
+        assert f"{name}: one repeat, which has no interval" in out
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["try 2", "try1"]
+    settings = tomllib.loads((tmp_path / "try1" / "benchmark.toml").read_text())
+    assert (settings["name"], settings["data"], settings["seed"]) == ("try1", "orl", 1)
+    records = [json.loads(file.read_text()) for file in tmp_path.glob("try1/runs/*/run.json")]
+    assert {(record["data"], record["seed"]) for record in records} == {("orl", 1)}
+    code, out, _ = lossbench("run", "--config", tmp_path / "try1" / "benchmark.toml")
+    assert "2 runs are finished already" in out
+    assert lossbench("report", tmp_path / "try1")[0] == 0
+    assert "# Losses compared on orl\n" in (tmp_path / "try1" / "report.md").read_text()
+    code, out, _ = lossbench("run", "--config", tmp_path / "try1" / "benchmark.toml", "--name", "third")
+    assert "training 1 run of 2 epochs" in out
+    hashes = {name: {file.name for file in (tmp_path / name / "runs").iterdir()} for name in ("try1", "third")}
+    assert hashes["third"] == hashes["try1"], "a name makes no other runs"
+
+
 def test_all_losses_failing_is_exit_code_1_and_shown(lossbench, tmp_path):
     (tmp_path / "bad.py").write_text(
         "from lossbench import Head\n\nclass Bad(Head):\n    '''Bad.'''\n"
@@ -160,3 +217,16 @@ def test_ctrl_c_ends_in_one_line(lossbench, tmp_path, monkeypatch):
     monkeypatch.setattr("lossbench.report.write.write_report", interrupted)
     code, _, err = lossbench("report", tmp_path)
     assert (code, err) == (130, "error: stopped\n")
+
+
+def test_no_command_function_bears_the_name_of_a_room():
+    package = Path(inspect.getfile(main)).parents[1]
+    rooms = {folder.name for folder in package.iterdir() if folder.is_dir()}
+    assert {"data", "losses", "models", "report", "results"} < rooms
+    functions = {}
+    for file in (package / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                functions[node.name] = file.name
+    assert "run" in functions
+    assert not rooms & set(functions)

@@ -1,11 +1,14 @@
 """Backbones: shapes, the embedding layer, and what happens without the weights."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from lossbench.errors import InputError
-from lossbench.models.backbones import BACKBONES, build_backbone
+from lossbench.models.backbones import BACKBONES, backbone_info, build_backbone
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -27,6 +30,13 @@ def test_tiny_and_small_are_resnet10_of_width_16_and_32():
         convolutions = [m for m in build_backbone(name).modules() if isinstance(m, nn.Conv2d)]
         assert sum(c.kernel_size == (3, 3) for c in convolutions) == 9  # and the embedding layer makes ten
         assert convolutions[0].out_channels == width
+
+
+def test_what_suits_a_backbone():
+    for name in (*BACKBONES, "timm:vit_tiny_patch16_224"):
+        info = backbone_info(name)
+        own = name in ("tiny", "small")
+        assert (info.image_size, info.embedding_dim, info.lr) == ((64, 128, 0.003) if own else (112, 512, 0.001))
 
 
 @pytest.mark.parametrize(
@@ -64,3 +74,32 @@ def test_pretrained_weights_in_place_are_used(monkeypatch, tmp_path):
     torch.save(weights, tmp_path / "hub" / "checkpoints" / file)
     net = build_backbone("mobilenet_v3_small", pretrained="imagenet")
     assert torch.equal(net[1].features[0][0].weight, weights["features.0.0.weight"])
+
+
+@pytest.mark.parametrize("raised", ["ImportError", "RuntimeError()", "ImportError('operator missing\\nat line 3')"])
+def test_a_torchvision_that_cannot_be_imported_is_one_line(tmp_path, raised):
+    """As a CPU-only torch beside a CUDA build of torchvision does, whether the error says something or not."""
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text(f"raise {raised}\n")
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    script += "from lossbench.models.backbones import build_backbone\ntry:\n    build_backbone('resnet18')\n"
+    script += "except ValueError as error:\n    print(type(error).__name__, error)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    says = "operator missing" if "missing" in raised else raised.removesuffix("()")
+    assert done.stdout.startswith(f"InputError torchvision cannot be imported with this torch ({says}); reinstall"), (
+        done.stderr
+    )
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("message", ["", "no such\nmodel"])
+def test_a_timm_that_cannot_build_is_one_line(tmp_path, monkeypatch, message):
+    """timm is an extra that need not be here; what its libraries raise may have no message."""
+    (tmp_path / "timm.py").write_text(
+        f"def is_model(name): return True\n\ndef create_model(*_, **__): raise RuntimeError({message!r})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    with pytest.raises(InputError, match=rf"\Atimm cannot build 'vit': {'no such' if message else 'RuntimeError'}\Z"):
+        build_backbone("timm:vit")
+    sys.modules.pop("timm")

@@ -7,7 +7,7 @@ from pathlib import Path
 from lossbench.data.prepare.collection import Collection, Landmarks, Photo, ten_numbers
 from lossbench.errors import InputError
 from lossbench.utils.files import refuse_traversal
-from lossbench.utils.text import clipped, shown
+from lossbench.utils.text import clipped, first_line, shown
 
 IMAGES = "img_align_celeba"
 IDENTITIES = "identity_CelebA.txt"
@@ -65,9 +65,7 @@ def download_celeba(root: Path) -> Path:
     try:
         from torchvision.datasets import CelebA
     except (ImportError, RuntimeError) as error:
-        raise InputError(
-            f"--download needs torchvision, which cannot be imported: {str(error).splitlines()[0]}"
-        ) from error
+        raise InputError(f"--download needs torchvision, which cannot be imported: {first_line(error)}") from error
     try:
         root.mkdir(parents=True, exist_ok=True)
         CelebA(str(root), split="all", target_type=["identity", "landmarks"], download=True)
@@ -75,10 +73,9 @@ def download_celeba(root: Path) -> Path:
         for made in (root / "celeba", root):  # leave no empty folders behind
             with suppress(OSError):
                 made.rmdir()
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"--download: CelebA cannot be fetched ({reason}); fetch it by hand from its home page and unpack it to "
-            f"{root}"
+            f"--download: CelebA cannot be fetched ({first_line(error)}); fetch it by hand from its home page "
+            f"and unpack it to {root}"
         ) from error
     return root / "celeba"
 

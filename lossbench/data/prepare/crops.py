@@ -16,9 +16,10 @@ from PIL import __version__ as pillow
 
 from lossbench.data.images.decode import decode, read_bytes
 from lossbench.data.images.unreadable import unreadable
-from lossbench.data.prepare.align import CROPS, Points, box_matrix, landmark_matrix, template, transform, warp
+from lossbench.data.prepare.align import Points, box_matrix, landmark_matrix, template, transform, warp
 from lossbench.data.prepare.collection import Collection, Photo
 from lossbench.data.prepare.duplicates import Thumbnails, thumbnail
+from lossbench.data.prepare.options import CropOptions
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
 from lossbench.utils.machine import lossbench_version
@@ -26,25 +27,6 @@ from lossbench.utils.processes import in_parallel
 from lossbench.utils.text import shown
 
 JPEG_QUALITY = 95
-
-
-@dataclass(frozen=True)
-class CropOptions:
-    """How a photo becomes a crop: pixels per side, and which of `align.CROPS`."""
-
-    size: int = 112
-    crop: str = "arcface"
-
-    def check(self) -> None:
-        """Refuse values out of range.
-
-        Raises:
-            InputError: such a value.
-        """
-        if not 32 <= self.size <= 1024:
-            raise InputError(f"--size {self.size} is out of range; use 32 to 1024 pixels")
-        if self.crop not in CROPS:
-            raise InputError(f"--crop '{self.crop}' is not known; use {', '.join(CROPS)}")
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,17 @@ import numpy as np
 from lossbench.data.images.decode import read_bytes
 from lossbench.data.pairs import draw_pairs
 from lossbench.data.prepare.collection import Collection, Photo
-from lossbench.data.prepare.crops import CropOptions, make_crops
+from lossbench.data.prepare.crops import make_crops
+from lossbench.data.prepare.options import CropOptions, SplitOptions
 from lossbench.data.prepare.selection import choose, photos_of
-from lossbench.data.prepare.split import SplitOptions, choose_people
+from lossbench.data.prepare.split import choose_people
 from lossbench.data.split_file import NAME, Entry, SplitFile, write_manifest
 from lossbench.data.tree import PARTS
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
 from lossbench.utils.machine import lossbench_version
 from lossbench.utils.processes import in_parallel
+from lossbench.utils.settings import check
 from lossbench.utils.text import shown
 
 
@@ -88,7 +90,7 @@ def prepare(
     Raises:
         InputError: options out of range, an unreadable photo, a target in use, or a disk that is full or not writable.
     """
-    crop.check()
+    check(crop)
     choose_people(collection.per_person(), split)
     header = {
         "lossbench": lossbench_version(),

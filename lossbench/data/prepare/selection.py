@@ -9,7 +9,8 @@ import numpy as np
 from lossbench.data.prepare.collection import Collection, Photo
 from lossbench.data.prepare.crops import MadeCrop
 from lossbench.data.prepare.duplicates import groups_of, near_duplicates
-from lossbench.data.prepare.split import SplitOptions, choose_people, split_images
+from lossbench.data.prepare.options import SplitOptions
+from lossbench.data.prepare.split import choose_people, split_images
 from lossbench.errors import InputError
 from lossbench.utils.text import shown
 

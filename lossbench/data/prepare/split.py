@@ -2,25 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from lossbench.data.prepare.options import DEFAULT_IDENTITIES, SplitOptions
 from lossbench.data.tree import AT_LEAST, CLOSED, OPEN
 from lossbench.errors import InputError
-
-DEFAULT_IDENTITIES = 200  # as many as the reference write-up took
-
-
-@dataclass(frozen=True)
-class SplitOptions:
-    """What a user can say about a split; None means a default that suits the collection."""
-
-    identities: int | None = None
-    min_images: int = 5
-    query_identities: int | None = None
-    distractor_identities: int | None = None
-    val: float = 0.15
-    test: float = 0.15
-    seed: int = 0
 
 
 def draw(seed: int, name: str) -> bytes:
@@ -53,7 +38,8 @@ def choose_people(images: Mapping[str, int], options: SplitOptions) -> dict[str,
             f"--val {options.val} and --test {options.test} must be positive shares that leave some for train"
         )
     enough = sorted((p for p, count in images.items() if count >= options.min_images), key=lambda p: (-images[p], p))
-    closed = options.identities or min(DEFAULT_IDENTITIES, len(enough) * 7 // 10)
+    few = min(DEFAULT_IDENTITIES, len(enough) * 7 // 10)
+    closed = few if options.identities is None else options.identities
     share = max(1, min(closed // 4, (len(enough) - closed) // 2))
     query = max(2, share) if options.query_identities is None else options.query_identities
     distractors = share if options.distractor_identities is None else options.distractor_identities

@@ -9,9 +9,8 @@ from PIL import Image
 from lossbench.data.inspect.check import check_tree, write_findings
 from lossbench.data.inspect.contact_sheet import contact_sheet, write_sheet
 from lossbench.data.prepare.collection import read_folder
-from lossbench.data.prepare.crops import CropOptions
+from lossbench.data.prepare.options import CropOptions, SplitOptions
 from lossbench.data.prepare.prepare import prepare
-from lossbench.data.prepare.split import SplitOptions
 from lossbench.errors import InputError
 
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from lossbench.data.prepare.celeba import IDENTITIES, LANDMARKS, PARTITIONS, read_celeba
@@ -63,3 +66,26 @@ def test_bytes_that_are_no_text_are_one_line(celeba_root):
     (celeba_root / IDENTITIES).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="is not text"):
         read_celeba(celeba_root)
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        ("raise ImportError\n", "--download needs torchvision, which cannot be imported: ImportError"),
+        ("def CelebA(*_, **__): raise RuntimeError\n", "--download: CelebA cannot be fetched (RuntimeError); fetch it"),
+        ("def CelebA(*_, **__): raise OSError('no\\nnet')\n", "--download: CelebA cannot be fetched (no); fetch it"),
+    ],
+)
+def test_a_download_that_fails_is_one_line_and_leaves_nothing(tmp_path, module, says):
+    """A torchvision of our own stands in for one that is broken, or that has no network."""
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").touch()
+    (tmp_path / "torchvision" / "datasets.py").write_text(module)
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from pathlib import Path\n"
+    script += "from lossbench.data.prepare.celeba import download_celeba\n"
+    script += f"try:\n    download_celeba(Path({str(tmp_path / 'faces')!r}))\n"
+    script += "except ValueError as error:\n    print(error)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.startswith(says), done.stdout + done.stderr
+    assert done.stdout.count("\n") == 1
+    assert not (tmp_path / "faces").exists()

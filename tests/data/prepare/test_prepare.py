@@ -11,9 +11,8 @@ from lossbench.data.pairs import read_pairs
 from lossbench.data.prepare.align import landmark_matrix, template, transform
 from lossbench.data.prepare.celeba import read_celeba
 from lossbench.data.prepare.collection import LFW_BOX, read_folder
-from lossbench.data.prepare.crops import CropOptions
+from lossbench.data.prepare.options import CropOptions, SplitOptions
 from lossbench.data.prepare.prepare import prepare, work_folder
-from lossbench.data.prepare.split import SplitOptions
 from lossbench.data.tree import read_tree
 from lossbench.errors import InputError
 

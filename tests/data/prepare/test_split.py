@@ -1,6 +1,7 @@
 import pytest
 
-from lossbench.data.prepare.split import SplitOptions, choose_people, split_images
+from lossbench.data.prepare.options import SplitOptions
+from lossbench.data.prepare.split import choose_people, split_images
 from lossbench.errors import InputError
 
 IMAGES = {f"p{i:02d}": 30 - i for i in range(20)}

@@ -1,0 +1,75 @@
+"""Options of a command from settings declared elsewhere, and help that shows options in groups, as plain text."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from lossbench.utils.settings import Setting, settings_of
+
+
+def takes(*declared: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for every setting that these dataclasses declare.
+
+    The command's first argument becomes what the user gave of them, by name; an option left out is not in it. Its own
+    required options are shown before them, its others after them.
+    """
+    settings = [setting for options in declared for setting in settings_of(options)]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        _, *own = inspect.signature(command).parameters.values()
+
+        def called(**values: Any) -> None:
+            given = {setting.name: values.pop(setting.name) for setting in settings}
+            given = {name: value for name, value in given.items() if value is not None}
+            command(given, **values)
+
+        required = [one for one in own if one.default is one.empty]
+        optional = [one for one in own if one.default is not one.empty]
+        parameters = [*required, *map(_parameter, settings), *optional]
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # which typer reads
+        called.__name__, called.__doc__ = command.__name__, command.__doc__
+        return called
+
+    return decorate
+
+
+def _parameter(setting: Setting) -> inspect.Parameter:
+    """Return a setting as a parameter whose default, None, means: not given."""
+    option = typer.Option(
+        None,
+        *([setting.option] if setting.kind is bool else []),  # or there would be a --no-... beside it
+        help=f"{setting.help}{_default(setting)}",
+        show_default=False,
+        metavar=f"[{'|'.join(setting.choices)}]" if setting.choices else None,
+        rich_help_panel=setting.group or None,
+    )
+    kind: Any = list[str] if setting.repeats else setting.kind
+    return inspect.Parameter(
+        setting.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=option, annotation=kind | None
+    )
+
+
+def _default(setting: Setting) -> str:
+    if setting.default_text:
+        return f"  [default: {setting.default_text}]"
+    unsaid = setting.kind is bool or setting.default in (None, ())
+    return "" if unsaid else f"  [default: {setting.default}]"
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help shows its options by `rich_help_panel`, without rich, which would double the start-up."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write a section per group, in the order in which groups first appear; their columns line up."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if (row := parameter.get_help_record(ctx)) is not None:
+                groups.setdefault(getattr(parameter, "rich_help_panel", None) or "Other", []).append(row)
+        width = max(len(option) for rows in groups.values() for option, _ in rows)
+        for title, rows in groups.items():
+            with formatter.section(title):
+                own = max(len(option) for option, _ in rows)
+                formatter.write_dl(rows, col_max=width, col_spacing=2 + width - own)

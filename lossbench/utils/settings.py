@@ -1,0 +1,100 @@
+"""A setting declared once, as a field of a dataclass: type, default, range, help. Options and checks follow from it."""
+
+from collections.abc import Mapping
+from dataclasses import field, fields
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
+
+from lossbench.errors import InputError
+from lossbench.utils.files import check_path
+
+_Options = TypeVar("_Options")
+
+
+class Setting(NamedTuple):
+    """What is declared of a setting, and its name and type.
+
+    `kind` is the type without None, that of one value where the setting `repeats`. The range is `low` to `high`.
+    `default_text` says what a default of None stands for. `path` marks what names a file or a folder. `touches` says
+    what another value changes (`lossbench.config`).
+    """
+
+    name: str
+    kind: type
+    repeats: bool
+    default: Any
+    help: str
+    group: str
+    touches: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+    default_text: str
+    path: bool
+
+    @property
+    def option(self) -> str:
+        """How it is typed on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+
+def declare(
+    default: Any,
+    *,
+    help: str,
+    group: str = "",
+    touches: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    default_text: str = "",
+    path: bool = False,
+) -> Any:
+    """Return a dataclass field that carries its declaration; see `Setting`."""
+    declared = {name: value for name, value in locals().items() if name != "default"}
+    return field(default=default, metadata=declared)
+
+
+def settings_of(options: type) -> tuple[Setting, ...]:
+    """Return the settings that a dataclass declares, in its order.
+
+    Raises:
+        TypeError: a field that was not declared.
+    """
+    found = []
+    for one in fields(options):
+        if not one.metadata:
+            raise TypeError(f"{options.__name__}.{one.name} is not declared: say its help, range and what it touches")
+        kind: Any = next(iter(get_args(one.type)), one.type)
+        found.append(Setting(one.name, kind, get_origin(one.type) is tuple, one.default, **one.metadata))
+    return tuple(found)
+
+
+def check(options: Any) -> None:
+    """Check the values of a dataclass of settings against what they declare; None always fits.
+
+    Raises:
+        InputError: a value out of range, an unknown choice, or a path that no disk can hold.
+    """
+    for setting in settings_of(type(options)):
+        value = getattr(options, setting.name)
+        if value is None:
+            continue
+        if setting.choices and value not in setting.choices:
+            known = " or ".join(f"'{choice}'" for choice in setting.choices)
+            raise InputError(f"{setting.option} '{value}' is not known; use {known}")
+        if setting.low is not None and setting.high is not None and not setting.low <= value <= setting.high:
+            raise InputError(f"{setting.option} {value} is out of range; use {setting.low} to {setting.high}")
+        if setting.path:
+            for path in value if setting.repeats else (value,):
+                check_path(path, setting.option)
+
+
+def build(options: type[_Options], given: Mapping[str, Any]) -> _Options:
+    """Return a dataclass of settings with those values of `given` that are its own, checked.
+
+    Raises:
+        InputError: as `check`.
+    """
+    built = options(**{one.name: given[one.name] for one in settings_of(options) if one.name in given})
+    check(built)
+    return built

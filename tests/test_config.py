@@ -1,0 +1,209 @@
+"""The settings: each declared once, what suits the data and the backbone, ranges, and TOML there and back."""
+
+import inspect
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import pytest
+
+from lossbench.config import SETTINGS, Config, read_config, setting, settings_touching, to_toml
+from lossbench.errors import InputError
+
+ORL = {"backbone": "tiny", "embedding_dim": 128, "image_size": 64, "epochs": 60, "batch_size": 32, "lr": 0.003}
+FOLDER = ORL | {"backbone": "small", "epochs": 30, "batch_size": 64}
+TORCHVISION = {"embedding_dim": 512, "image_size": 112, "lr": 0.001}
+RANGES = {
+    "repeats": (1, 1000),
+    "epochs": (1, 100_000),
+    "batch_size": (2, 65_536),
+    "embedding_dim": (2, 65_536),
+    "image_size": (32, 1024),
+    "identities": (2, 10_000_000),
+    "min_images": (2, 10_000_000),
+    "images_per_identity": (2, 10_000_000),
+    "seed": (0, 2**63 - 1),
+    "lr": (1e-8, 10),
+    "weight_decay": (0, 10),
+    "dropout": (0, 0.95),
+    "warmup": (0, 0.9),
+    "jobs": (1, 1024),
+    "threads": (1, 1024),
+}
+OTHER = {  # a value of every setting that is not its default
+    "losses": "ce",
+    "plugins": ("mine", "yours"),
+    "deconfound": True,
+    "data": "faces",
+    "identities": 5,
+    "min_images": 6,
+    "images_per_identity": 7,
+    "pairs": "pairs.txt",
+    "flip": True,
+    "backbone": "resnet18",
+    "pretrained": "imagenet",
+    "embedding_dim": 9,
+    "image_size": 40,
+    "dropout": 0.5,
+    "epochs": 11,
+    "batch_size": 12,
+    "lr": 1.0,
+    "weight_decay": 0.0,
+    "warmup": 0.0,
+    "repeats": 13,
+    "seed": 14,
+    "select": "val",
+    "track": True,
+    "out": "there",
+    "name": 'Größe "2"',
+    "device": "cpu",
+    "jobs": 15,
+    "threads": 16,
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, ORL),
+        ({"data": "faces"}, FOLDER),
+        ({"data": "./orl"}, FOLDER),
+        ({"backbone": "resnet18"}, ORL | TORCHVISION | {"backbone": "resnet18"}),
+        ({"data": "faces", "backbone": "timm:vit"}, FOLDER | TORCHVISION | {"backbone": "timm:vit"}),
+        ({"epochs": 1, "batch_size": 2, "lr": 1.0}, ORL | {"epochs": 1, "batch_size": 2, "lr": 1.0}),
+    ],
+)
+def test_defaults_suit_the_data_and_the_backbone(given, found):
+    resolved = asdict(Config(**given).resolved())
+    assert {name: resolved[name] for name in found} == found
+    assert {name: resolved[name] for name in given} == given
+
+
+def test_the_ranges():
+    assert {name: (one.low, one.high) for name, one in SETTINGS.items() if one.low is not None} == RANGES
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_the_ends_of_a_range_are_in_it_and_what_is_beyond_is_refused(name):
+    low, high = RANGES[name]
+    option = "--" + name.replace("_", "-")
+    for value in (low, high):
+        assert getattr(replace(Config(), **{name: value}).resolved(), name) == value
+    for value in (low - 1, low - 1e-9, high + 1, high * 1.01, float("nan")):
+        with pytest.raises(InputError, match=rf"\A{option} \S+ is out of range; use {low} to {high}\Z"):
+            replace(Config(), **{name: value}).resolved()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"select": "best"}, "--select 'best' is not known; use 'last' or 'val'"),
+        ({"pretrained": "casia"}, "--pretrained 'casia' is not known; use 'imagenet'"),
+        ({"backbone": "resnet19"}, "did you mean 'resnet18'"),
+        ({"flip": True}, "--flip is about verification pairs; give --pairs"),
+        ({"out": "x" * 300}, "--out 'x+[.]{3}' is longer"),
+        ({"data": "x" * 300}, "--data 'x+[.]{3}' is longer"),
+        ({"pairs": "x" * 300}, "--pairs 'x+[.]{3}' is longer"),
+        ({"plugins": ("x" * 300,)}, "--plugins 'x+[.]{3}' is longer"),
+        ({"out": "/".join("x" * 200 for _ in range(30))}, "--out 'x+[.]{3}' is longer"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(given, says):
+    with pytest.raises(InputError, match=rf"\A[^\n]*{says}[^\n]*\Z"):
+        Config(**given).resolved()
+
+
+@pytest.mark.parametrize("name", ["try1", "a b", "Größe", ".hidden", "-1", "x" * 200, "ü" * 100])
+def test_a_benchmark_is_named(name):
+    config = Config(data="some/faces", name=name).resolved()
+    assert (config.benchmark, config.data_name) == (name, "faces")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("a/b", "cannot name a folder"),
+        ("/a", "cannot name a folder"),
+        ("a\\b", "cannot name a folder"),
+        (".", "cannot name a folder"),
+        ("..", "cannot name a folder"),
+        ("", "cannot name a folder"),
+        ("  ", "cannot name a folder"),
+        ("a\nb", "cannot name a folder"),
+        ("a\0", "cannot name a folder"),
+        ("a\x7f", "cannot name a folder"),
+        ("a\udcff", "cannot name a folder"),
+        ("x" * 201, "is too long"),
+        ("ü" * 101, "is too long"),
+    ],
+)
+def test_a_name_that_no_folder_can_have_is_refused(name, says):
+    with pytest.raises(InputError, match=rf"\A--name '[^\n]*' {says}; use a plain folder name [^\n]+\Z"):
+        Config(name=name).resolved()
+
+
+def test_without_a_name_a_benchmark_is_called_as_its_data(tmp_path, monkeypatch):
+    (tmp_path / "faces").mkdir()
+    monkeypatch.chdir(tmp_path / "faces")
+    assert [Config(data=data).benchmark for data in ("orl", "a/faces/", ".", "../x")] == ["orl", "faces", "faces", "x"]
+
+
+def test_every_setting_says_what_it_touches():
+    assert settings_touching("measuring") == ("pairs", "flip")
+    neither = {"losses", "plugins", "deconfound", "data", "repeats", "out", "name", "device", "jobs", "threads"}
+    assert set(settings_touching("neither")) == neither
+    assert set(settings_touching("training")) == set(SETTINGS) - neither - {"pairs", "flip"}
+    assert list(SETTINGS) == list(inspect.signature(Config).parameters)
+    with pytest.raises(TypeError, match="touches"):
+        setting(3, help="A new one.", group="Training")
+    with pytest.raises(TypeError, match="touches is 'everything'; use training, measuring, neither"):
+        setting(3, help="A new one.", group="Training", touches="everything")
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    config = Config(**OTHER)
+    assert all(getattr(config, name) != getattr(Config(), name) for name in SETTINGS)
+    for written in (config, Config(), Config().resolved()):
+        (tmp_path / "bench.toml").write_text(to_toml(written, {"lossbench": "1"}), encoding="utf-8")
+        assert Config(**read_config(tmp_path / "bench.toml")) == written
+
+
+def test_losses_may_be_a_list_and_a_whole_number_is_a_float(tmp_path):
+    (tmp_path / "bench.toml").write_text('losses = ["ce", "arcface:margin=0.3"]\nlr = 1\nplugins = ["a"]\n')
+    read = read_config(tmp_path / "bench.toml")
+    assert read == {"losses": "ce,arcface:margin=0.3", "lr": 1, "plugins": ("a",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("epocs = 3", "no setting called 'epocs'; did you mean 'epochs'"),
+        ("epochs = '3'", "epochs = '3' should be of type int"),
+        ("epochs = true", "epochs = True should be of type int"),
+        ("epochs = 3.0", "epochs = 3.0 should be of type int"),
+        ("epochs = [3]", r"epochs = \[3\] should be of type int"),
+        ("lr = 'x'", "lr = 'x' should be of type float"),
+        ("flip = 1", "flip = 1 should be of type bool"),
+        ("out = 1", "out = 1 should be of type str"),
+        ("plugins = 'a'", "plugins = 'a' should be a list of str"),
+        ("plugins = [1]", r"plugins = \[1\] should be a list of str"),
+        ("epochs = ", "is not TOML"),
+        ("[losses]\na = 1", "losses = {'a': 1} should be of type str"),
+    ],
+)
+def test_a_bad_file_is_one_line(tmp_path, text, says):
+    (tmp_path / "bench.toml").write_text(text)
+    with pytest.raises(InputError, match=rf"\A--config [^\n]*bench.toml[^\n]*{says}[^\n]*\Z"):
+        read_config(tmp_path / "bench.toml")
+
+
+def test_a_file_that_is_not_there_is_one_line():
+    with pytest.raises(InputError, match=r"--config 'nowhere.toml' cannot be read: No such file"):
+        read_config("nowhere.toml")
+    with pytest.raises(InputError, match=r"--config 'x{80}\.\.\.' cannot be read: File name too long"):
+        read_config("x" * 300)
+
+
+def test_settings_import_nothing_heavy():
+    code = "import sys, lossbench.config; print({'torch', 'numpy', 'PIL', 'tomllib', 'hashlib'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
