@@ -1,4 +1,4 @@
-"""The README's commands and code, executed as written; only .ci/run installs."""
+"""The README's commands and code, executed as written; only .ci/run installs. And the facts of CONTRIBUTING."""
 
 import re
 import shlex
@@ -16,6 +16,7 @@ from lossbench.losses.registry import find_plugins
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def block(name):
@@ -127,3 +128,17 @@ def test_the_published_figures_show_no_face():
             pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8).view(-1, 3)
         white = (pixels == 255).all(1).float().mean()
         assert white > 0.5, file.name
+
+
+def test_contributing_names_every_room_and_the_contract_that_holds():
+    rooms = {path.parent.name for path in (ROOT / "lossbench").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)/` \|", CONTRIBUTING, re.MULTILINE)) == rooms
+    said = re.search(r"^    (cli -> .*?)\n\n", CONTRIBUTING, re.MULTILINE | re.DOTALL)[1].split("->")
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    held = [layer.replace("lossbench.", "") for layer in contract["layers"][1:]]  # above all stands __main__
+    assert [" ".join(layer.split()) for layer in said] == held
+
+
+@pytest.mark.parametrize("file", sorted(set(re.findall(r"`([\w/]+\.py)`", CONTRIBUTING))))
+def test_files_that_contributing_names_exist(file):
+    assert any((ROOT / place / file).is_file() for place in (".", "lossbench", "tests/perf"))

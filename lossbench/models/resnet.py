@@ -44,7 +44,7 @@ class Block(nn.Module):
 
 
 class ResNet10(nn.Sequential):
-    """Image [B, 3, H, W] -> features [B, 8 * width]: stem, max-pool, one basic block per stage (He et al. 2016)."""
+    """Image [B, 3, H, W] -> features [B, 8 * width]: stem, max-pool, one basic block per stage (arXiv:1512.03385)."""
 
     def __init__(self, width: int):
         stem = (
