@@ -11,6 +11,7 @@ class RunDamaged(InputError):
     """A file of a run is missing or damaged. Callers that handle several runs leave this one out and continue."""
 
     def __init__(self, what: str):
+        self.what = what
         super().__init__(f"{what}; delete the run's folder and run its command again, which trains only this run")
 
 

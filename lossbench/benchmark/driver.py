@@ -10,7 +10,7 @@ import torch
 from lossbench.benchmark.execute import can_go_on
 from lossbench.benchmark.inputs import gather
 from lossbench.benchmark.listener import Listener
-from lossbench.benchmark.plan import Run, plan_runs
+from lossbench.benchmark.plan import Again, Run, plan_runs
 from lossbench.benchmark.queue import in_turn, tidy
 from lossbench.benchmark.settings_file import left_out, write_benchmark_file
 from lossbench.benchmark.workers import in_workers
@@ -45,7 +45,7 @@ def run_benchmark(
         config, folder = inputs.config, inputs.folder
         runs = plan_runs(config, inputs.specs, inputs.faces, inputs.fingerprints, inputs.device.type, folder)
         if force or retry_failed:
-            runs = [_again(run, goes_on=not force) if force or _failed(run) else run for run in runs]
+            runs = [_again(run, force=force) if force or _failed(run) else run for run in runs]
         todo = [run for run in runs if run.record is None]
         try:
             notes = left_out(folder, runs) if todo else []
@@ -60,10 +60,13 @@ def run_benchmark(
         for note in notes:
             listener.note(note)
         assert config.epochs is not None
-        listener.start(sum(run.spec is not None for run in todo), len(runs) - len(todo), config.epochs)
+        measured = [run for run in todo if run.again is Again.measured]
+        trained = sum(run.spec is not None for run in todo) - sum(run.spec is not None for run in measured)
+        listener.start(trained, len(runs) - len(todo), config.epochs)
+        if measured:
+            listener.note(f"{_runs(len(measured))} measured again, not trained: how figures are made has changed since")
         if (failed := sum(map(_failed, runs))) > 0:
-            have = "have" if failed > 1 else "has"
-            listener.note(f"{failed} of the finished runs {have} failed; --retry-failed trains what failed again")
+            listener.note(f"{_runs(failed)} recorded as failed; --retry-failed trains these again")
         jobs = min(config.jobs, len(todo))
         made = {} if jobs > 1 else in_turn(inputs, todo, listener)
         if rest := [run for run in todo if run.hash not in made]:
@@ -84,9 +87,16 @@ def _threads(config: Config) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def _again(run: Run, *, goes_on: bool) -> Run:
-    return replace(run, record=None, replaces=run.record, goes_on=goes_on and can_go_on(run.record))
+def _again(run: Run, *, force: bool) -> Run:
+    whole = run.record or run.replaces
+    how = Again.from_checkpoint if can_go_on(whole) and not force else Again.from_the_start
+    return replace(run, record=None, replaces=whole, again=how)
 
 
 def _failed(run: Run) -> bool:
-    return run.record is not None and run.record["status"] == "failed"
+    whole = run.record or run.replaces
+    return whole is not None and whole["status"] == "failed"
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s are' if count > 1 else ' is'}"

@@ -12,21 +12,22 @@ from torch import Tensor, nn
 
 from lossbench.benchmark.inputs import Inputs, Pixels
 from lossbench.benchmark.listener import Listener
-from lossbench.benchmark.plan import Run
+from lossbench.benchmark.plan import Again, Run
 from lossbench.data.faces import Split
-from lossbench.errors import CONTINUE, InputError
-from lossbench.evaluation.embed import verify_pairs
+from lossbench.errors import CONTINUE, InputError, RunDamaged
 from lossbench.evaluation.health import Outcome, failure_reason
 from lossbench.evaluation.measure import Measured, measure
 from lossbench.losses.head import Head
+from lossbench.losses.loading import load_head
 from lossbench.losses.plain_twin import plain_twin
 from lossbench.results.arrays import embedding_arrays, save_arrays
-from lossbench.results.history import Epoch, timings
-from lossbench.results.store import RUN_FILES, SCHEMA, Record, write_record
-from lossbench.results.weights import save_weights
+from lossbench.results.history import Epoch, TrainingFacts, read_training_facts, timings
+from lossbench.results.schema import SCHEMA
+from lossbench.results.store import RUN_FILES, Record, write_record
+from lossbench.results.weights import WEIGHTS, load_backbone, load_head_weights, save_weights
 from lossbench.training.seeds import initial_backbone
-from lossbench.training.train import Trained, train
-from lossbench.utils.hashing import sha
+from lossbench.training.train import train
+from lossbench.utils.files import write_text
 from lossbench.utils.machine import machine_facts, peak_memory_mib
 from lossbench.utils.text import described
 
@@ -44,12 +45,18 @@ def execute(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Rec
 
     def work() -> Record:
         run.folder.mkdir(parents=True, exist_ok=True)
-        left = [file for name in RUN_FILES for file in run.folder.glob(f".{name}.*")]  # half, by a killed process
-        if (run.folder / "run.json").exists() and not run.goes_on:  # to be done again from the start
-            left.append(run.folder / "checkpoint.pt")
-        for file in [*left, run.folder / "traceback.txt", run.folder / "run.json"]:
-            file.unlink(missing_ok=True)
-        return _outcome(inputs, pixels, run, listener)
+        for file in [file for name in RUN_FILES for file in run.folder.glob(f".{name}.*")]:
+            file.unlink(missing_ok=True)  # half-written, by a killed process
+        if run.again is Again.measured:
+            try:
+                return _measured_again(inputs, pixels, run)
+            except RunDamaged as error:
+                listener.note(f"{run.entrant}, repeat {run.repeat + 1}, is trained again: {error.what}")
+        if run.again in (Again.from_the_start, Again.measured):
+            (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+        for name in ("traceback.txt", "run.json"):
+            (run.folder / name).unlink(missing_ok=True)
+        return _trained_and_measured(inputs, pixels, run, listener)
 
     return _recorded(run, work)
 
@@ -82,7 +89,7 @@ def _recorded(run: Run, work: Callable[[], Record]) -> Record:
     return written
 
 
-def _outcome(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Record:
+def _trained_and_measured(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Record:
     done: list[Epoch] = []
 
     def on_epoch(epoch: Epoch) -> None:
@@ -97,11 +104,16 @@ def _outcome(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Re
     except (Exception, SystemExit) as error:  # whatever a loss does wrong is its own result and stops no other
         if _is_disk(error, run.folder):
             raise
-        (run.folder / "traceback.txt").write_text(traceback.format_exc())
-        found = _failure(inputs, reason_of(error), len(done))
-        if inputs.device.type == "cuda" and not device_is_lost(inputs.device):
-            torch.cuda.empty_cache()  # the next run may need what this one held
+        found = _failure(inputs, _explained(run, error, inputs.device), len(done))
     return _record(inputs, run, found, done, time.time() - started)
+
+
+def _explained(run: Run, error: BaseException, device: torch.device) -> str:
+    """Return why a run failed, in one line; leave the traceback in its folder, and memory to the next run."""
+    write_text(run.folder / "traceback.txt", traceback.format_exc())
+    if device.type == "cuda" and not device_is_lost(device):
+        torch.cuda.empty_cache()
+    return reason_of(error)
 
 
 def device_is_lost(device: torch.device) -> bool:
@@ -143,7 +155,7 @@ def _record(inputs: Inputs, run: Run, found: dict[str, Any], epochs: Sequence[Ep
         **run.identity,
         "plain_twin": _twin(run),
         "hash": run.hash,
-        "protocol_hash": sha(run.identity["protocol"]),
+        **_how_measured(run),
         "seed": inputs.config.seed,
         "data": inputs.config.data_name,
         "images": {name: len(part) for name, part in split.parts()},
@@ -160,46 +172,86 @@ def _twin(run: Run) -> str | None:
     return str(twin) if twin else None
 
 
+def _how_measured(run: Run) -> dict[str, Any]:
+    return {"measuring": run.measuring, "protocol_hash": run.protocol_hash}
+
+
 def _train_and_measure(
     inputs: Inputs, pixels: Pixels, run: Run, on_epoch: Callable[[Epoch], None], listener: Listener
 ) -> dict[str, Any]:
     config, split = inputs.config, inputs.faces.split(run.repeat)
-    head: Head | None = None
-    epoch = 0
-    backbone: nn.Module
-    trained: Trained | None = None
     if run.spec is None:
         backbone = initial_backbone(config, run.repeat).to(inputs.device).to(memory_format=torch.channels_last)
-    else:
-        trained = train(
-            config, run.spec, run.repeat, split, pixels.faces, run.folder, on_epoch=on_epoch, on_note=listener.note
-        )
-        backbone, head, epoch = trained.backbone, trained.head, trained.selected_epoch
-    measured = measure(backbone, head, pixels.faces, split)
-    if pixels.pairs:
-        measured.figures["verification"] = verify_pairs(backbone, pixels.pairs, flip=config.flip)
+        digest = save_weights(run.folder / WEIGHTS, backbone, None)
+        return {"epoch": 0, "weights_sha256": digest, **_measured(inputs, pixels, run, backbone, None, None)}
+    trained = train(
+        config, run.spec, run.repeat, split, pixels.faces, run.folder, on_epoch=on_epoch, on_note=listener.note
+    )
+    facts = TrainingFacts([epoch.train_loss for epoch in trained.history], trained.steps, trained.moved)
+    digest = save_weights(run.folder / WEIGHTS, trained.backbone, trained.head)
+    found = _measured(inputs, pixels, run, trained.backbone, trained.head, facts)
+    what = {"steps": facts.steps, "moved": facts.moved}
+    return {"epoch": trained.selected_epoch, "training": what, "weights_sha256": digest, **found}
+
+
+def _measured_again(inputs: Inputs, pixels: Pixels, run: Run) -> Record:
+    """Measure a whole run's model as figures are made now; one that failed before it had a model stays as it is.
+
+    Raises:
+        RunDamaged: its weights are missing or damaged, or do not say how it was trained.
+    """
+    record = run.replaces
+    assert record is not None
+    record = {**record, **_how_measured(run), "folder": str(run.folder)}
+    if record["status"] == "finished" or (run.folder / WEIGHTS).exists():
+        backbone = load_backbone(record).to(inputs.device)
+        head, facts = None, None
+        if run.spec is not None:
+            assert inputs.config.embedding_dim is not None
+            classes = len(inputs.faces.split(run.repeat).train.people)
+            head = load_head(run.spec, num_classes=classes, embedding_dim=inputs.config.embedding_dim)
+            head = load_head_weights(record, head).to(inputs.device)
+            facts = read_training_facts(record)
+        try:
+            record |= _measured(inputs, pixels, run, backbone, head, facts)
+        except (Exception, SystemExit) as error:  # as in training, what a loss does wrong is its own result
+            if _is_disk(error, run.folder):
+                raise
+            record |= {"status": "failed", "reason": _explained(run, error, inputs.device), "metrics": {}}
+    del record["folder"]
+    return record
+
+
+def _measured(
+    inputs: Inputs,
+    pixels: Pixels,
+    run: Run,
+    backbone: nn.Module,
+    head: Head | None,
+    facts: TrainingFacts | None,
+) -> dict[str, Any]:
+    """Measure a model, judge it, write its arrays, and return what the record says of it."""
+    split = inputs.faces.split(run.repeat)
+    measured = measure(backbone, head, pixels.faces, split, pairs=pixels.pairs, flip=inputs.config.flip)
     by = _accuracy_by(head, measured.embeddings["val"][:1].to(inputs.device))
-    reason = failure_reason(_what_came_of(trained, measured, split, by)) if trained else None
-    digest = save_weights(run.folder / "weights.safetensors", backbone, head)
+    reason = failure_reason(_outcome(facts, measured, split, by)) if facts else None
     save_arrays(run.folder / "embeddings.npz", embedding_arrays(measured.embeddings, inputs.faces, run.repeat))
     save_arrays(run.folder / "resamples.npz", measured.resamples)
     return {
         "status": "failed" if reason else "finished",
         "reason": reason,
-        "epoch": epoch,
         "metrics": measured.figures,
-        "weights_sha256": digest,
         "accuracy_by": by,
         "sampler": _sampler(head),
     }
 
 
-def _what_came_of(trained: Trained, measured: Measured, split: Split, accuracy_by: str) -> Outcome:
+def _outcome(facts: TrainingFacts, measured: Measured, split: Split, accuracy_by: str) -> Outcome:
     unseen = torch.cat([measured.embeddings["query"], measured.embeddings["distractors"]])
     return Outcome(
-        losses=[epoch.train_loss for epoch in trained.history],
-        steps=trained.steps,
-        moved=trained.moved,
+        losses=facts.losses,
+        steps=facts.steps,
+        moved=facts.moved,
         unseen=unseen,
         val_accuracy=measured.figures["val_accuracy"],
         val_images=len(split.val),

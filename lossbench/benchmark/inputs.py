@@ -92,7 +92,7 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
         split_file.verify_content(faces.names, store.digests)
     fingerprints = {"data": store.fingerprint}
     if pairs:
-        fingerprints["pairs"] = sha([pairs.fingerprint, _open_store(pairs.files, config, listener).fingerprint])
+        fingerprints["pairs"] = _of_pairs(pairs, _open_store(pairs.files, config, listener))
     sha256 = split_file.sha256 if split_file else None
     return Inputs(config, tuple(specs), faces, pairs, device, fingerprints, sha256, folder)
 
@@ -105,12 +105,18 @@ def open_pixels(inputs: Inputs, listener: Listener) -> Pixels:
     """
     store = _open_store(inputs.faces.files, inputs.config, listener)
     if store.fingerprint != inputs.fingerprints["data"]:
-        raise InputError(f"the images of {inputs.config.data} changed just now; give the same command again")
+        raise InputError(f"the images of {inputs.config.data} have just changed; run the same command again")
     faces = torch.from_numpy(store.pixels).to(inputs.device)
     if inputs.pairs is None:
         return Pixels(faces, None)
     store = _open_store(inputs.pairs.files, inputs.config, listener)
+    if _of_pairs(inputs.pairs, store) != inputs.fingerprints["pairs"]:
+        raise InputError(f"the images of {inputs.config.pairs} have just changed; run the same command again")
     return Pixels(faces, PairImages(inputs.pairs, torch.from_numpy(store.pixels).to(inputs.device)))
+
+
+def _of_pairs(pairs: PairSet, store: ImageStore) -> str:
+    return sha([pairs.fingerprint, store.fingerprint])
 
 
 def _open_store(files: Sequence[Path], config: Config, listener: Listener) -> ImageStore:

@@ -1,12 +1,12 @@
 """What a benchmark consists of: its runs, each with everything that can change its result hashed."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lossbench.benchmark.fingerprints import measuring_protocol, training_protocol
 from lossbench.config import Config
 from lossbench.data.faces import FaceSet
 from lossbench.losses.loading import hyperparameters, load_head, plugin_fingerprint
@@ -15,44 +15,38 @@ from lossbench.losses.spec import Spec
 from lossbench.results.store import Record, read_record, run_folder
 from lossbench.utils.hashing import sha
 
-if TYPE_CHECKING:
-    pass
 
-# What does not change what a run finds: which entrants, how many repeats, where things lie; threads are hashed apart.
-_NOT_HASHED = ("losses", "repeats", "out", "plugins", "data", "device", "pairs", "jobs", "threads", "deconfound")
-# Our modules that make the numbers, beside metrics/: a change of one makes every run another.
-_MAKE_NUMBERS = (
-    "head",
-    "blocks",
-    "building",
-    "networks",
-    "backbones",
-    "train",
-    "measure",
-    "unseen",
-    "health",
-    "execute",
-)
-_MAKE_PIXELS = ("batches", "decode", "packing", "faces", "folders", "images", "orl", "pairs")
-_PACKAGES = ("torch", "torchvision", "timm", "pytorch-metric-learning", "pillow")
+class Again(StrEnum):
+    """How a run is done again: trained anew, continued from the checkpoint it left, or measured from its weights."""
+
+    from_the_start = "from the start"
+    from_checkpoint = "from its checkpoint"
+    measured = "measured"
 
 
 @dataclass(frozen=True)
 class Run:
     """One entrant in one repeat. `spec` is None for the untrained backbone; `record` is set where it is whole.
 
-    `replaces` is the record of a whole run that is to be trained again; `goes_on`, from the checkpoint that it left.
+    `identity` is what makes it this run, and `hash` its SHA-256; `measuring` is what its figures depend on besides.
+    `replaces` is the record of a whole run that is to be done again, and `again` says how.
     """
 
     entrant: str
     spec: Spec | None
     repeat: int
     identity: dict[str, Any]
+    measuring: dict[str, Any]
     hash: str
     folder: Path
     record: Record | None
     replaces: Record | None = None
-    goes_on: bool = False
+    again: Again | None = None
+
+    @property
+    def protocol_hash(self) -> str:
+        """What runs must share to be compared: how they were trained, and how they were measured."""
+        return sha([self.identity["protocol"], self.measuring])
 
 
 def plan_runs(
@@ -77,15 +71,8 @@ def plan_runs(
         InputError: a plugin that cannot be built, or a record that is damaged.
     """
     splits = [faces.fingerprint(fold) for fold in range(len(faces.folds))]
-    protocol = {
-        "config": {name: value for name, value in asdict(config).items() if name not in _NOT_HASHED},
-        "device": device_type,
-        **fingerprints,
-        "splits": sha(splits),
-        "code": _code_fingerprint(),
-        "threads": config.threads if device_type == "cpu" else None,  # sums are split among them
-        "versions": {name: _version(name) for name in _PACKAGES},
-    }
+    protocol = training_protocol(config, fingerprints, splits, device_type)
+    measuring = measuring_protocol(config, fingerprints)
     entrants: list[tuple[Spec | None, dict[str, Any]]] = [
         (None, {"entrant": UNTRAINED, "hyperparameters": {}, "plugin": None})
     ]
@@ -101,20 +88,13 @@ def plan_runs(
             entrant = own["entrant"]
             digest = sha(identity)
             place = run_folder(folder, entrant, repeat, digest)
-            runs.append(Run(entrant, entered, repeat, identity, digest, place, read_record(place)))
+            run = Run(entrant, entered, repeat, identity, measuring, digest, place, read_record(place))
+            runs.append(measured_as_now(run))
     return runs
 
 
-def _code_fingerprint() -> str:
-    """Return the SHA-256 over our own source that makes the numbers: another lossbench never reuses these runs."""
-    package = Path(__file__).parent
-    modules = (*_MAKE_NUMBERS, *(f"data/{name}" for name in _MAKE_PIXELS))
-    files = [*(package / f"{name}.py" for name in modules), *sorted((package / "metrics").glob("*.py"))]
-    return hashlib.sha256(b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def measured_as_now(run: Run) -> Run:
+    """Return a whole run as one to be measured again, where its figures were made in another way."""
+    if run.record is None or run.record.get("measuring") == run.measuring:
+        return run
+    return replace(run, record=None, replaces=run.record, again=Again.measured)

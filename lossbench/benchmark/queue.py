@@ -14,7 +14,7 @@ from lossbench.benchmark.execute import can_go_on, device_is_lost, execute
 from lossbench.benchmark.inputs import Inputs, Pixels, open_pixels
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.locks import claimed
-from lossbench.benchmark.plan import Run
+from lossbench.benchmark.plan import Run, measured_as_now
 from lossbench.errors import InputError
 from lossbench.results.store import Record, read_record
 
@@ -38,8 +38,8 @@ def attempt(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Don
         with claimed(run.folder) as mine:
             if not mine:
                 return None
-            found = made_meanwhile(run)
-            return Done(found, True) if found else Done(execute(inputs, pixels, run, listener), False)
+            run = made_meanwhile(run)
+            return Done(run.record, True) if run.record else Done(execute(inputs, pixels, run, listener), False)
     except OSError as error:
         raise InputError(f"{run.folder} cannot be claimed ({error.strerror or error}); choose another --out") from error
 
@@ -57,10 +57,10 @@ def tidy(run: Run) -> None:
                 checkpoint.unlink(missing_ok=True)
 
 
-def made_meanwhile(run: Run) -> Record | None:
-    """Return the record of a claimed run that another process finished after our plan was made."""
+def made_meanwhile(run: Run) -> Run:
+    """Return a claimed run with its record where another process has finished it since our plan was made."""
     found = read_record(run.folder)
-    return None if found == run.replaces else found
+    return run if found in (None, run.replaces) else measured_as_now(replace(run, record=found))
 
 
 def in_turn(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> dict[str, Record]:

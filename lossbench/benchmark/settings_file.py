@@ -15,7 +15,6 @@ from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
 from lossbench.results.store import Record, load_records
 from lossbench.utils.files import write_text
-from lossbench.utils.hashing import sha
 from lossbench.utils.machine import lossbench_version
 
 
@@ -29,7 +28,7 @@ def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> N
     Raises:
         OSError: the folder cannot be written.
     """
-    protocol = sha(runs[0].identity["protocol"])
+    protocol = runs[0].protocol_hash
     plugins = {run.entrant: run.identity["plugin"] for run in runs if run.spec is not None}
     with one_at_a_time(folder):
         file = folder / "benchmark.toml"
@@ -126,8 +125,6 @@ def _difference(theirs: Any, ours: dict[str, Any]) -> str | None:
         return None
     if images:
         return "other images (the data has changed since)"
-    if theirs.get("pairs") != ours.get("pairs"):
-        return "other verification pairs"
     if theirs.get("device") != ours["device"]:
         return f"another device ({theirs.get('device')}, not {ours['device']})"
     if theirs.get("code") != ours["code"]:

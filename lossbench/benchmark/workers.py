@@ -168,7 +168,7 @@ def _bury(worker: _Worker, inputs: Inputs, queue: Queue) -> Done | None:
         if not mine:
             queue.postpone(worker.run)
             return None
-        if found := made_meanwhile(worker.run):
+        if found := made_meanwhile(worker.run).record:
             return Done(found, False)
         reason = f"its process was {how}" + ("; out of memory?" if code == -_KILL else "")
         seconds = time.time() - worker.since

@@ -121,22 +121,21 @@ def _run(config: Config, **options: bool) -> None:
 
     from lossbench.benchmark.driver import run_benchmark
     from lossbench.cli.progress import BenchProgress
-    from lossbench.report.markdown import verified
     from lossbench.report.sections import negatives_line
     from lossbench.report.tables import failures, text_table
-    from lossbench.results.metric_fields import HEADLINE, SPEED
+    from lossbench.results.metric_fields import shown_in, with_figures
     from lossbench.results.study import Study
 
     with BenchProgress(config.repeats) as progress:
         folder, records = run_benchmark(config, progress, **options)
     study = Study.of(records)
-    headers, rows = text_table(study, (*HEADLINE, *SPEED))
+    headers, rows = text_table(study, shown_in("headline", "speed"))
     repeated = f"mean ± 95 % interval over {config.repeats} repeats and their people"
     title = f"{config.benchmark}: {repeated if config.repeats > 1 else 'one repeat, which has no interval'}"
     console.table(headers, rows, title=title)
     console.say("* accuracy by nearest class mean of the training embeddings: this row has no class scores")
-    if figures := verified(study):
-        console.table(*text_table(study, figures), title=f"verification pairs of {config.pairs}")
+    if with_figures(records, "verification"):
+        console.table(*text_table(study, shown_in("verification")), title=f"verification pairs of {config.pairs}")
     for line in filter(None, [negatives_line(study), *failures(records)]):
         console.say(line)
     console.say(f"records in {folder}; write the comparison with: lossbench report {folder}")

@@ -139,17 +139,15 @@ def embed(
 
 
 def _table(found: "list[Evaluation]") -> tuple[list[str], list[list[str]]]:
-    from lossbench.results.metric_fields import GALLERY, HEADLINE, RETRIEVAL, VERIFICATION, flat_metrics
+    from lossbench.results.metric_fields import flat_metrics, shown_in
 
-    figures = [*HEADLINE[2:], *GALLERY[:2], *RETRIEVAL[2:]]
-    if found[0].figures.get("verification"):
-        figures += VERIFICATION
+    figures = [figure for figure in shown_in("evaluate") if figure.key in found[0].figures]
     rows = []
     for one in found:
         flat = flat_metrics({"metrics": one.figures})
-        cells = [_cell(flat[f.name], f.decimals, one.spread.get(f.name)) for f in figures]
+        cells = [_cell(flat[f.key], f.digits, one.spread.get(f.key)) for f in figures]
         rows.append([_name(one.record), *cells])
-    return ["run", *(f.title for f in figures)], rows
+    return ["run", *(f.column for f in figures)], rows
 
 
 def _cell(value: float, decimals: int, spread: float | None) -> str:

@@ -1,8 +1,7 @@
 """Embeddings of images, and the figures of verification pairs."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from lossbench.data.batches import to_images
 from lossbench.data.faces import Part
 from lossbench.data.pairs import PairSet
-from lossbench.metrics import pair_scores, verification
+from lossbench.metrics import pair_scores
 from lossbench.utils.threads import in_threads
 
 
@@ -26,8 +25,8 @@ _BATCH = 128  # images per batch on a CPU
 _AT_A_TIME = 8  # batches in parallel on a CPU: each holds its activations in memory
 
 
-def verify_pairs(backbone: nn.Module, images: PairImages, *, flip: bool) -> dict[str, Any]:
-    """Return the figures of the verification protocol, nested as in a run's record.
+def pair_inputs(backbone: nn.Module, images: PairImages, *, flip: bool) -> dict[str, Tensor]:
+    """Return what the verification protocol is computed from: ``pair_scores``, ``pair_same``, ``pair_folds``, each [P].
 
     Args:
         backbone: images [B, 3, H, W] in 0..1 -> [B, D].
@@ -40,7 +39,7 @@ def verify_pairs(backbone: nn.Module, images: PairImages, *, flip: bool) -> dict
         embeddings = embeddings + embed(backbone, images.pixels.flip(2), everything)
     pairs = images.pairs
     scores = pair_scores(embeddings[list(pairs.a)], embeddings[list(pairs.b)])
-    return {**asdict(verification(scores, torch.tensor(pairs.same), torch.tensor(pairs.folds))), "flip": flip}
+    return {"pair_scores": scores, "pair_same": torch.tensor(pairs.same), "pair_folds": torch.tensor(pairs.folds)}
 
 
 def embed(backbone: nn.Module, pixels: Tensor, part: Part) -> Tensor:

@@ -1,12 +1,13 @@
 """A finished run's model applied to other faces, without training: evaluate and embed."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,12 +16,12 @@ from lossbench.data.images.store import open_store
 from lossbench.data.pairs import PairSet
 from lossbench.data.tree import UnseenPeople
 from lossbench.errors import InputError
-from lossbench.evaluation.embed import PairImages, embed, verify_pairs
-from lossbench.evaluation.unseen_people import unseen_figures
+from lossbench.evaluation.embed import PairImages, embed, pair_inputs
+from lossbench.evaluation.measure import figures_of, resamples_of
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics import DEFAULT_FPRS
-from lossbench.metrics.bootstrap import bootstrap_identification, multiplicities, replicates_for
 from lossbench.results.arrays import read_arrays, save_arrays
+from lossbench.results.metric_inputs import Values
 from lossbench.results.store import Record
 from lossbench.results.weights import built_as, load_backbone
 
@@ -29,9 +30,9 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of one run on other faces, nested as in a record.
+    """The figures of one run on other faces by key, as in a record.
 
-    `spread` is the standard deviation over resamples of the people, by flat name. `known` names those of the people
+    `spread` is the standard deviation over resamples of the people, by key. `known` names those of the people
     whose names also occur in the run's training set.
     """
 
@@ -69,12 +70,21 @@ def evaluate(
     query = embed(backbone, pixels, unseen.query)
     distractors = embed(backbone, pixels, unseen.distractors) if len(unseen.distractors) else query[:0]
     labels = torch.tensor(unseen.query.labels, device=device)
-    figures = unseen_figures(query, labels, distractors)
+    given: dict[str, Any] = {
+        "query": query,
+        "query_labels": labels,
+        "query_people": unseen.query.people,
+        "distractors": distractors,
+        "distractors_labels": torch.tensor(unseen.distractors.labels, dtype=torch.int64, device=device),
+        "distractors_people": unseen.distractors.people,
+        "fprs": DEFAULT_FPRS,
+    }
     if pairs:
         images = PairImages(pairs, _pixels(record, pairs.files, device, on_progress))
-        figures["verification"] = verify_pairs(backbone, images, flip=flip)
+        given |= pair_inputs(backbone, images, flip=flip)
+    values = Values(given)
     known = known_names(record, {*unseen.query.people, *unseen.distractors.people})
-    return Evaluation(record, figures, _spread(query.cpu(), distractors.cpu(), unseen), known)
+    return Evaluation(record, figures_of(values), _spread(resamples_of(values)), known)
 
 
 def known_names(record: Record, people: set[str]) -> tuple[str, ...]:
@@ -127,18 +137,6 @@ def _pixels(record: Record, files: Sequence[Path], device: torch.device, on_prog
     return torch.from_numpy(store.pixels).to(device)
 
 
-def _spread(query: Tensor, distractors: Tensor, unseen: UnseenPeople) -> dict[str, float]:
-    replicates = replicates_for(len(query), len(distractors))
-    own, others = unseen.query, unseen.distractors
-    nobody = torch.zeros(replicates, 0, dtype=torch.int64)
-    rates = bootstrap_identification(
-        query,
-        torch.tensor(own.labels),
-        distractors,
-        torch.tensor(others.labels, dtype=torch.int64),
-        multiplicities(own.people, replicates),
-        multiplicities(others.people, replicates) if others.people else nobody,
-    )
-    columns = {f"tpr@{fpr:g}": rates[:, i] for i, fpr in enumerate(DEFAULT_FPRS)}
-    kept = {name: column[column.isfinite()] for name, column in columns.items()}
-    return {name: column.std().item() if len(column) > 1 else math.nan for name, column in kept.items()}
+def _spread(resamples: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, float]:
+    finite = {key: column[np.isfinite(column)] for key, column in resamples.items()}
+    return {key: float(column.std(ddof=1)) if len(column) > 1 else math.nan for key, column in finite.items()}

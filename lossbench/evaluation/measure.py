@@ -1,8 +1,7 @@
-"""All figures of one trained model: every image of the split is embedded once, then measured."""
+"""All figures of one trained model: every image of the split is embedded once, then the table of metrics computed."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,18 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.data.faces import Split
-from lossbench.evaluation.embed import embed
-from lossbench.evaluation.unseen_people import unseen_figures
+from lossbench.evaluation.embed import PairImages, embed, pair_inputs
 from lossbench.losses.head import Head
-from lossbench.metrics import (
-    DEFAULT_FPRS,
-    angle_statistics,
-    effective_rank,
-    identification_rate,
-    logit_hits,
-    nearest_mean_hits,
-)
-from lossbench.metrics.bootstrap import bootstrap_identification, bootstrap_share, multiplicities, replicates_for
+from lossbench.metrics import DEFAULT_FPRS, logit_hits, nearest_mean_hits
+from lossbench.results.metric_fields import METRICS, Metric, shown_in
+from lossbench.results.metric_inputs import Computation, Values
 
 
 def hits(head: Head | None, embeddings: Tensor, labels: Tensor, train: Tensor, train_labels: Tensor) -> Tensor:
@@ -48,25 +40,39 @@ def share(found: Tensor) -> float:
     return found.to(torch.float64).mean().item()
 
 
+def figures_of(values: Values, metrics: Sequence[Metric] = METRICS) -> dict[str, float]:
+    """Return every metric by key that these values suffice for, in the order of the table; NaN where unsupported."""
+    return {
+        metric.key: values.of(Computation(metric.function, metric.inputs))
+        for metric in metrics
+        if metric.function is not None and values.can(metric.inputs)
+    }
+
+
+def resamples_of(values: Values) -> dict[str, npt.NDArray[np.float64]]:
+    """Return every metric that is resampled over people in each resample: [B] by key."""
+    return {
+        metric.key: values.of(metric.resamples).numpy()
+        for metric in METRICS
+        if metric.resamples is not None and values.can(metric.resamples.inputs)
+    }
+
+
 def tracked_figures(backbone: nn.Module, head: Head, pixels: Tensor, split: Split) -> dict[str, float | None]:
-    """Return test accuracy and identification rates by flat name, None where the data does not support one.
+    """Return the metrics of ``--track`` by key, None where the data does not support one.
 
     Used after every epoch with ``--track``, to show how much choosing an epoch by them would flatter.
     """
-    parts = {name: embed(backbone, pixels, part) for name, part in split.parts()}
-    labels = {name: torch.tensor(part.labels, device=pixels.device) for name, part in split.parts()}
-    test = hits(head, parts["test"], labels["test"], parts["train"], labels["train"])
-    rates = identification_rate(parts["query"], labels["query"], parts["distractors"], DEFAULT_FPRS)
-    found = zip(DEFAULT_FPRS, rates.tpr.tolist(), strict=True)
-    named = {f"tpr@{fpr:g}": None if math.isnan(tpr) else tpr for fpr, tpr in found}
-    return {"test_accuracy": share(test), **named}
+    embeddings = {name: embed(backbone, pixels, part) for name, part in split.parts()}
+    found = figures_of(_values(embeddings, head, pixels.device, split), shown_in("tracked"))
+    return {key: None if value != value else value for key, value in found.items()}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of one model, nested as in a run's record, with the embeddings and resamples behind them.
+    """The figures of one model, by key, with the embeddings and resamples behind them.
 
-    `embeddings` by part: [N, D] on the CPU. `resamples` by flat name of a headline figure: [B], see metrics.bootstrap.
+    `embeddings` by part: [N, D] on the CPU. `resamples` by key: [B], see metrics.bootstrap.
     """
 
     figures: dict[str, Any]
@@ -74,45 +80,45 @@ class Measured:
     resamples: dict[str, npt.NDArray[np.float64]]
 
 
-def measure(backbone: nn.Module, head: Head | None, pixels: Tensor, split: Split) -> Measured:
-    """Measure a model on every part of its split: the only time that test, query and distractors are read."""
+def measure(
+    backbone: nn.Module,
+    head: Head | None,
+    pixels: Tensor,
+    split: Split,
+    *,
+    pairs: PairImages | None = None,
+    flip: bool = False,
+) -> Measured:
+    """Measure a model on every part of its split: the only time that test, query and distractors are read.
+
+    Args:
+        backbone: images [B, 3, H, W] in 0..1 -> [B, D].
+        head: None for a backbone that was not trained.
+        pixels: [all images, H, W, 3] uint8 on the backbone's device.
+        split: whose images are for what.
+        pairs: verification pairs to measure as well.
+        flip: add the mirrored image's embedding, for the pairs only.
+    """
     embeddings = {name: embed(backbone, pixels, part) for name, part in split.parts()}
-    labels = {name: torch.tensor(part.labels, device=pixels.device) for name, part in split.parts()}
+    further = pair_inputs(backbone, pairs, flip=flip) if pairs else {}
+    values = _values(embeddings, head, pixels.device, split, **further)
+    kept = {name: tensor.cpu() for name, tensor in embeddings.items()}
+    return Measured(figures_of(values), kept, resamples_of(values))
+
+
+def _values(
+    embeddings: dict[str, Tensor], head: Head | None, device: torch.device, split: Split, **further: Any
+) -> Values:
+    labels = {name: torch.tensor(part.labels, device=device) for name, part in split.parts()}
     train = embeddings["train"], labels["train"]
-    centers = head.class_centers() if head is not None else None
-    recognised = {
-        "test_accuracy": hits(head, embeddings["test"], labels["test"], *train),
-        "test_accuracy_ncm": nearest_mean_hits(embeddings["test"], labels["test"], *train),
-    }
-    figures = {
-        **{name: share(found) for name, found in recognised.items()},
-        "val_accuracy": share(hits(head, embeddings["val"], labels["val"], *train)),
-        "train_angles": asdict(angle_statistics(*train, centers)),
-        "train_effective_rank": effective_rank(embeddings["train"]),
-        **unseen_figures(
-            embeddings["query"], labels["query"], embeddings["distractors"], (embeddings["val"], labels["val"])
-        ),
-    }
-    embeddings = {name: tensor.cpu() for name, tensor in embeddings.items()}
-    return Measured(figures, embeddings, _resamples(split, embeddings, recognised))
-
-
-def _resamples(
-    split: Split, embeddings: Mapping[str, Tensor], recognised: Mapping[str, Tensor]
-) -> dict[str, npt.NDArray[np.float64]]:
-    """Resample the people behind every headline figure, with the same draws for every entrant."""
-    replicates = replicates_for(len(split.query), len(split.distractors))
-    drawn = {name: multiplicities(part.people, replicates) for name, part in split.parts()}
-    own = {name: torch.tensor(part.labels) for name, part in split.parts()}
-    found = {name: bootstrap_share(hit.cpu(), own["test"], drawn["test"]) for name, hit in recognised.items()}
-    rates = bootstrap_identification(
-        embeddings["query"],
-        own["query"],
-        embeddings["distractors"],
-        own["distractors"],
-        drawn["query"],
-        drawn["distractors"],
-        DEFAULT_FPRS,
+    return Values(
+        {
+            **embeddings,
+            **{f"{name}_labels": own for name, own in labels.items()},
+            **{f"{name}_people": part.people for name, part in split.parts()},
+            **{f"{name}_hits": hits(head, embeddings[name], labels[name], *train) for name in ("val", "test")},
+            "centers": head.class_centers() if head is not None else None,
+            "fprs": DEFAULT_FPRS,
+            **further,
+        }
     )
-    found |= {f"tpr@{fpr:g}": rates[:, i] for i, fpr in enumerate(DEFAULT_FPRS)}
-    return {name: tensor.numpy() for name, tensor in found.items()}

@@ -19,7 +19,8 @@ from lossbench.metrics.clusters import (
 )
 from lossbench.metrics.gallery import Cmc, Enrolment, OpenSet, cmc, enrol, open_set
 from lossbench.metrics.geometry import AngleStatistics, angle_statistics
-from lossbench.metrics.identification import DEFAULT_FPRS, IdentificationRate, identification_rate
+from lossbench.metrics.identification import IdentificationRate, identification_rate
+from lossbench.metrics.operating_point import DEFAULT_FPRS
 from lossbench.metrics.retrieval import Retrieval, retrieval
 from lossbench.metrics.threshold_transfer import ThresholdTransfer, threshold_transfer
 from lossbench.metrics.uncertainty import Estimate, estimate, holm

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics.exact.pairs import scored_pairs
-from lossbench.metrics.identification import DEFAULT_FPRS
+from lossbench.metrics.operating_point import DEFAULT_FPRS, allowed_each
 
 _BUDGET = 200_000_000  # weights of negatives that all replicates together may compute: seconds, not minutes
 _PAIRS = 400_000  # negatives that are kept for it: beyond, an equal share of them at random, the same for all entrants
@@ -119,7 +119,7 @@ def _weighted_rates(
     accepted = torch.nn.functional.pad(drawn[:, positive_people].cumsum(1), (1, 0))
     rates = torch.full((len(drawn), len(fprs)), math.nan, dtype=torch.float64)
     for i, fpr in enumerate(fprs):
-        rank = (fpr * total.to(torch.float64) + 1e-9).floor().unsqueeze(1)
+        rank = allowed_each(fpr, total).to(torch.float64).unsqueeze(1)
         at = torch.searchsorted(above, (rank * kept).to(torch.int64) + 1).squeeze(1)
         supported = (rank.squeeze(1) >= 1) & (at < len(tail)) & (accepted[:, -1] > 0)
         threshold = tail[at[supported]]

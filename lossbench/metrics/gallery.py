@@ -10,6 +10,7 @@ from torch import Tensor
 from lossbench.metrics.accuracy import class_means
 from lossbench.metrics.exact.directions import GRID, Directions, exact_scores, people_of
 from lossbench.metrics.exact.products import above, full_precision, products, where
+from lossbench.metrics.operating_point import allowed
 from lossbench.utils.threads import Scratch, in_threads, threads_for
 
 DEFAULT_RANKS = (1, 5, 10)
@@ -161,7 +162,7 @@ def open_set(
         alarms = _best(gallery, others, block).sort(descending=True).values
     points = torch.full((len(fars), 3), math.nan, dtype=torch.float64)
     for point, far in zip(points, fars, strict=True):
-        rank = min(math.floor(far * len(alarms) + 1e-9), len(alarms) - 1)
+        rank = allowed(far, len(alarms))
         if rank >= 1:
             cut = int(alarms[rank])
             values = _share(first & (mates > cut)), cut / GRID, _share(alarms > cut)

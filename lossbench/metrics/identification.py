@@ -11,9 +11,9 @@ from lossbench.metrics.exact.directions import GRID, Directions
 from lossbench.metrics.exact.order_statistics import order_statistics
 from lossbench.metrics.exact.pairs import BLOCK, Pairs
 from lossbench.metrics.exact.products import full_precision
+from lossbench.metrics.operating_point import DEFAULT_FPRS, allowed
 from lossbench.utils.threads import threads_for
 
-DEFAULT_FPRS = (0.1, 0.05, 0.01, 0.001)
 _SPREAD, _LEAST, _MOST = 8, 1 << 20, 8 << 20  # scores kept: so many standard deviations of what columns differ by
 
 
@@ -68,7 +68,7 @@ def identification_rate(
     pairs = Pairs(Directions(query), query_labels, Directions(distractors), block)
     total = pairs.total
     # negatives that may lie above the threshold
-    ranks = [min(math.floor(rate * total + 1e-9), total - 1) for rate in fprs]
+    ranks = [allowed(rate, total) for rate in fprs]
     supported = [rank for rank in ranks if rank >= 1]
     columns = max(1, len(query) + len(distractors))
     kept = min(_MOST, max(_LEAST, round(_SPREAD * sum(supported) / math.sqrt(columns))))

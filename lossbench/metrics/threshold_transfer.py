@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lossbench.metrics.exact.directions import GRID, Directions
 from lossbench.metrics.exact.pairs import BLOCK, Pairs
-from lossbench.metrics.identification import DEFAULT_FPRS, identification_rate
+from lossbench.metrics.identification import identification_rate
+from lossbench.metrics.operating_point import DEFAULT_FPRS
 
 
 @dataclass(frozen=True)

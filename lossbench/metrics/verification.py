@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics.exact.directions import GRID, Directions, exact_scores
+from lossbench.metrics.operating_point import allowed
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def _accepted(scores: Tensor, same: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _tar(scores: Tensor, same: Tensor, far: float) -> float:
     negatives = scores[~same].sort(descending=True).values
-    rank = math.floor(far * len(negatives) + 1e-9)
+    rank = allowed(far, len(negatives))
     if rank < 1:
         return math.nan
     return float((scores[same] > negatives[rank]).to(torch.float64).mean())

@@ -8,14 +8,12 @@ from lossbench.metrics.uncertainty import Estimate, estimate
 from lossbench.report.markup import plain, table
 from lossbench.report.tables import text
 from lossbench.results.history import read_history
-from lossbench.results.metric_fields import TELLING
+from lossbench.results.metric_fields import shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_TRACKED = {"test_accuracy": "accuracy", "tpr@0.1": "ID rate @ FPR 0.1", "tpr@0.01": "ID rate @ FPR 0.01"}
 
 
 def selection_gap(study: Study) -> list[str]:
@@ -56,15 +54,15 @@ def gap_table(study: Study) -> "pd.DataFrame":
 def _gaps(study: Study) -> list[tuple[str, str, list[Estimate]]]:
     """Return figure, entrant, and five estimates: last, best on val, best on test, test - last, test - val."""
     found = []
-    for name, title in _TRACKED.items():
+    for figure in shown_in("tracked_told"):
         for entrant in (e for e in study.entrants if e != UNTRAINED):
             own = [r for r in study.of_entrant(entrant) if r["status"] == "finished"]
-            picked = {r["repeat"]: picks for r in own if (picks := _picks(r, name))}
+            picked = {r["repeat"]: picks for r in own if (picks := _picks(r, figure.key))}
             columns = [{repeat: pick[i] for repeat, pick in picked.items()} for i in range(3)]
             last, val, test = columns
             columns += [{repeat: test[repeat] - other[repeat] for repeat in test} for other in (last, val)]
             if picked:
-                found.append((title, entrant, [estimate(column, {}, 0) for column in columns]))
+                found.append((figure.title, entrant, [estimate(column, {}, 0) for column in columns]))
     return found
 
 
@@ -84,10 +82,10 @@ def scale_and_margin(study: Study) -> list[str]:
     if not pairs:
         return []
     rows = []
-    for name, title in TELLING.items():
+    for figure in shown_in("told"):
         for entrant, twin in pairs:
             parts = (entrant, BASELINE), (twin, BASELINE), (entrant, twin)
-            rows.append([title, entrant, *(signed(study.difference(a, b, name), True) for a, b in parts)])
+            rows.append([figure.title, entrant, *(signed(study.difference(a, b, figure.key), True) for a, b in parts)])
     return [
         "## Scale and margin separated",
         "",
@@ -106,12 +104,12 @@ def split_table(study: Study) -> "pd.DataFrame":
     import pandas as pd
 
     rows = []
-    for name in TELLING:
+    for figure in shown_in("told"):
         for entrant, twin in twins(study):
-            row: dict[str, object] = {"figure": name, "loss": entrant, "plain_twin": twin}
+            row: dict[str, object] = {"figure": figure.key, "loss": entrant, "plain_twin": twin}
             parts = {"gain": (entrant, BASELINE), "scale": (twin, BASELINE), "margin": (entrant, twin)}
             for part, (a, b) in parts.items():
-                found = study.difference(a, b, name)
+                found = study.difference(a, b, figure.key)
                 row |= {part: found.mean, f"{part}_ci95": found.half_width, f"{part}_p": found.p_value}
             rows.append(row)
     return pd.DataFrame(rows)

@@ -10,7 +10,7 @@ from lossbench.report.gains import scale_and_margin, selection_gap, signed
 from lossbench.report.markup import plain, table
 from lossbench.report.sections import clusters, gallery, operating_points
 from lossbench.report.tables import failures, text_table
-from lossbench.results.metric_fields import ANGLES, HEADLINE, SPEED, TELLING, VERIFICATION, Figure
+from lossbench.results.metric_fields import shown_in, with_figures
 from lossbench.results.study import Study
 from lossbench.results.verdicts import LEVEL, Verdict, rank_table
 
@@ -58,7 +58,7 @@ def markdown(
         "",
         f"Mean ± half-width of the 95 % interval over {repeats} and the people measured.",
         "",
-        *table(*text_table(study, HEADLINE)),
+        *table(*text_table(study, shown_in("headline"))),
         "",
         "\\* This row has no class scores: its accuracy is that of the nearest class mean of the training embeddings. "
         "`untrained` is the same backbone before its first step.",
@@ -82,13 +82,13 @@ def markdown(
         "Degrees, as in table 3 of the ArcFace paper (arXiv:1801.07698). W-EC: class center to class mean. W-Inter: "
         "center to the nearest other center. Intra: sample to its class mean. Inter: class mean to the nearest other.",
         "",
-        *table(*text_table(study, ANGLES)),
+        *table(*text_table(study, shown_in("angles"))),
         "",
         *_figure(captions, "angles"),
         "## Training",
         "",
         *_figure(captions, "training_curves"),
-        *table(*text_table(study, SPEED)),
+        *table(*text_table(study, shown_in("speed"))),
         "",
         "*images/s* is the training speed after the first epoch; *seconds* is the whole run, evaluation included. Both "
         f"depend on the machine: {plain(str(machine.get('device')))}, {plain(str(machine.get('threads')))} threads.",
@@ -123,30 +123,26 @@ def _survival(study: Study) -> list[str]:
     return [what, "", *lines, ""]
 
 
-def verified(study: Study) -> tuple[Figure, ...]:
-    """Return the figures of the verification protocol if any run has them, else none."""
-    return VERIFICATION if any(r["metrics"].get("verification") for r in study.records) else ()
-
-
 def _credit(settings: dict[str, Any]) -> list[str]:
     info = data_info(settings["data"])
     return [] if info.is_folder else [f"Faces: {info.credit}.", ""]
 
 
 def _verification_lines(study: Study) -> list[str]:
-    found = [r["metrics"]["verification"] for r in study.records if r["metrics"].get("verification")]
+    found = [record for record in study.records if with_figures([record], "verification")]
     if not found:
         return []
-    first = found[0]
+    first = {name: found[0]["metrics"].get(f"verification_{name}") or 0 for name in ("same", "different", "folds")}
+    flipped = found[0].get("measuring", {}).get("config", {}).get("flip") is True
     return [
         "## Verification",
         "",
-        f"{first['same']:,} pairs of one person and {first['different']:,} of two, {len(first['fold_accuracies'])} "
+        f"{first['same']:,} pairs of one person and {first['different']:,} of two, {first['folds']} "
         "folds: accuracy on each fold at the threshold chosen on all others. Mean over repeats ± half-width of the "
         "95 % interval; the standard error is over the folds of one repeat. TAR and EER are over all pairs."
-        + (" The mirrored image's embedding is added to each embedding." if first["flip"] else ""),
+        + (" The mirrored image's embedding is added to each embedding." if flipped else ""),
         "",
-        *table(*text_table(study, VERIFICATION)),
+        *table(*text_table(study, shown_in("verification"))),
         "",
     ]
 
@@ -168,7 +164,7 @@ def _figure(captions: dict[str, str], stem: str) -> list[str]:
 def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
     if not found:
         return [f"There is only one loss beside `{UNTRAINED}`: nothing to compare."]
-    found = [v for v in found if v.figure.name in TELLING]
+    found = [v for v in found if "told" in v.figure.shown]
     separated = [v for v in found if v.ahead]
     lines = [
         "Losses are compared by paired differences over the same repeats and the same people. *Ahead* means that the "
@@ -180,9 +176,10 @@ def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
         "",
     ]
     ranks = rank_table(found)
-    shown = [[row["loss"], *(str(row[name]) for name in TELLING)] for row in ranks.to_dict("records")]
+    told = shown_in("told")
+    shown = [[row["loss"], *(str(row[figure.key]) for figure in told)] for row in ranks.to_dict("records")]
     lines += ["The rank of a loss is 1 plus the number of losses that are ahead of it.", ""]
-    lines += [*table(["loss", *TELLING.values()], shown), ""]
+    lines += [*table(["loss", *(figure.title for figure in told)], shown), ""]
     headers = ["figure", "pair", "difference", "p (Holm)", "verdict", "detectable", "repeats"]
     return lines + table(headers, [_verdict_row(v) for v in found])
 
@@ -191,7 +188,7 @@ def _verdict_row(verdict: Verdict) -> list[str]:
     d = verdict.difference
     more, detectable = d.repeats_to_separate(verdict.level), d.detectable(verdict.level)
     return [
-        TELLING[verdict.figure.name],
+        verdict.figure.title,
         f"{verdict.a} − {verdict.b}",
         signed(d, True),
         "–" if math.isnan(verdict.adjusted_p) else f"{verdict.adjusted_p:.3f}",

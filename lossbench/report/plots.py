@@ -17,7 +17,7 @@ from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics import identification_rate
 from lossbench.results.arrays import read_embeddings
 from lossbench.results.history import read_history
-from lossbench.results.metric_fields import ANGLES, flat_metrics
+from lossbench.results.metric_fields import flat_metrics, shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import entrants
 from lossbench.utils.files import write_bytes
@@ -159,10 +159,12 @@ def angles(records: Sequence[Record]) -> Drawing:
     rows = []
     for record in records:
         flat = flat_metrics(record)
-        rows += [{"loss": record["entrant"], "angle": f.title, "degrees": flat.get(f.name, np.nan)} for f in ANGLES]
+        for figure in shown_in("angles"):
+            degrees = flat.get(figure.key, np.nan)
+            rows.append({"loss": record["entrant"], "angle": figure.title, "degrees": degrees})
     frame = pd.DataFrame(rows)
     drawing, axes = _axes(2, 3, 11, 0.55 * len(entrants(records)) + 2.4)
-    for ax, figure in zip(axes, ANGLES, strict=True):
+    for ax, figure in zip(axes, shown_in("angles"), strict=True):
         own = frame[frame["angle"] == figure.title]
         look = _look(records)
         shared = {"x": "degrees", "y": "loss", "order": entrants(records), "ax": ax, "legend": False}

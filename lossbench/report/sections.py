@@ -1,11 +1,12 @@
 """The report's sections on people unseen in training: operating points, gallery search, clusters."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from lossbench.metrics.operating_point import is_supported, negatives_needed
 from lossbench.report.markup import table
 from lossbench.report.tables import text_table
-from lossbench.results.metric_fields import CLUSTERS, GALLERY, RETRIEVAL, TRANSFER, flat_metrics
+from lossbench.results.metric_fields import at, flat_metrics, shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import Study
 
@@ -30,12 +31,11 @@ def operating_points(study: Study) -> list[str]:
     if not found:
         return []
     rows = []
-    for point in found[0]["metrics"]["identification"]:
-        rate = point["fpr"]
-        own = [r for r in found if math.floor(r["metrics"]["negatives"] * rate + 1e-9) >= 1]
-        achieved = [flat_metrics(r).get(f"achieved_fpr@{rate:g}", math.nan) for r in own]
+    for rate in _rates(found):
+        own = [r for r in found if is_supported(rate, r["metrics"]["negatives"])]
+        achieved = [flat_metrics(r).get(at("achieved_fpr", rate), math.nan) for r in own]
         supported = f"{len({r['repeat'] for r in own})} of {len({r['repeat'] for r in found})} repeats"
-        rows.append([f"{rate:g}", _span(achieved, ".4g"), f"{math.ceil(1 / rate):,}", supported])
+        rows.append([f"{rate:g}", _span(achieved, ".4g"), f"{negatives_needed(rate):,}", supported])
     calibration = _counts(found, "calibration_negatives")
     lines = [
         "## Operating points",
@@ -52,7 +52,7 @@ def operating_points(study: Study) -> list[str]:
             "false-positive rate that results among query people and distractors. Above the rate asked for, the "
             "threshold does not hold.",
             "",
-            *table(*text_table(study, TRANSFER)),
+            *table(*text_table(study, shown_in("transfer"))),
             "",
         ]
     return lines
@@ -60,11 +60,10 @@ def operating_points(study: Study) -> list[str]:
 
 def gallery(study: Study) -> list[str]:
     """Show search in a gallery: CMC and DIR at FAR."""
-    found = _finished(study, "cmc")
+    found = _finished(study, "entries_without_distractors")
     if not found:
         return []
-    entries = [r["metrics"]["cmc"]["without_distractors"]["entries"] for r in found]
-    more = [r["metrics"]["cmc"]["with_distractors"]["entries"] for r in found]
+    entries, more = (_counts(found, f"entries_{which}_distractors") for which in ("without", "with"))
     return [
         "## Search in a gallery",
         "",
@@ -74,14 +73,14 @@ def gallery(study: Study) -> list[str]:
         "probes that find their person at rank 1 and above the threshold that at most this share of distractor images "
         "passes. Ties count against the probe.",
         "",
-        *table(*text_table(study, GALLERY)),
+        *table(*text_table(study, shown_in("gallery"))),
         "",
     ]
 
 
 def clusters(study: Study) -> list[str]:
     """Show retrieval and cluster statistics of the query people."""
-    if not _finished(study, "clusters"):
+    if not _finished(study, "silhouette"):
         return []
     return [
         "## Retrieval and clusters of query people",
@@ -92,13 +91,19 @@ def clusters(study: Study) -> list[str]:
         "directions that the embeddings use, 1 when they have collapsed to a line. NMI and AMI are not computed (a "
         "dash) where images times people exceed 20 million.",
         "",
-        *table(*text_table(study, (*RETRIEVAL, *CLUSTERS))),
+        *table(*text_table(study, shown_in("retrieval", "clusters"))),
         "",
     ]
 
 
+def _rates(records: Sequence[Record]) -> list[float]:
+    """Return the operating points that these records have, whether their data supports them or not."""
+    points = [(figure.key, figure.point) for figure in shown_in("headline") if figure.point is not None]
+    return [point for key, point in points if any(key in record["metrics"] for record in records)]
+
+
 def _finished(study: Study, figure: str) -> list[Record]:
-    return [r for r in study.records if r["status"] == "finished" and r["metrics"].get(figure)]
+    return [r for r in study.records if r["status"] == "finished" and figure in r["metrics"]]
 
 
 def _counts(records: Iterable[Record], name: str) -> list[int]:

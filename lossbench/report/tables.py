@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lossbench.metrics.uncertainty import Estimate
-from lossbench.results.metric_fields import Figure
+from lossbench.results.metric_fields import Metric
 from lossbench.results.store import Record
 from lossbench.results.study import Study
 
@@ -21,12 +21,12 @@ def text(value: Estimate, decimals: int) -> str:
     return mean if math.isnan(value.half_width) else f"{mean} ± {value.half_width:.{decimals}f}"
 
 
-def text_table(study: Study, figures: Sequence[Figure]) -> tuple[list[str], list[list[str]]]:
+def text_table(study: Study, figures: Sequence[Metric]) -> tuple[list[str], list[list[str]]]:
     """Return headers and rows for people: one row per entrant, a mark where there are no scores.
 
     The runs are those that the means are of; ``3 of 4 (75 %)`` where others have failed.
     """
-    headers = ["loss", "runs", "batches", *(figure.title for figure in figures)]
+    headers = ["loss", "runs", "batches", *(figure.column for figure in figures)]
     rows = []
     for name in study.entrants:
         own = study.of_entrant(name)
@@ -35,7 +35,7 @@ def text_table(study: Study, figures: Sequence[Figure]) -> tuple[list[str], list
         count = f"{len(own)}" if len(finished) == len(own) else share
         mark = "*" if finished and finished[0]["accuracy_by"] != "logits" else ""
         batches = next((record["sampler"] for record in finished if record.get("sampler")), "–")
-        estimates = (text(study.estimate(name, f.name), f.decimals) for f in figures)
+        estimates = (text(study.estimate(name, f.key), f.digits) for f in figures)
         rows.append([name + mark, count, batches, *estimates])
     return headers, rows
 
@@ -49,7 +49,7 @@ def failures(records: Iterable[Record]) -> list[str]:
     ]
 
 
-def number_table(study: Study, figures: Sequence[Figure]) -> "pd.DataFrame":
+def number_table(study: Study, figures: Sequence[Metric]) -> "pd.DataFrame":
     """Return the same table as numbers: for every figure its mean, half-width of the interval, and count of repeats."""
     import pandas as pd
 
@@ -66,7 +66,7 @@ def number_table(study: Study, figures: Sequence[Figure]) -> "pd.DataFrame":
             "accuracy_by": next((record["accuracy_by"] for record in own if record.get("accuracy_by")), None),
         }
         for figure in figures:
-            found = study.estimate(name, figure.name)
-            row |= {figure.name: found.mean, f"{figure.name}_ci95": found.half_width, f"{figure.name}_n": found.count}
+            found = study.estimate(name, figure.key)
+            row |= {figure.key: found.mean, f"{figure.key}_ci95": found.half_width, f"{figure.key}_n": found.count}
         rows.append(row)
     return pd.DataFrame(rows)

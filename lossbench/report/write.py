@@ -7,9 +7,9 @@ from typing import Any
 
 from lossbench.errors import InputError
 from lossbench.report.gains import gap_table, split_table
-from lossbench.report.markdown import markdown, verified
+from lossbench.report.markdown import markdown
 from lossbench.report.tables import number_table
-from lossbench.results.metric_fields import ANGLES, CLUSTERS, GALLERY, HEADLINE, RETRIEVAL, SPEED, TRANSFER, runs_frame
+from lossbench.results.metric_fields import Place, runs_frame, shown_in, with_figures
 from lossbench.results.store import load_records, of_benchmark
 from lossbench.results.study import Study
 from lossbench.results.verdicts import rank_table, verdict_table, verdicts
@@ -66,10 +66,10 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         from lossbench.report.plots import write_figures
 
         drawn = write_figures(records, figures)  # may fail, so it comes before the tables are replaced
-        unseen = (*GALLERY, *TRANSFER, *RETRIEVAL, *CLUSTERS)
-        figures_shown = (*HEADLINE, *verified(study), *unseen, *ANGLES, *SPEED)
+        pairs: tuple[Place, ...] = ("verification",) if with_figures(records, "verification") else ()
+        shown = shown_in("headline", *pairs, "gallery", "transfer", "retrieval", "clusters", "angles", "speed")
         made = {
-            "summary": number_table(study, figures_shown),
+            "summary": number_table(study, shown),
             "runs": runs_frame(records),
             "verdicts": verdict_table(found),
             "ranks": rank_table(found),

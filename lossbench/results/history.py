@@ -2,17 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lossbench.errors import RunDamaged
+from lossbench.results.metric_fields import number
 from lossbench.results.store import Record
-
-if TYPE_CHECKING:
-    pass
-from dataclasses import dataclass
-
-from lossbench.results.metric_fields import _float
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ def read_history(record: Record) -> list[dict[str, Any]]:
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         epochs: list[dict[str, Any]] = [
-            {"epoch": int(_float(line["epoch"])), **{key: _float(line[key]) for key in ("train_loss", "val_accuracy")}}
+            {"epoch": int(number(line["epoch"])), **{key: number(line[key]) for key in ("train_loss", "val_accuracy")}}
             for line in lines
         ]
         for epoch, line in zip(epochs, lines, strict=True):
@@ -51,6 +47,27 @@ def read_history(record: Record) -> list[dict[str, Any]]:
         return epochs
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise RunDamaged(f"{path} is damaged ({error})") from error
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a training says of itself when it is judged: mean loss by epoch, steps, and whether the backbone moved."""
+
+    losses: Sequence[float]
+    steps: int
+    moved: bool
+
+
+def read_training_facts(record: Record) -> TrainingFacts:
+    """Return the facts of a whole run's training.
+
+    Raises:
+        RunDamaged: the record or the history does not say them.
+    """
+    losses, said = [line["train_loss"] for line in read_history(record)], record.get("training")
+    if not losses or not isinstance(said, dict) or not isinstance(said.get("steps"), int):
+        raise RunDamaged(f"{record['folder']} does not say how its training went")
+    return TrainingFacts(losses, said["steps"], said.get("moved") is True)
 
 
 def timings(epochs: Sequence[Epoch], seconds: float) -> dict[str, float]:

@@ -1,159 +1,235 @@
-"""The figures of a run: what they are called, how they are shown, where they stand in a record."""
+"""The one table of metrics: what each is called, computed from, shown as, and where.
+
+Records, their schema, tables, verdicts, studies, reports and `evaluate` read this table. A new metric is one function
+in lossbench/metrics/ and one row here.
+"""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal
 
-from lossbench.results.store import Record
+from torch import Tensor
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from lossbench.errors import RunDamaged
+from lossbench.metrics import effective_rank
+from lossbench.metrics.gallery import DEFAULT_FARS, DEFAULT_RANKS
+from lossbench.metrics.operating_point import DEFAULT_FPRS
+from lossbench.results.metric_inputs import Computation, resampled_share
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-def flat_metrics(record: Record) -> dict[str, float]:
-    """Return a record's figures under flat names (``tpr@0.01``, ``query_inter``); NaN where a figure is null.
-
-    Raises:
-        InputError: a figure that is no number.
-    """
-    try:
-        return {name: _float(value) for name, value in _flat(record).items()}
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
-        where = f"{record.get('folder', 'a run')}/run.json"
-        raise RunDamaged(f"{where} is damaged ({error})") from error
-
-
-def _float(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _flat(record: Record) -> dict[str, Any]:
-    metrics = record.get("metrics") or {}
-    flat = {name: metrics[name] for name in metrics if not isinstance(metrics[name], dict | list)}
-    for point in metrics.get("identification", ()):
-        flat[f"tpr@{point['fpr']:g}"] = point["tpr"]
-        flat[f"achieved_fpr@{point['fpr']:g}"] = point["achieved_fpr"]
-    for point in metrics.get("threshold_transfer", ()):
-        flat[f"transfer_fpr@{point['fpr']:g}"] = point["achieved_fpr"]
-        flat[f"transfer_tpr@{point['fpr']:g}"] = point["tpr"]
-    for point in metrics.get("open_set", ()):
-        flat[f"dir@{point['far']:g}"] = point["rate"]
-    for search, rates in metrics.get("cmc", {}).items():
-        flat.update({f"cmc{rank}_{search}": value for rank, value in rates.items() if rank != "entries"})
-    for group in ("retrieval", "clusters"):
-        flat.update(metrics.get(group, {}))
-    flat.update({f"verification_{name}": value for name, value in _verification(metrics).items()})
-    for people in ("train", "query"):
-        flat.update({f"{people}_{name}": value for name, value in (metrics.get(f"{people}_angles") or {}).items()})
-    flat.update(record.get("timings") or {})
-    return flat
-
-
-def _verification(metrics: Mapping[str, Any]) -> dict[str, float]:
-    found = metrics.get("verification") or {}
-    return {
-        name: found[name] for name in ("accuracy", "standard_error", "threshold", "tar", "eer", "auc") if name in found
-    }
-
-
-def runs_frame(records: Iterable[Record]) -> "pd.DataFrame":
-    """Return one row per run: entrant, repeat, fold, status, reason and every figure of `flat_metrics`."""
-    import pandas as pd
-
-    keys = ("entrant", "repeat", "fold", "status", "reason", "epoch", "sampler", "accuracy_by")
-    return pd.DataFrame([{**{key: record.get(key) for key in keys}, **flat_metrics(record)} for record in records])
+#: Tables of a report, in its order; what `run` and `evaluate` print; the CSVs of runs and verdicts; what the text of a
+#: report tells of verdicts and gains; what `--track` measures after every epoch, and what the report tells of that.
+Place = Literal[
+    "headline", "verification", "gallery", "transfer", "retrieval", "clusters", "angles", "speed",
+    "evaluate", "runs", "verdicts", "told", "tracked", "tracked_told",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure of a run: its flat name in the record, its column title, and how many decimals a reader needs."""
+class Metric:
+    """One figure of a run.
 
-    name: str
+    `key` names it in run.json and in CSVs. `function` computes it from `inputs` (see `results.metric_inputs`); None
+    where the record has it from elsewhere, as timings are. `title` stands alone; `short` heads its column where that
+    differs. `better` is set where losses can be ranked by it, `point` where it belongs to an operating point.
+    `resamples` computes it in resamples of `people`, [B]; without, its uncertainty is that of the repeats alone. `late`
+    puts it behind the others of its table.
+    """
+
+    key: str
     title: str
-    decimals: int = 3
+    function: Callable[..., Any] | None = None
+    inputs: tuple[str, ...] = ()
+    shown: tuple[Place, ...] = ("runs",)
+    short: str = ""
+    unit: Literal["share", "cosine", "count", "degrees", "seconds", "1/s", ""] = ""
+    digits: int = 3
+    better: Literal["more", "less"] | None = None
+    resamples: Computation | None = None
+    people: Literal["test", "query"] = "query"
+    point: float | None = None
+    late: bool = False
+
+    @property
+    def column(self) -> str:
+        """Its title in its table."""
+        return self.short or self.title
 
 
-HEADLINE = (
-    Figure("test_accuracy", "accuracy"),
-    Figure("test_accuracy_ncm", "accuracy (class means)"),
-    Figure("tpr@0.1", "ID rate @ FPR 0.1"),
-    Figure("tpr@0.05", "@ 0.05"),
-    Figure("tpr@0.01", "@ 0.01"),
-    Figure("tpr@0.001", "@ 0.001"),
+def at(name: str, point: float) -> str:
+    """Return the key of a figure at an operating point.
+
+    Example:
+        >>> at("tpr", 0.001)
+        'tpr@0.001'
+    """
+    return f"{name}@{point:g}"
+
+
+def _share(hits: Tensor) -> float:
+    return hits.double().mean().item()  # NaN of none
+
+
+def _accuracy(key: str, title: str, hits: str, shown: tuple[Place, ...]) -> Metric:
+    drawn = Computation(resampled_share, (hits, "test_labels", "test_drawn"))
+    return Metric(key, title, _share, (hits,), shown=shown, unit="share", better="more", resamples=drawn, people="test")
+
+
+def _field(source: str, name: str, key: str, title: str, **options: Any) -> Metric:
+    """A figure that is a field of what several figures share."""
+    return Metric(key, title, attrgetter(name), (source,), **options)
+
+
+def _point(source: str, name: str, i: int, key: str, title: str, **options: Any) -> Metric:
+    """A figure that is an entry of a field: at the i-th operating point."""
+    return Metric(key, title, lambda found: getattr(found, name)[i].item(), (source,), **options)
+
+
+_HIDDEN: dict[str, Any] = {"shown": ()}  # in run.json alone
+
+
+def _identification(i: int, fpr: float) -> list[Metric]:
+    told: tuple[Place, ...] = ("told", "tracked_told") if fpr in (0.1, 0.01) else ()
+    column = Computation(lambda rates: rates[:, i], ("resampled_rates",))
+    shown: tuple[Place, ...] = ("runs", "headline", "verdicts", "evaluate", "tracked", *told)
+    title, short = f"ID rate @ FPR {fpr:g}", "" if i == 0 else f"@ {fpr:g}"
+    common: dict[str, Any] = {"unit": "share", "better": "more", "resamples": column, "point": fpr}
+    return [
+        _point("rates", "tpr", i, at("tpr", fpr), title, shown=shown, short=short, **common),
+        _point("rates", "achieved_fpr", i, at("achieved_fpr", fpr), f"achieved FPR @ {fpr:g}", unit="share"),
+        _point("rates", "threshold", i, at("threshold", fpr), f"threshold @ FPR {fpr:g}", unit="cosine", **_HIDDEN),
+    ]
+
+
+def _transfer(i: int, fpr: float) -> list[Metric]:
+    short = f"{'FPR ' if i == 0 else ''}{fpr:g} becomes"
+    shown: tuple[Place, ...] = ("runs", "transfer")
+    common: dict[str, Any] = {"unit": "share", "digits": 4}
+    key, title = at("transfer_fpr", fpr), f"FPR {fpr:g} set on val becomes"
+    return [
+        _point("transfer", "achieved_fpr", i, key, title, shown=shown, short=short, **common),
+        _point("transfer", "tpr", i, at("transfer_tpr", fpr), f"ID rate @ FPR {fpr:g} set on val", unit="share"),
+        _point("transfer", "threshold", i, at("transfer_threshold", fpr), f"threshold @ FPR {fpr:g} of val", **_HIDDEN),
+    ]
+
+
+def _open_set(i: int, far: float) -> list[Metric]:
+    shown: tuple[Place, ...] = ("runs", "gallery") if far > 0.001 else ("runs",)
+    title, achieved = f"DIR @ FAR {far:g}", f"achieved FAR @ {far:g}"
+    return [
+        _point("open_set", "rate", i, at("dir", far), title, shown=shown, unit="share", better="more", late=True),
+        _point("open_set", "achieved_far", i, at("achieved_far", far), achieved, unit="share", **_HIDDEN),
+        _point("open_set", "threshold", i, at("dir_threshold", far), f"threshold @ FAR {far:g}", **_HIDDEN),
+    ]
+
+
+def _ranks(source: str, suffix: str, note: str) -> list[Metric]:
+    rows = []
+    for i, rank in enumerate(DEFAULT_RANKS):
+        printed: tuple[Place, ...] = ("evaluate",) if rank < 10 and not note else ()
+        shown: tuple[Place, ...] = ("runs", "gallery", *printed)
+        key, title = f"cmc{rank}_{suffix}", f"rank {rank}{note}"
+        rows.append(_point(source, "rate", i, key, title, shown=shown, unit="share", better="more"))
+    return rows
+
+
+def _verification(name: str, title: str, **options: Any) -> Metric:
+    return _field("verification", name, f"verification_{name}", title, **options)
+
+
+_PAIRS: tuple[Place, ...] = ("runs", "verification")
+_SEARCH: tuple[Place, ...] = ("runs", "retrieval")
+_CLUSTERS: tuple[Place, ...] = ("runs", "clusters")
+_ANGLES: dict[str, Any] = {"shown": ("runs", "angles"), "unit": "degrees", "digits": 2}
+
+METRICS: tuple[Metric, ...] = (
+    _accuracy("test_accuracy", "accuracy", "test_hits", ("runs", "headline", "tracked", "tracked_told")),
+    _accuracy("test_accuracy_ncm", "accuracy (class means)", "test_hits_ncm", ("runs", "headline", "verdicts", "told")),
+    Metric("val_accuracy", "accuracy on val", _share, ("val_hits",), unit="share", better="more"),
+    Metric("train_effective_rank", "effective rank of train", effective_rank, ("train",), digits=1),
+    _field("rates", "positives", "positives", "same-person pairs", unit="count"),
+    _field("rates", "negatives", "negatives", "different-person pairs", unit="count"),
+    _field("rates", "query_negatives", "query_negatives", "different-person pairs of query", unit="count"),
+    Metric("lowest_fpr", "lowest supported FPR", lambda r: 1 / r.negatives if r.negatives else math.nan, ("rates",)),
+    Metric("probes", "probes", lambda gallery: len(gallery.probes), ("gallery",), unit="count"),
+    _field("transfer", "calibration_negatives", "calibration_negatives", "different-person pairs of val", unit="count"),
+    *(metric for i, fpr in enumerate(DEFAULT_FPRS) for metric in _identification(i, fpr)),
+    *(metric for i, fpr in enumerate(DEFAULT_FPRS) for metric in _transfer(i, fpr)),
+    *(metric for i, far in enumerate(DEFAULT_FARS) for metric in _open_set(i, far)),
+    *_ranks("search_alone", "without_distractors", ""),
+    *_ranks("search", "with_distractors", ", distractors"),
+    _field("search_alone", "entries", "entries_without_distractors", "gallery entries", unit="count", **_HIDDEN),
+    _field("search", "entries", "entries_with_distractors", "gallery entries, distractors", unit="count", **_HIDDEN),
+    _field("retrieval", "precision_at_1", "precision_at_1", "precision@1", shown=_SEARCH, unit="share", better="more"),
+    _field("retrieval", "r_precision", "r_precision", "R-precision", shown=_SEARCH, unit="share", better="more"),
+    _field("retrieval", "map_at_r", "map_at_r", "MAP@R", shown=(*_SEARCH, "evaluate"), unit="share", better="more"),
+    _field("retrieval", "queries", "queries", "retrieval queries", unit="count"),
+    _field("retrieval", "alone", "alone", "images without another of their person", unit="count"),
+    _field("clusters", "silhouette", "silhouette", "silhouette", shown=_CLUSTERS, better="more"),
+    _field("clusters", "nmi", "nmi", "NMI", shown=_CLUSTERS, better="more"),
+    _field("clusters", "ami", "ami", "AMI", shown=_CLUSTERS, better="more"),
+    _field("clusters", "alignment", "alignment", "alignment", shown=_CLUSTERS, better="less"),
+    _field("clusters", "uniformity", "uniformity", "uniformity", shown=_CLUSTERS, digits=2, better="less"),
+    _field("clusters", "effective_rank", "effective_rank", "effective rank", shown=_CLUSTERS, digits=1),
+    _verification("accuracy", "accuracy over folds", shown=(*_PAIRS, "evaluate"), digits=4, better="more"),
+    _verification("standard_error", "its standard error", shown=(*_PAIRS, "evaluate"), digits=4),
+    _verification("threshold", "threshold of the pairs", unit="cosine"),
+    _verification("tar", "TAR @ FAR 0.001", shown=(*_PAIRS, "evaluate"), unit="share", better="more"),
+    _verification("eer", "EER", shown=(*_PAIRS, "evaluate"), unit="share", better="less"),
+    _verification("auc", "AUC", shown=(*_PAIRS, "evaluate"), digits=4, better="more"),
+    _verification("same", "pairs of one person", unit="count", **_HIDDEN),
+    _verification("different", "pairs of two people", unit="count", **_HIDDEN),
+    Metric("verification_folds", "folds", lambda v: len(v.fold_accuracies), ("verification",), unit="count", **_HIDDEN),
+    _field("train_angles", "w_ec", "train_w_ec", "W-EC", **_ANGLES),
+    _field("train_angles", "w_inter", "train_w_inter", "W-Inter", **_ANGLES),
+    _field("train_angles", "intra", "train_intra", "Intra train", **_ANGLES),
+    _field("train_angles", "inter", "train_inter", "Inter train", **_ANGLES),
+    _field("query_angles", "intra", "query_intra", "Intra query", **_ANGLES),
+    _field("query_angles", "inter", "query_inter", "Inter query", **_ANGLES),
+    Metric("images_per_second", "images/s", shown=("runs", "speed"), unit="1/s", digits=0),
+    Metric("training_seconds", "seconds of training", unit="seconds", digits=1),
+    Metric("seconds", "seconds", shown=("runs", "speed"), unit="seconds", digits=1),
 )
 
 
-#: The figures that verdicts and gains are told of in a report, with titles that stand alone; the tables have all.
-TELLING = {
-    "test_accuracy_ncm": "accuracy (class means)",
-    "tpr@0.1": "ID rate @ FPR 0.1",
-    "tpr@0.01": "ID rate @ FPR 0.01",
-}
+def shown_in(*places: Place) -> tuple[Metric, ...]:
+    """Return the metrics that these places show, place by place."""
+    rows = (sorted((m for m in METRICS if place in m.shown), key=attrgetter("late")) for place in places)
+    return tuple(metric for own in rows for metric in own)
 
 
-SPEED = (Figure("images_per_second", "images/s", 0), Figure("seconds", "seconds", 1))
+def metric(key: str) -> Metric:
+    """Return a metric by its key; of one that this version does not know, its name alone."""
+    return next((metric for metric in METRICS if metric.key == key), Metric(key, key))
 
 
-VERIFICATION = (
-    Figure("verification_accuracy", "accuracy over folds", 4),
-    Figure("verification_standard_error", "its standard error", 4),
-    Figure("verification_tar", "TAR @ FAR 0.001"),
-    Figure("verification_eer", "EER"),
-    Figure("verification_auc", "AUC", 4),
-)
+def number(value: Any) -> float:
+    """Return a figure of a record as a number: NaN where it is null."""
+    return math.nan if value is None else float(value)
 
 
-GALLERY = (
-    Figure("cmc1_without_distractors", "rank 1"),
-    Figure("cmc5_without_distractors", "rank 5"),
-    Figure("cmc10_without_distractors", "rank 10"),
-    Figure("cmc1_with_distractors", "rank 1, distractors"),
-    Figure("cmc5_with_distractors", "rank 5, distractors"),
-    Figure("cmc10_with_distractors", "rank 10, distractors"),
-    Figure("dir@0.1", "DIR @ FAR 0.1"),
-    Figure("dir@0.01", "DIR @ FAR 0.01"),
-)
+def flat_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return a record's figures and timings by key; NaN where one is null."""
+    figures: Mapping[str, Any] = {**(record.get("metrics") or {}), **(record.get("timings") or {})}
+    return {key: number(value) for key, value in figures.items()}
 
 
-RETRIEVAL = (
-    Figure("precision_at_1", "precision@1"),
-    Figure("r_precision", "R-precision"),
-    Figure("map_at_r", "MAP@R"),
-)
+def runs_frame(records: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
+    """Return one row per run: entrant, repeat, fold, status, reason and every figure that belongs into the CSV."""
+    import pandas as pd
+
+    keys = ("entrant", "repeat", "fold", "status", "reason", "epoch", "sampler", "accuracy_by")
+    hidden = {metric.key for metric in METRICS if "runs" not in metric.shown}
+    rows = []
+    for record in records:
+        figures = {key: value for key, value in flat_metrics(record).items() if key not in hidden}
+        rows.append({**{key: record.get(key) for key in keys}, **figures})
+    return pd.DataFrame(rows)
 
 
-CLUSTERS = (
-    Figure("silhouette", "silhouette"),
-    Figure("nmi", "NMI"),
-    Figure("ami", "AMI"),
-    Figure("alignment", "alignment"),
-    Figure("uniformity", "uniformity", 2),
-    Figure("effective_rank", "effective rank", 1),
-)
-
-
-TRANSFER = (
-    Figure("transfer_fpr@0.1", "FPR 0.1 becomes", 4),
-    Figure("transfer_fpr@0.05", "0.05 becomes", 4),
-    Figure("transfer_fpr@0.01", "0.01 becomes", 4),
-    Figure("transfer_fpr@0.001", "0.001 becomes", 4),
-)
-
-
-ANGLES = (
-    Figure("train_w_ec", "W-EC", 2),
-    Figure("train_w_inter", "W-Inter", 2),
-    Figure("train_intra", "Intra train", 2),
-    Figure("train_inter", "Inter train", 2),
-    Figure("query_intra", "Intra query", 2),
-    Figure("query_inter", "Inter query", 2),
-)
+def with_figures(records: Sequence[Mapping[str, Any]], place: Place) -> bool:
+    """Return whether any of these records has a figure of a place."""
+    return any(metric.key in (record.get("metrics") or {}) for record in records for metric in shown_in(place))

@@ -3,16 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lossbench.results.metric_fields import METRICS, at
+
 #: a test of a value; what a list's items must be; or what a dictionary's keys must hold ("*": all others)
 Shape = Callable[[Any], bool] | list["Shape"] | Mapping[str, "Shape"]
 
 
 def _text(value: Any) -> bool:
     return isinstance(value, str)
-
-
-def _switch(value: Any) -> bool:
-    return isinstance(value, bool)
 
 
 def _count(value: Any) -> bool:
@@ -23,40 +21,16 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**1000
 
 
-def _rate(value: Any) -> bool:
-    return _number(value) and 0 < value < 1
-
-
 def _figure(value: Any) -> bool:
     return value is None or _number(value)
 
 
-def _figure_or_group(value: Any) -> bool:
-    return isinstance(value, dict | list) or _figure(value)
-
-
 _PARTS: Shape = dict.fromkeys(("train", "val", "test", "query", "distractors"), _count)
-_SEARCH: Shape = {"entries": _count, "*": _figure}
 _METRICS: dict[str, Shape] = {
-    "cmc?": {"without_distractors": _SEARCH, "with_distractors": _SEARCH},
-    "probes?": _count,
-    "calibration_negatives?": _count,
-    "threshold_transfer?": [{"fpr": _rate, "tpr": _figure, "achieved_fpr": _figure}],
-    "open_set?": [{"far": _rate, "rate": _figure}],
-    **{f"{group}?": {"*": _figure} for group in ("retrieval", "clusters", "train_angles", "query_angles")},
-    "verification?": {
-        "same": _count,
-        "different": _count,
-        "fold_accuracies": [_figure],
-        "flip": _switch,
-        "*": _figure,
-    },
-    "*": _figure_or_group,
+    **{f"{metric.key}?": _count for metric in METRICS if metric.unit == "count"},
+    "*": _figure,
 }
-_MEASURED: dict[str, Shape] = {
-    **dict.fromkeys(("positives", "negatives", "query_negatives"), _count),
-    "identification": [{"fpr": _rate, "tpr": _figure, "achieved_fpr": _figure}],
-}
+_MEASURED: dict[str, Shape] = dict.fromkeys(("positives", "negatives", "query_negatives"), _count)
 _RECORD: dict[str, Shape] = {
     "status": lambda value: value in ("finished", "failed"),
     **dict.fromkeys(("entrant", "split", "protocol_hash", "data"), _text),
@@ -67,13 +41,59 @@ _RECORD: dict[str, Shape] = {
     "people": _PARTS,
     "images": _PARTS,
     "machine": {},
+    "measuring?": {"config?": {}},
 }
 _FINISHED: dict[str, Shape] = {"accuracy_by": _text, "metrics": _MEASURED}
 _FAILED: dict[str, Shape] = {"reason": _text}
 
 
+SCHEMA = 2
+
+
+def upgraded(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record as this version writes it: schema 1 kept its figures in groups, and the settings of all in one.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it is not what schema 1 was.
+    """
+    if record["schema"] != 1:
+        return record
+    config = (record.get("protocol") or {}).get("config") or {}
+    measuring = {"config": {"flip": config.get("flip")}}
+    return {**record, "metrics": _flat(record.get("metrics") or {}), "measuring": measuring}
+
+
+def _flat(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {key: value for key, value in metrics.items() if not isinstance(value, dict | list)}
+    for point in metrics.get("identification") or ():
+        flat[at("tpr", point["fpr"])] = point["tpr"]
+        flat[at("achieved_fpr", point["fpr"])] = point["achieved_fpr"]
+    for point in metrics.get("threshold_transfer") or ():
+        flat[at("transfer_fpr", point["fpr"])] = point["achieved_fpr"]
+        flat[at("transfer_tpr", point["fpr"])] = point["tpr"]
+    flat |= {at("dir", point["far"]): point["rate"] for point in metrics.get("open_set") or ()}
+    for search, rates in (metrics.get("cmc") or {}).items():
+        ranks = {f"cmc{rank}_{search}": value for rank, value in rates.items() if rank != "entries"}
+        flat |= {**ranks, f"entries_{search}": rates["entries"]}
+    for group, prefix in _GROUPS.items():
+        own = metrics.get(group) or {}
+        flat |= {f"{prefix}{key}": value for key, value in own.items() if key not in ("fold_accuracies", "flip")}
+        if "fold_accuracies" in own:
+            flat["verification_folds"] = len(own["fold_accuracies"])
+    return flat
+
+
+_GROUPS = {
+    "retrieval": "",
+    "clusters": "",
+    "verification": "verification_",
+    "train_angles": "train_",
+    "query_angles": "query_",
+}
+
+
 def fault_of(record: Mapping[str, Any]) -> str | None:
-    """Return where a record is not what a run writes (``metrics.cmc``), or None: it can be computed with.
+    """Return where a record is not what a run writes (``metrics.probes``), or None: it can be computed with.
 
     Args:
         record: the content of a run.json.

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossbench.errors import InputError, RunDamaged
-from lossbench.results.schema import fault_of
+from lossbench.results.schema import SCHEMA, fault_of, upgraded
 from lossbench.utils.files import write_text
 
 if TYPE_CHECKING:
     pass
 
-SCHEMA = 1
 RUN_FILES = ("run.json", "checkpoint.pt", "history.jsonl", "weights.safetensors", "embeddings.npz", "resamples.npz")
 Record = dict[str, Any]
 
@@ -93,10 +92,14 @@ def read_record(folder: Path) -> Record | None:
         return None
     except (ValueError, OSError, RecursionError) as error:
         raise RunDamaged(f"{path} cannot be read ({error})") from error
-    if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
+    if not isinstance(record, dict) or type(record.get("schema")) is not int:
         raise RunDamaged(f"{path} is not a lossbench record")
     if record["schema"] > SCHEMA:
         raise InputError(f"{path} has schema {record['schema']}, this lossbench reads {SCHEMA}; upgrade lossbench")
+    try:
+        record = upgraded(record)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunDamaged(f"{path} is not a record of schema {record['schema']} ({error!r})") from error
     if (fault := fault_of(record)) is not None:
         raise RunDamaged(f"{path} has no proper '{fault}'")
     return record

@@ -11,7 +11,7 @@ from lossbench.errors import InputError
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics.uncertainty import Estimate, estimate, paired_difference
 from lossbench.results.arrays import read_resamples
-from lossbench.results.metric_fields import flat_metrics
+from lossbench.results.metric_fields import flat_metrics, metric
 from lossbench.results.store import Record
 
 Floats = npt.NDArray[np.float64]
@@ -77,4 +77,4 @@ class Study:
         return {repeat: arrays[figure] for repeat, arrays in own.items() if figure in arrays}
 
     def _people(self, figure: str) -> int:
-        return int(self.records[0]["people"]["query" if figure.startswith("tpr") else "test"])
+        return int(self.records[0]["people"][metric(figure).people])

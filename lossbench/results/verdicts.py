@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics.uncertainty import Estimate, holm
-from lossbench.results.metric_fields import HEADLINE, Figure
+from lossbench.results.metric_fields import Metric, shown_in
 from lossbench.results.study import Study
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ LEVEL = 0.05  # a verdict is "ahead" when its Holm-adjusted p-value is below thi
 class Verdict:
     """Two entrants compared at one figure, a - b, over the repeats that both finished and the people of them."""
 
-    figure: Figure
+    figure: Metric
     a: str
     b: str
     difference: Estimate
@@ -32,7 +32,7 @@ class Verdict:
         """The entrant that is ahead, or None where they are not separable."""
         if not self.adjusted_p < LEVEL:  # NaN is not separable either
             return None
-        return self.a if self.difference.mean > 0 else self.b
+        return self.a if (self.difference.mean > 0) == (self.figure.better != "less") else self.b
 
     @property
     def text(self) -> str:
@@ -40,19 +40,17 @@ class Verdict:
         return f"{self.ahead} ahead" if self.ahead else "not separable"
 
 
-#: What every loss can be compared at. Not the accuracy by scores: some losses have none.
-COMPARABLE = tuple(figure for figure in HEADLINE if figure.name != "test_accuracy")
-
-
-def verdicts(study: Study, figures: Sequence[Figure] = COMPARABLE) -> list[Verdict]:
+def verdicts(study: Study) -> list[Verdict]:
     """Compare all pairs of trained entrants at every figure by paired differences, where they share finished repeats.
+
+    The figures are those that the table of metrics shows in verdicts: what every loss can be compared at.
 
     The p-values are adjusted for the number of pairs, figure by figure, by Holm's rule.
     """
     names = [name for name in study.entrants if name != UNTRAINED]
     found = []
-    for figure in figures:
-        compared = {(a, b): study.difference(a, b, figure.name) for a, b in combinations(names, 2)}
+    for figure in shown_in("verdicts"):
+        compared = {(a, b): study.difference(a, b, figure.key) for a, b in combinations(names, 2)}
         compared = {pair: difference for pair, difference in compared.items() if difference.count}
         pairs, differences = list(compared), list(compared.values())
         adjusted = holm([d.p_value for d in differences])
@@ -69,8 +67,8 @@ def rank_table(found: Sequence[Verdict]) -> "pd.DataFrame":
 
     names = list(dict.fromkeys(name for v in found for name in (v.a, v.b)))
     ranks: dict[str, list[str] | list[int]] = {"loss": names}
-    for figure in dict.fromkeys(v.figure.name for v in found):
-        own = [v for v in found if v.figure.name == figure]
+    for figure in dict.fromkeys(v.figure.key for v in found):
+        own = [v for v in found if v.figure.key == figure]
         ranks[figure] = [1 + sum(name in (v.a, v.b) and v.ahead not in (None, name) for v in own) for name in names]
     return pd.DataFrame(ranks)
 
@@ -81,7 +79,7 @@ def verdict_table(found: Sequence[Verdict]) -> "pd.DataFrame":
 
     return pd.DataFrame(
         {
-            "figure": v.figure.name,
+            "figure": v.figure.key,
             "a": v.a,
             "b": v.b,
             "difference": v.difference.mean,

@@ -1,4 +1,4 @@
-"""What a run leaves behind beside its record: weights, embeddings, timings, facts of the machine."""
+"""A run's weights: written as safetensors, checked when they are read, never unpickled."""
 
 import hashlib
 from pathlib import Path
@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
 from lossbench.errors import RunDamaged
 from lossbench.losses.head import Head
 from lossbench.models.backbones import build_backbone
 from lossbench.results.store import Record
 from lossbench.utils.files import write_bytes
+
+WEIGHTS = "weights.safetensors"
 
 
 def save_weights(path: Path, backbone: nn.Module, head: Head | None) -> str:
@@ -38,8 +40,28 @@ def load_backbone(record: Record) -> nn.Module:
         RunDamaged: weights that are missing, damaged, of another run, or do not fit; or a record that does not say what
             was trained.
     """
-    folder = Path(record["folder"])
-    path = folder / "weights.safetensors"
+    weights, config = _read_weights(record), built_as(record)
+    backbone = build_backbone(config["backbone"], embedding_dim=config["embedding_dim"], dropout=config["dropout"])
+    _fill(backbone, weights, "backbone.", record)
+    return backbone.eval().to(memory_format=torch.channels_last)  # as it was trained: the last bits depend on it
+
+
+def load_head_weights(record: Record, head: Head) -> Head:
+    """Give a fresh head the state that a whole run's head had, and return it in evaluation mode.
+
+    Args:
+        record: as `load_records` returns it, with its ``folder``.
+        head: built from the spec that the user named, not from the record.
+
+    Raises:
+        RunDamaged: weights that are missing, damaged, of another run, or do not fit.
+    """
+    _fill(head, _read_weights(record), "head.", record)
+    return head.eval()
+
+
+def _read_weights(record: Record) -> dict[str, Tensor]:
+    path = Path(record["folder"]) / WEIGHTS
     try:
         data = path.read_bytes()
         weights = load(data)
@@ -49,15 +71,16 @@ def load_backbone(record: Record) -> nn.Module:
         raise RunDamaged(f"{path} is damaged ({error})") from error
     if record.get("weights_sha256") not in (None, hashlib.sha256(data).hexdigest()):  # None: of an older lossbench
         raise RunDamaged(f"{path} is not the file that this run wrote")
+    return weights
+
+
+def _fill(module: nn.Module, weights: dict[str, Tensor], prefix: str, record: Record) -> None:
+    own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
     try:
-        config = built_as(record)
-        backbone = build_backbone(config["backbone"], embedding_dim=config["embedding_dim"], dropout=config["dropout"])
-        own = {name.removeprefix("backbone."): t for name, t in weights.items() if name.startswith("backbone.")}
-        backbone.load_state_dict(own)
-    except RuntimeError as error:  # of load_state_dict, which names the tensors in lines of their own
+        module.load_state_dict(own)
+    except RuntimeError as error:  # it names the tensors in lines of their own
         reason = " ".join(str(error).split())[:300]
-        raise RunDamaged(f"the weights in {folder} do not fit ({reason})") from error
-    return backbone.eval().to(memory_format=torch.channels_last)  # as it was trained: the last bits depend on it
+        raise RunDamaged(f"the weights in {record['folder']} do not fit ({reason})") from error
 
 
 def built_as(record: Record) -> dict[str, Any]:

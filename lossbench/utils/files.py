@@ -23,8 +23,8 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a temporary file beside it, renamed."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write a file as UTF-8, whole or not at all; what UTF-8 has no bytes for is escaped."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def refuse_traversal(name: str, where: str) -> str:

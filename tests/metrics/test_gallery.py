@@ -160,7 +160,7 @@ def test_no_product_is_made_in_less_than_float32(monkeypatch):
         seen.append(torch.backends.mkldnn.matmul.fp32_precision)
         return above(scores, *others, **options)
 
-    for module in ("gallery", "order_statistics", "pairs"):
+    for module in ("gallery", "exact.order_statistics", "exact.pairs"):
         monkeypatch.setattr(f"lossbench.metrics.{module}.above", looking)
     templates, strangers, _ = nearly_one_face(0)
     labels, people = torch.arange(40) // 2, torch.arange(5)

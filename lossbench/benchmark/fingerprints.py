@@ -1,0 +1,91 @@
+"""What makes a run another run, and what only makes its figures others.
+
+Two fingerprints of our own code: one of what decides how a model is trained, one of what decides how it
+is measured. Where only the second differs, a finished run is measured again from its weights and not trained again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lossbench
+from lossbench.config import Config, settings_touching
+from lossbench.utils.hashing import code_fingerprint, sha
+
+#: Rooms and modules, as glob patterns below lossbench/.
+TRAINING = (
+    "training/*.py",
+    "losses/*.py",
+    "models/*.py",
+    "data/batches.py",
+    "data/faces.py",
+    "data/orl.py",
+    "data/tree.py",
+    "data/images/*.py",
+    "utils/threads.py",
+    "utils/device.py",
+)
+MEASURING = ("evaluation/*.py", "metrics/*.py", "metrics/exact/*.py", "results/metric_fields.py")
+
+_TRAINING_PACKAGES = ("torch", "torchvision", "timm", "pytorch-metric-learning", "pillow")
+_MEASURING_PACKAGES = ("numpy", "scipy", "scikit-learn")
+
+
+def training_protocol(
+    config: Config, fingerprints: Mapping[str, str], splits: Sequence[str], device_type: str
+) -> dict[str, Any]:
+    """Return everything that all runs of a benchmark share and that can change what they learn.
+
+    Args:
+        config: resolved settings; `threads` is what a run on the CPU will use.
+        fingerprints: SHA-256 by name; ``data`` is that of the training images.
+        splits: SHA-256 of the split of every fold.
+        device_type: cpu or cuda.
+    """
+    looks_ahead = config.select == "val" or config.track  # then measuring takes part in the training
+    return {
+        "config": _settings(config, "training"),
+        "device": device_type,
+        "data": fingerprints["data"],
+        "splits": sha(list(splits)),
+        "code": _code(TRAINING),
+        "measuring_code": _code(MEASURING) if looks_ahead else None,
+        "threads": config.threads if device_type == "cpu" else None,  # sums are split among them
+        "versions": {name: _version(name) for name in _TRAINING_PACKAGES},
+    }
+
+
+def measuring_protocol(config: Config, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """Return everything that can change the figures of a model that is trained already.
+
+    Args:
+        config: resolved settings.
+        fingerprints: SHA-256 by name; ``pairs`` is that of the verification pairs, where there are any.
+    """
+    return {
+        "config": _settings(config, "measuring"),
+        "pairs": fingerprints.get("pairs"),
+        "code": _code(MEASURING),
+        "versions": {name: _version(name) for name in _MEASURING_PACKAGES},
+    }
+
+
+def _settings(config: Config, touches: str) -> dict[str, Any]:
+    values = asdict(config)
+    return {name: values[name] for name in settings_touching(touches) if name != "pairs"}  # pairs: by their content
+
+
+@cache
+def _code(patterns: tuple[str, ...]) -> str:
+    package = Path(lossbench.__file__).parent
+    return code_fingerprint({file for pattern in patterns for file in package.glob(pattern)}, package)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
