@@ -13,7 +13,8 @@ from lossbench.data.faces import Split
 from lossbench.evaluation.embed import PairImages, embed, pair_inputs
 from lossbench.losses.head import Head
 from lossbench.metrics import DEFAULT_FPRS, logit_hits, nearest_mean_hits
-from lossbench.results.metric_fields import METRICS, Metric, shown_in
+from lossbench.results import metric_fields
+from lossbench.results.metric_fields import Metric, shown_in
 from lossbench.results.metric_inputs import Computation, Values
 
 
@@ -40,11 +41,16 @@ def share(found: Tensor) -> float:
     return found.to(torch.float64).mean().item()
 
 
-def figures_of(values: Values, metrics: Sequence[Metric] = METRICS) -> dict[str, float]:
-    """Return every metric by key that these values suffice for, in the order of the table; NaN where unsupported."""
+def figures_of(values: Values, metrics: Sequence[Metric] | None = None) -> dict[str, float]:
+    """Return metrics by key, in the order of the table; NaN where the data does not support one.
+
+    Args:
+        values: the inputs there are; a metric that needs others is left out.
+        metrics: all of the table when None.
+    """
     return {
         metric.key: values.of(Computation(metric.function, metric.inputs))
-        for metric in metrics
+        for metric in (metric_fields.METRICS if metrics is None else metrics)
         if metric.function is not None and values.can(metric.inputs)
     }
 
@@ -53,7 +59,7 @@ def resamples_of(values: Values) -> dict[str, npt.NDArray[np.float64]]:
     """Return every metric that is resampled over people in each resample: [B] by key."""
     return {
         metric.key: values.of(metric.resamples).numpy()
-        for metric in METRICS
+        for metric in metric_fields.METRICS
         if metric.resamples is not None and values.can(metric.resamples.inputs)
     }
 

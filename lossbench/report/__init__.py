@@ -1,1 +1,0 @@
-"""The comparison write-up: tables, verdicts, figures, Markdown."""

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from support import bench, figures
+from support import FAST, Recorder, bench, figures
 
+from lossbench.benchmark.driver import run_benchmark
+from lossbench.config import Config
 from lossbench.errors import InputError
 from lossbench.results.metric_fields import runs_frame
 from lossbench.results.store import load_records, read_record
@@ -65,7 +67,7 @@ def test_the_record_says_what_was_run(tmp_path):
     assert record["status"] == "finished"
     assert record["protocol"]["config"]["epochs"] == 2
     assert record["images"] == {"train": 144, "val": 48, "test": 48, "query": 80, "distractors": 80}
-    assert [p["fpr"] for p in record["metrics"]["identification"]] == [0.1, 0.05, 0.01, 0.001]
+    assert {f"tpr@{fpr}" for fpr in (0.1, 0.05, 0.01, 0.001)} <= set(record["metrics"])
     assert record["metrics"]["negatives"] == 9200
     assert record["timings"]["images_per_second"] > 0
     assert len(record["plugin"]) == len(record["split"]) == len(record["protocol"]["data"]) == 64
@@ -111,7 +113,7 @@ def test_a_failed_run_is_a_result_and_stops_nobody(tmp_path, name, says):
     assert "Traceback" in next(folder.glob(f"runs/{name}-*/traceback.txt")).read_text()
     _, _, heard = bench(tmp_path / "out", f"{plugin},ce", repeats=1)
     assert heard.skipped == 3
-    assert heard.notes == ["1 of the finished runs has failed; --retry-failed trains what failed again"]
+    assert heard.notes == ["1 run is recorded as failed; --retry-failed trains these again"]
     _, _, heard = bench(tmp_path / "out", f"{plugin},ce", repeats=1, retry_failed=True)
     assert (heard.runs, heard.skipped) == (1, 2)
 
@@ -131,7 +133,7 @@ def test_a_run_without_run_json_is_not_whole_and_continues(tmp_path):
     [
         ('{"schema": 1, "entr', "cannot be read"),
         ("[]", "not a lossbench record"),
-        ('{"schema": 99}', "has schema 99, this lossbench reads 1; upgrade"),
+        ('{"schema": 99}', "has schema 99, this lossbench reads 2; upgrade"),
     ],
 )
 def test_a_damaged_record_is_one_line(tmp_path, text, says):
@@ -154,3 +156,26 @@ def test_a_tree_of_folders_trains(tmp_path, tree):
     assert [r["status"] for r in records] == ["finished"] * 6
     assert {r["sampler"] for r in records} == {None, "shuffle", "P x 4"}
     assert json.loads((tmp_path / "out/faces/runs").glob("ce-r0*/run.json").__next__().read_text())["fold"] == 0
+
+
+def test_force_begins_from_the_start_where_an_earlier_command_was_stopped(tmp_path):
+    folder, first, _ = bench(tmp_path, "ce", repeats=1, epochs=3)
+    run = next(folder.glob("runs/ce-*"))
+
+    class Stop(Recorder):
+        def epoch(self, run, epoch):
+            super().epoch(run, epoch)
+            if epoch.epoch == 2:
+                raise KeyboardInterrupt
+
+    for attempt in range(2):
+        heard = Stop()
+        with pytest.raises(KeyboardInterrupt):
+            run_benchmark(
+                Config(losses="ce", out=str(tmp_path), **{**FAST, "epochs": 3, "repeats": 1}), heard, force=True
+            )
+        assert [epoch for _, _, epoch in heard.trained] == [1, 2], attempt
+        assert (run / "checkpoint.pt").exists()
+    _, last, heard = bench(tmp_path, "ce", repeats=1, epochs=3)
+    assert [epoch for _, _, epoch in heard.trained] == [1, 2, 3], "the second was heard of as it resumed"
+    assert last[1]["metrics"] == first[1]["metrics"]

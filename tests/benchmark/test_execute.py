@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support import FORWARD, LOSS, Recorder, plugin
+from support import bench as short_bench
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
@@ -74,3 +75,10 @@ def test_a_constructor_that_raises_is_one_line(tmp_path):
     Path(path).write_text(Path(path).read_text().replace("super().__init__()", "raise RuntimeError('not today')"))
     with pytest.raises(InputError, match="moody cannot be built: RuntimeError: not today"):
         bench(["ce", path], tmp_path / "out")
+
+
+def test_a_traceback_that_no_encoding_holds_is_written_and_stops_nobody(tmp_path):
+    raises = "\n    def forward(self, embeddings, labels):\n        raise ValueError('\\ud800')\n"
+    folder, records, _ = short_bench(tmp_path / "out", f"ce,{plugin(tmp_path, 'mine', raises)}", repeats=1)
+    assert [record["status"] for record in records] == ["finished", "finished", "failed"]
+    assert "\\ud800" in next(folder.glob("runs/mine-*/traceback.txt")).read_text(encoding="utf-8")

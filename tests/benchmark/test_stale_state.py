@@ -112,7 +112,7 @@ def test_a_read_only_folder_is_one_line(lossbench, mounted, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda text: text.replace('"schema": 1', '"schema": 99'), "has schema 99, this lossbench reads 1; upgrade"),
+        (lambda text: text.replace('"schema": 2', '"schema": 99'), "has schema 99, this lossbench reads 2; upgrade"),
         (lambda text: text[: len(text) // 2], "cannot be read"),
         (lambda text: "", "cannot be read"),
     ],

@@ -179,14 +179,16 @@ def test_a_run_with_pairs_records_them_and_the_report_shows_them(monkeypatch):
         _, records = run_benchmark(config(pairs="tree/pairs.txt"), listener)
         _, flipped = run_benchmark(config(pairs="tree/pairs.txt", flip=True), listener)
     assert {r["status"] for r in records} == {"finished"}
-    found = records[1]["metrics"]["verification"]
+    found, other = records[1]["metrics"], flipped[1]["metrics"]
     header = Path("tree/pairs.txt").read_text(encoding="utf-8").split()
-    assert found["same"] == found["different"] == int(header[0]) * int(header[1])
-    assert 0 <= found["accuracy"] <= 1
-    assert (found["flip"], flipped[1]["metrics"]["verification"]["flip"]) == (False, True)
-    assert found["accuracy"] == pytest.approx(np.mean(found["fold_accuracies"]))
-    assert len({plain[1]["hash"], records[1]["hash"], flipped[1]["hash"]}) == 3
-    assert len({plain[1]["metrics"]["test_accuracy"], records[1]["metrics"]["test_accuracy"]}) == 1
+    assert found["verification_same"] == found["verification_different"] == int(header[0]) * int(header[1])
+    assert 0 <= found["verification_accuracy"] <= 1
+    assert [r[1]["measuring"]["config"]["flip"] for r in (plain, records, flipped)] == [False, False, True]
+    assert "verification_accuracy" not in plain[1]["metrics"]
+    assert found["verification_threshold"] != other["verification_threshold"]
+    assert len({r[1]["hash"] for r in (plain, records, flipped)}) == 1, "one training, measured three times"
+    assert len({r[1]["protocol_hash"] for r in (plain, records, flipped)}) == 3
+    assert plain[1]["metrics"].items() <= found.items()
     assert len(records[1]["split_file"]) == 64
     monkeypatch.setattr("lossbench.report.plots.write_figures", lambda *_: [])  # they take long and are not ours
     write_report(folder)

@@ -13,7 +13,7 @@ from lossbench.config import Config
 from lossbench.evaluation.health import STEPS, Outcome, failure_reason
 from lossbench.metrics import total_variance
 from lossbench.report.tables import text_table
-from lossbench.results.metric_fields import HEADLINE
+from lossbench.results.metric_fields import shown_in
 from lossbench.results.store import read_record
 from lossbench.results.study import Study
 
@@ -103,7 +103,7 @@ def test_a_collapsed_run_is_measured_but_in_no_mean(tmp_path):
     assert read_record(Path(record["folder"]))["reason"] == record["reason"]
     assert record["metrics"]["test_accuracy_ncm"] >= 0
     assert (Path(record["folder"]) / "weights.safetensors").is_file()
-    rows = {row[0]: row[1:] for row in text_table(Study.of(records), HEADLINE)[1]}
+    rows = {row[0]: row[1:] for row in text_table(Study.of(records), shown_in("headline"))[1]}
     assert rows["together"][0] == "0 of 1 (0 %)"
     assert set(rows["together"][2:]) == {"–"}
     assert rows["untrained*"][0] == "1"

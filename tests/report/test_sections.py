@@ -4,7 +4,7 @@ import math
 
 from lossbench.metrics.uncertainty import Estimate
 from lossbench.report.sections import clusters, gallery, operating_points
-from lossbench.results.metric_fields import Figure
+from lossbench.results.metric_fields import metric
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict, rank_table, verdicts
 
@@ -12,20 +12,16 @@ from lossbench.results.verdicts import Verdict, rank_table, verdicts
 def record(repeat, negatives, tpr, status="finished"):
     supported = [fpr for fpr in (0.1, 0.001) if negatives * fpr >= 1]
     metrics = {
-        "identification": [
-            {"fpr": f, "tpr": tpr if f in supported else None, "threshold": 0.1,
-             "achieved_fpr": f * 0.9 if f in supported else None}
-            for f in (0.1, 0.001)
-        ],
+        **{f"tpr@{f}": tpr if f in supported else None for f in (0.1, 0.001)},
+        **{f"achieved_fpr@{f}": f * 0.9 if f in supported else None for f in (0.1, 0.001)},
         "positives": 10, "negatives": negatives, "query_negatives": 40, "lowest_fpr": 1 / negatives, "probes": 12,
-        "threshold_transfer": [{"fpr": 0.1, "tpr": 0.5, "threshold": 0.2, "achieved_fpr": 0.13}],
+        "transfer_fpr@0.1": 0.13, "transfer_tpr@0.1": 0.5,
         "calibration_negatives": 500,
-        "cmc": {"without_distractors": {"entries": 8, "1": 0.5, "5": 0.75, "10": None},
-                "with_distractors": {"entries": 88, "1": 0.25, "5": 0.5, "10": 0.75}},
-        "open_set": [{"far": 0.1, "rate": 0.4, "threshold": 0.3, "achieved_far": 0.1}],
-        "retrieval": {"precision_at_1": 0.9, "r_precision": 0.6, "map_at_r": 0.5, "queries": 20, "alone": 0},
-        "clusters": {"silhouette": 0.2, "nmi": 0.8, "ami": 0.7, "alignment": 0.1, "uniformity": -1.5,
-                     "effective_rank": 12.3},
+        "entries_without_distractors": 8, "entries_with_distractors": 88, "dir@0.1": 0.4,
+        **{f"cmc{k}_without_distractors": rate for k, rate in ((1, 0.5), (5, 0.75), (10, None))},
+        **{f"cmc{k}_with_distractors": rate for k, rate in ((1, 0.25), (5, 0.5), (10, 0.75))},
+        "precision_at_1": 0.9, "r_precision": 0.6, "map_at_r": 0.5, "queries": 20, "alone": 0,
+        "silhouette": 0.2, "nmi": 0.8, "ami": 0.7, "alignment": 0.1, "uniformity": -1.5, "effective_rank": 12.3,
     }  # fmt: skip
     return {
         "entrant": "ce", "repeat": repeat, "status": status, "metrics": metrics, "accuracy_by": "logits",
@@ -65,13 +61,13 @@ def test_without_figures_there_is_no_section():
 def test_who_never_finished_is_neither_ranked_nor_counted():
     runs = [{**record(r, 900, 0.6), "entrant": name} for name in ("ce", "arcface") for r in (0, 1)]
     runs += [{**record(r, 900, 0.6, status="failed"), "entrant": "broken"} for r in (0, 1)]
-    found = verdicts(Study(tuple(runs), {}), [Figure("tpr@0.1", "ID rate")])
+    found = [v for v in verdicts(Study(tuple(runs), {})) if v.figure.key == "tpr@0.1"]
     assert [(v.a, v.b, v.level) for v in found] == [("ce", "arcface", 0.05)]
     assert list(rank_table(found)["loss"]) == ["ce", "arcface"]
 
 
 def test_ranks_are_shared_where_nothing_is_separable():
-    figure = Figure("tpr@0.1", "ID rate")
+    figure = metric("tpr@0.1")
 
     def verdict(a, b, difference, p):
         return Verdict(figure, a, b, Estimate(difference, 0.1, 4, 0.01, 0.0, 5), p, 0.05)

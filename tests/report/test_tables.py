@@ -5,7 +5,7 @@ import math
 import pytest
 
 from lossbench.report.tables import failures, number_table, text, text_table
-from lossbench.results.metric_fields import HEADLINE, flat_metrics
+from lossbench.results.metric_fields import flat_metrics, shown_in
 from lossbench.results.study import Study
 from lossbench.results.verdicts import verdict_table, verdicts
 
@@ -14,9 +14,10 @@ def record(entrant, repeat, accuracy, tpr=0.5, status="finished", reason=None):
     metrics = {
         "test_accuracy": accuracy,
         "test_accuracy_ncm": accuracy,
-        "identification": [{"fpr": fpr, "tpr": tpr, "threshold": 0.1, "achieved_fpr": fpr} for fpr in (0.1, 0.01)]
-        + [{"fpr": 0.001, "tpr": None, "threshold": None, "achieved_fpr": None}],
-        "query_angles": {"intra": 20.0, "inter": 60.0},
+        "tpr@0.1": tpr,
+        "tpr@0.01": tpr,
+        "tpr@0.001": None,
+        "query_inter": 60.0,
     }
     return {
         "entrant": entrant, "repeat": repeat, "fold": repeat, "status": status, "reason": reason, "epoch": 4,
@@ -47,7 +48,7 @@ def test_flat_metrics_name_every_operating_point():
 
 def test_untrained_comes_last_and_failures_are_counted_and_explained():
     assert STUDY.entrants == ["a", "b", "c", "untrained"]
-    headers, rows = text_table(STUDY, HEADLINE)
+    headers, rows = text_table(STUDY, shown_in("headline"))
     assert headers[:4] == ["loss", "runs", "batches", "accuracy"]
     by_name = {row[0]: row for row in rows}
     assert by_name["c"][1] == "3 of 4 (75 %)"
@@ -62,7 +63,7 @@ def test_text_of_one_repeat_has_no_interval():
 
 
 def test_number_table_holds_means_and_half_widths():
-    frame = number_table(STUDY, HEADLINE).set_index("loss")
+    frame = number_table(STUDY, shown_in("headline")).set_index("loss")
     assert frame.loc["b", "test_accuracy"] == pytest.approx(0.80155)
     assert frame.loc["c", "test_accuracy_n"] == 3
     assert frame.loc["c", "failed"] == 1
@@ -72,7 +73,7 @@ def test_number_table_holds_means_and_half_widths():
 
 
 def test_verdicts_see_a_clear_difference_and_admit_a_lack_of_one():
-    found = {(v.figure.name, v.a, v.b): v for v in verdicts(STUDY)}
+    found = {(v.figure.key, v.a, v.b): v for v in verdicts(STUDY)}
     assert found["test_accuracy_ncm", "a", "b"].ahead == "a"
     assert found["test_accuracy_ncm", "a", "b"].adjusted_p > found["test_accuracy_ncm", "a", "b"].difference.p_value
     assert found["test_accuracy_ncm", "a", "c"].text == "not separable"

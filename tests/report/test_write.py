@@ -61,7 +61,7 @@ def test_missing_embeddings_are_one_line(lossbench, tmp_path):
         write_report(tmp_path / "orl")
 
 
-@pytest.mark.parametrize("damage", [("test_accuracy", "high"), ("identification", 5), ("timings", None)])
+@pytest.mark.parametrize("damage", [("test_accuracy", "high"), ("tpr@0.1", [5]), ("timings", None)])
 def test_a_record_with_strange_figures_is_one_line(lossbench, tmp_path, damage):
     lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
     path = next(tmp_path.glob("orl/runs/ce-*/run.json"))

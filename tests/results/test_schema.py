@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from lossbench.report.tables import failures, text_table
 from lossbench.report.write import write_report
 from lossbench.results.arrays import read_embeddings, read_resamples
 from lossbench.results.history import read_history
-from lossbench.results.metric_fields import HEADLINE, SPEED
+from lossbench.results.metric_fields import shown_in
 from lossbench.results.schema import fault_of
 from lossbench.results.store import load_records, read_record
 from lossbench.results.study import Study
@@ -75,7 +76,7 @@ def test_a_record_can_be_used_or_is_refused_whatever_stands_in_it(benchmark):
 
     def table():
         study = Study.of(records := load_records(benchmark))
-        text_table(study, (*HEADLINE, *SPEED))
+        text_table(study, shown_in("headline", "speed"))
         negatives_line(study)
         failures(records)
 
@@ -95,18 +96,20 @@ def test_a_record_can_be_used_or_is_refused_whatever_stands_in_it(benchmark):
 
 
 @pytest.mark.parametrize(
-    ("verification", "fault"),
+    ("key", "value", "fault"),
     [
-        ({"same": 1}, "metrics.verification.different"),
-        ([1], "metrics.verification"),
-        ({"same": 1, "different": 1, "fold_accuracies": ["x"], "flip": True}, "metrics.verification.fold_accuracies.0"),
-        ({"same": 1, "different": 1, "fold_accuracies": [0.5], "flip": True}, None),
-        (None, None),
+        ("verification_same", -1, "metrics.verification_same"),
+        ("verification_same", None, None),
+        ("probes", 1.5, "metrics.probes"),
+        ("negatives", None, "metrics.negatives"),
+        ("tpr@0.1", "high", "metrics.tpr@0.1"),
+        ("tpr@0.1", [0.5], "metrics.tpr@0.1"),
+        ("a figure of a later version", 0.5, None),
     ],
 )
-def test_pairs_in_a_record_are_looked_at(made, verification, fault):
+def test_every_figure_in_a_record_is_looked_at(made, key, value, fault):
     record = json.loads(next(made.glob("runs/ce-r0-*/run.json")).read_text())
-    assert fault_of(changed(record, ("metrics", "verification"), verification)) == fault
+    assert fault_of(changed(record, ("metrics", key), value)) == fault
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -204,3 +207,40 @@ def test_names_of_others_do_not_reach_the_terminal_as_they_are(lossbench, benchm
     assert code == 0
     assert "\x1b" not in out
     assert "ce\\x1b[31mX r0" in out
+
+
+def test_a_record_of_schema_1_is_read_as_this_version_writes_it(tmp_path):
+    """The file is what lossbench wrote before figures had one key each: ORL, ce, 3 epochs at 32 px."""
+    source = Path(__file__).parent / "files" / "schema_1.json"
+    shutil.copy(source, tmp_path / "run.json")
+    old, record = json.loads(source.read_text())["metrics"], read_record(tmp_path)
+    found = record["metrics"]
+    assert all(isinstance(value, int | float | None) for value in found.values())
+    assert found["tpr@0.05"] == old["identification"][1]["tpr"]
+    assert found["transfer_fpr@0.1"] == old["threshold_transfer"][0]["achieved_fpr"]
+    assert found["dir@0.1"] == old["open_set"][0]["rate"]
+    assert found["cmc5_with_distractors"] == old["cmc"]["with_distractors"]["5"]
+    assert found["entries_with_distractors"] == old["cmc"]["with_distractors"]["entries"]
+    assert found["train_w_ec"] == old["train_angles"]["w_ec"]
+    assert found["silhouette"] == old["clusters"]["silhouette"]
+    assert {row.key for row in shown_in("headline", "gallery", "transfer", "retrieval", "clusters", "angles")} <= set(
+        found
+    )
+
+
+@pytest.mark.parametrize("group", ["cmc", "identification", "threshold_transfer", "retrieval", "train_angles"])
+def test_a_group_of_schema_1_that_is_null_is_no_damage_and_what_is_none_of_it_is(tmp_path, group):
+    record = json.loads((Path(__file__).parent / "files" / "schema_1.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(changed(record, ("metrics", group), None)))
+    assert read_record(tmp_path)["status"] == "finished"
+    (tmp_path / "run.json").write_text(json.dumps(changed(record, ("metrics", group), "x")))
+    with pytest.raises(RunDamaged, match=r"is not a record of schema 1"):
+        read_record(tmp_path)
+
+
+@pytest.mark.parametrize("schema", [GONE, None, "1", True, 1.0])
+def test_a_record_without_a_schema_is_none_and_not_one_of_a_newer_version(tmp_path, schema):
+    record = json.loads((Path(__file__).parent / "files" / "schema_1.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(changed(record, ("schema",), schema)))
+    with pytest.raises(RunDamaged, match="is not a lossbench record"):
+        read_record(tmp_path)

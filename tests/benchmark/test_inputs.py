@@ -1,0 +1,24 @@
+"""What a benchmark's runs share is what was looked at when it began."""
+
+from dataclasses import replace
+
+import pytest
+from support import Recorder
+
+from lossbench.benchmark.inputs import gather, open_pixels
+from lossbench.config import Config
+from lossbench.data.images.store import open_store
+from lossbench.errors import InputError
+
+
+def test_pairs_whose_images_change_between_two_looks_are_refused(tmp_path, tree):
+    (tmp_path / "pairs.txt").write_text("2\t1\np4\t0\t1\np4\t0\tp5\t1\np4\t2\t3\np5\t2\tp4\t3\n")
+    config = Config(losses="ce", data=str(tree), pairs=str(tmp_path / "pairs.txt"), image_size=32, out=str(tmp_path))
+    inputs = gather(config, Recorder(), verify=False)
+    file = inputs.pairs.files[0]
+    file.write_bytes(inputs.pairs.files[1].read_bytes())
+    changed = replace(
+        inputs, fingerprints={**inputs.fingerprints, "data": open_store(inputs.faces.files, 32).fingerprint}
+    )
+    with pytest.raises(InputError, match=r"the images of .*pairs.txt have just changed"):
+        open_pixels(changed, Recorder())

@@ -1,0 +1,103 @@
+"""The one table of metrics: every row can be computed and shown, and a new metric is one function and one row."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+import torch
+from support import bench
+
+from lossbench.evaluation.measure import figures_of
+from lossbench.metrics.exact.directions import unit_rows
+from lossbench.results import metric_fields
+from lossbench.results.metric_fields import METRICS, Metric, at, flat_metrics, metric, shown_in
+from lossbench.results.metric_inputs import SHARED, Computation, Values
+
+
+def mean_length(query, query_labels):
+    """A made-up metric: the length of the mean direction of each query person, averaged."""
+    unit = unit_rows(query)
+    return torch.stack([unit[query_labels == label].mean(0).norm() for label in query_labels.unique()]).mean().item()
+
+
+def test_a_new_metric_is_one_function_and_one_row(tmp_path, monkeypatch, lossbench):
+    shown = ("runs", "headline", "verdicts", "told")
+    row = Metric("mean_length", "mean length", mean_length, ("query", "query_labels"), shown=shown, better="more")
+    monkeypatch.setattr("lossbench.results.metric_fields.METRICS", (*METRICS, row))
+    folder, records, _ = bench(tmp_path, "ce,arcface")
+    record = json.loads(next(folder.glob("runs/ce-r0-*/run.json")).read_text())
+    assert 0 < record["metrics"]["mean_length"] <= 1
+    assert lossbench("report", folder)[0] == 0
+    text = (folder / "report.md").read_text()
+    assert "| mean length |" in text.split("## Results")[1].split("## Verdict")[0]
+    assert "| mean length | ce − arcface |" in text
+    tables = {name: pd.read_csv(folder / "tables" / f"{name}.csv") for name in ("runs", "summary", "verdicts", "ranks")}
+    assert tables["runs"]["mean_length"].tolist() == pytest.approx(
+        [
+            r["metrics"]["mean_length"]
+            for name in ("untrained", "ce", "arcface")
+            for r in records
+            if r["entrant"] == name
+        ]
+    )
+    assert "mean_length_ci95" in tables["summary"]
+    assert "mean_length" in set(tables["verdicts"]["figure"])
+    assert "mean_length" in tables["ranks"]
+
+
+def test_keys_are_there_once():
+    assert len({row.key for row in METRICS}) == len(METRICS)
+
+
+def test_every_input_is_given_or_shared():
+    given = {f"{part}{suffix}" for part in ("train", "val", "test", "query", "distractors") for suffix in SUFFIXES}
+    given |= {"centers", "test_hits", "val_hits", "fprs", "pair_scores", "pair_same", "pair_folds"}
+    computations = [Computation(row.function, row.inputs) for row in METRICS if row.function]
+    computations += [row.resamples for row in METRICS if row.resamples] + list(SHARED.values())
+    assert {name for computation in computations for name in computation.inputs} <= given | set(SHARED)
+
+
+SUFFIXES = ("", "_labels", "_people")
+
+
+def test_what_is_compared_has_a_direction_and_what_is_resampled_its_people():
+    assert all(row.better for row in shown_in("verdicts", "told"))
+    assert {row.key for row in METRICS if row.resamples and row.people == "test"} == {
+        "test_accuracy",
+        "test_accuracy_ncm",
+    }
+    assert metric("tpr@0.1").people == "query"
+
+
+def test_figures_that_the_values_do_not_suffice_for_are_left_out():
+    found = figures_of(Values({"train": torch.eye(4), "val_hits": torch.tensor([True, False])}))
+    assert found == {"val_accuracy": 0.5, "train_effective_rank": pytest.approx(3)}
+
+
+def test_what_is_shared_is_computed_once(monkeypatch):
+    calls = []
+    monkeypatch.setitem(SHARED, "gallery", Computation(lambda query: calls.append(1) or len(query), ("query",)))
+    values = Values({"query": [1, 2]})
+    assert [values["gallery"], values["gallery"], calls] == [2, 2, [1]]
+    assert not values.can(("gallery", "train"))
+
+
+def test_an_unknown_key_stands_for_itself():
+    assert metric("from_a_later_version").title == "from_a_later_version"
+    assert at("tpr", 0.05) == "tpr@0.05"
+
+
+def test_flat_metrics_holds_figures_and_timings_and_null_is_nan():
+    flat = flat_metrics({"metrics": {"tpr@0.1": None, "nmi": 1}, "timings": {"seconds": 2.5}})
+    assert math.isnan(flat.pop("tpr@0.1"))
+    assert flat == {"nmi": 1.0, "seconds": 2.5}
+    assert flat_metrics({"metrics": None}) == {}
+
+
+def test_columns_of_a_table_stand_in_its_order():
+    assert [row.column for row in shown_in("headline")] == [
+        "accuracy", "accuracy (class means)", "ID rate @ FPR 0.1", "@ 0.05", "@ 0.01", "@ 0.001",
+    ]  # fmt: skip
+    assert [row.key for row in shown_in("gallery")][-2:] == ["dir@0.1", "dir@0.01"]
+    assert metric_fields.with_figures([{"metrics": {}}, {"metrics": {"verification_eer": 0.1}}], "verification")
