@@ -45,14 +45,20 @@ def code_of(source: str) -> str:
         >>> code_of('def f():\\n    \"\"\"Say one.\"\"\"\\n\\n    return 1  # one\\n')
         'def f():\\n    return 1'
     """
-    lines = source.split("\n")
+    lines, text = source.split("\n"), set[int]()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
     for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant | ast.JoinedStr) and node.end_lineno is not None:
+            text |= set(range(node.lineno - 1, node.end_lineno - 1))  # the last line may end with code
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            _blank(lines, node.body[0])
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+            docstring = node.body[0]
+            _blank(lines, docstring)
+            assert docstring.end_lineno is not None
+            text -= set(range(docstring.lineno - 1, docstring.end_lineno))
+    return "\n".join(line if i in text else line.rstrip() for i, line in enumerate(lines) if i in text or line.strip())
 
 
 def _blank(lines: list[str], node: ast.stmt) -> None:

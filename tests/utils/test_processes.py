@@ -133,6 +133,7 @@ def test_leaving_early_ends_the_workers():
 
 
 def test_a_worker_of_the_store_imports_neither_torch_nor_numpy():
-    code = "import json, sys, lossbench.utils.worker, lossbench.data.images.packing; print(json.dumps(sorted(sys.modules)))"
+    code = "import json, sys, lossbench.utils.worker, lossbench.data.images.packing\n"
+    code += "print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert not {"torch", "numpy", "multiprocessing", "typer"} & set(json.loads(done.stdout))
