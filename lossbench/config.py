@@ -289,12 +289,3 @@ def to_toml(config: Config, record: Mapping[str, Any]) -> str:
 
     settings = {name: value for name, value in asdict(config).items() if value not in (None, ())}
     return tomli_w.dumps({**settings, "record": dict(record)})
-
-
-def settings_touching(touches: str) -> tuple[str, ...]:
-    """Return the settings that touch training or measuring."""
-    neither = ("losses", "repeats", "out", "plugins", "data", "device", "jobs", "threads", "deconfound")
-    measuring = ("pairs", "flip")
-    if touches == "measuring":
-        return measuring
-    return tuple(f.name for f in fields(Config) if f.name not in (*neither, *measuring))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lossbench
-from lossbench.config import Config, settings_touching
+from lossbench.config import Config, Touches, settings_touching
 from lossbench.utils.hashing import code_fingerprint, sha
 
 #: Rooms and modules, as glob patterns below lossbench/.
@@ -73,7 +73,7 @@ def measuring_protocol(config: Config, fingerprints: Mapping[str, str]) -> dict[
     }
 
 
-def _settings(config: Config, touches: str) -> dict[str, Any]:
+def _settings(config: Config, touches: Touches) -> dict[str, Any]:
     values = asdict(config)
     return {name: values[name] for name in settings_touching(touches) if name != "pairs"}  # pairs: by their content
 

@@ -16,7 +16,15 @@ ROOT = Path(lossbench.__file__).parent
 HARMLESS = {
     *("config", "errors", "data/catalogue", "data/pairs", "results/metric_inputs"),
     *("results/history", "results/schema", "results/store"),
-    *("utils/files", "utils/text", "utils/hashing", "utils/memory", "utils/processes", "utils/worker"),
+    *(
+        "utils/files",
+        "utils/text",
+        "utils/hashing",
+        "utils/settings",
+        "utils/memory",
+        "utils/processes",
+        "utils/worker",
+    ),
 }
 
 
