@@ -13,11 +13,12 @@ from lossbench.results.history import Epoch
 from lossbench.utils.files import write_bytes
 
 
-def _copy(module: nn.Module) -> dict[str, Tensor]:
+def copy_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the parameters and buffers of `module` by name, which later steps do not change."""
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
-def _save_checkpoint(
+def save_checkpoint(
     folder: Path,
     backbone: nn.Module,
     head: Head,
@@ -25,6 +26,20 @@ def _save_checkpoint(
     history: list[Epoch],
     best: dict[str, Any] | None,
 ) -> None:
+    """Replace ``folder/checkpoint.pt`` by one of this moment, whole or not at all.
+
+    Args:
+        folder: the run's.
+        backbone: its weights and buffers are kept.
+        head: likewise.
+        optimizer: its moments and step counts are kept.
+        history: the epochs that are finished.
+        best: the best epoch on val and both states then (``epoch``, ``backbone``, ``head``); None where the last
+            epoch is what counts.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     state = {
         "backbone": backbone.state_dict(),
         "head": head.state_dict(),
@@ -37,7 +52,11 @@ def _save_checkpoint(
     write_bytes(folder / "checkpoint.pt", data.getbuffer())
 
 
-def _read_checkpoint(folder: Path, device: torch.device, on_note: Callable[[str], None]) -> dict[str, Any] | None:
+def read_checkpoint(folder: Path, device: torch.device, on_note: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return what `save_checkpoint` was given, as states by name, or None where there is nothing to continue from.
+
+    A damaged file counts as none, which `on_note` is told in one line.
+    """
     path = folder / "checkpoint.pt"
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""One training step: the optimiser, its learning rate, and what a loss must return."""
+"""One training step: augmentation, forward, loss, backward, and the optimiser with its learning rate."""
 
 import math
 
@@ -6,33 +6,86 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.config import Config
+from lossbench.data.batches import augment
 from lossbench.losses.head import Head
 
 
 class TrainingFailed(RuntimeError):
-    """The run cannot go on; the message is its reason."""
+    """The run cannot continue; the message is its reason."""
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
-    """Linear warm-up over the first `warmup` share of the steps, then half a cosine down to 0 (arXiv:1608.03983)."""
-    warm = warmup * steps
-    if step < warm:
-        return peak * (step + 1) / (warm + 1)
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
+def make_optimizer(backbone: nn.Module, head: Head, config: Config) -> torch.optim.Optimizer:
+    """Return AdamW over all trainable parameters; weight decay acts on those of two dimensions or more alone.
 
-
-def _fault(loss: object) -> str:
-    if not isinstance(loss, Tensor):
-        return f"a {type(loss).__name__}"
-    if loss.ndim:
-        return f"of shape {list(loss.shape)}: end forward with .mean()"
-    return "" if loss.requires_grad else "one without a gradient"
-
-
-def _optimizer(backbone: nn.Module, head: Head, config: Config) -> torch.optim.Optimizer:
+    Its learning rate is a placeholder: every step sets its own.
+    """
     parameters = [p for p in (*backbone.parameters(), *head.parameters()) if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},  # biases and normalisation
     ]
     return torch.optim.AdamW(groups, lr=1.0, fused=True)
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
+    """Linear warm-up over the first `warmup` share of the steps, then half a cosine down to 0 (arXiv:1608.03983).
+
+    Args:
+        step: 0..steps-1, counted over the whole training.
+        steps: of the whole training.
+        peak: the highest rate.
+        warmup: share of the steps, 0 <= warmup < 1.
+    """
+    warm = warmup * steps
+    if step < warm:
+        return peak * (step + 1) / (warm + 1)
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
+
+
+def train_step(
+    backbone: nn.Module,
+    head: Head,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    draws: Tensor,
+    lr: float,
+) -> Tensor:
+    """Make one step of training and return its loss, detached, without waiting for the device.
+
+    The backbone runs under autocast to bfloat16 on a GPU; the head always works in float32.
+
+    Args:
+        backbone: images [B, 3, H, W] in 0..1 -> [B, D], in training mode.
+        head: in training mode.
+        optimizer: from `make_optimizer`.
+        images: [B, 3, H, W] float32 in 0..1, not augmented yet.
+        labels: [B] int64.
+        draws: [7, B], what `augment` draws for these images.
+        lr: this step's learning rate.
+
+    Raises:
+        TrainingFailed: the loss is not one differentiable number.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    augmented = augment(images, draws)
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=images.device.type == "cuda"):
+        embeddings = backbone(augmented)
+    loss = head(embeddings.float(), labels)
+    if fault := fault_of(loss):
+        raise TrainingFailed(f"the loss must be one differentiable number, not {fault}")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    detached: Tensor = loss.detach()
+    return detached
+
+
+def fault_of(loss: object) -> str:
+    """Return what keeps `loss` from being one differentiable number, or an empty text."""
+    if not isinstance(loss, Tensor):
+        return f"a {type(loss).__name__}"
+    if loss.ndim:
+        return f"of shape {list(loss.shape)}: end forward with .mean()"
+    return "" if loss.requires_grad else "one without a gradient"

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.config import Config
-from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
+from lossbench.data.batches import augmentation_draws, batch_images, epoch_order
 from lossbench.data.faces import Split
 from lossbench.evaluation.embed import embed
 from lossbench.evaluation.measure import hits, share, tracked_figures
 from lossbench.losses.head import Head
 from lossbench.losses.spec import Spec
 from lossbench.results.history import Epoch
-from lossbench.training.checkpoint import _copy, _read_checkpoint, _save_checkpoint
+from lossbench.training.checkpoint import copy_state, read_checkpoint, save_checkpoint
 from lossbench.training.seeds import generator_of, initial_backbone, initial_head, seed_of
-from lossbench.training.step import TrainingFailed, _fault, _optimizer, learning_rate
+from lossbench.training.step import TrainingFailed, learning_rate, make_optimizer, train_step
 from lossbench.utils.device import be_deterministic
 from lossbench.utils.memory import keep_freed_memory
 
@@ -76,12 +76,12 @@ def train(
     keep_freed_memory()
     backbone = initial_backbone(config, repeat).to(device).to(memory_format=torch.channels_last)
     head = initial_head(config, spec, repeat, len(split.train.people)).to(device)
-    optimizer = _optimizer(backbone, head, config)
+    optimizer = make_optimizer(backbone, head, config)
     rows, labels = torch.tensor(split.train.rows), torch.tensor(split.train.labels)
 
     history: list[Epoch] = []
     best: dict[str, Any] | None = None
-    if state := _read_checkpoint(folder, device, on_note):
+    if state := read_checkpoint(folder, device, on_note):
         backbone.load_state_dict(state["backbone"])
         head.load_state_dict(state["head"])
         optimizer.load_state_dict(state["optimizer"])
@@ -102,18 +102,7 @@ def train(
         head.train()
         for i, (batch, own) in enumerate(batches):
             lr = learning_rate((number - 1) * len(batches) + i, config.epochs * len(batches), config.lr, config.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            images = augment(batch_images(pixels, batch), draws[i])
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-                embeddings = backbone(images)
-            loss = head(embeddings.float(), own)
-            if fault := _fault(loss):
-                raise TrainingFailed(f"the loss must be one differentiable number, not {fault}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
+            total += train_step(backbone, head, optimizer, batch_images(pixels, batch), own, draws[i], lr)
         mean_loss = total.item() / len(batches)  # the one synchronisation of an epoch
         seconds = time.perf_counter() - start
         if not math.isfinite(mean_loss):
@@ -123,8 +112,8 @@ def train(
         tracked = tracked_figures(backbone, head, pixels, split) if config.track else None
         history.append(Epoch(number, mean_loss, val, lr, order.numel(), seconds, tracked))
         if config.select == "val" and (best is None or val > history[best["epoch"] - 1].val_accuracy):
-            best = {"epoch": number, "backbone": _copy(backbone), "head": _copy(head)}
-        _save_checkpoint(folder, backbone, head, optimizer, history, best)
+            best = {"epoch": number, "backbone": copy_state(backbone), "head": copy_state(head)}
+        save_checkpoint(folder, backbone, head, optimizer, history, best)
         with (folder / "history.jsonl").open("a") as file:
             file.write(json.dumps(vars(history[-1])) + "\n")
         on_epoch(history[-1])

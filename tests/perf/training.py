@@ -17,7 +17,7 @@ from paired import SPEC, arguments, config_of, faces_of, in_turn, pixels_of, rat
 
 from lossbench.data.batches import batch_images, epoch_order
 from lossbench.training.seeds import initial_backbone, initial_head
-from lossbench.training.step import _optimizer
+from lossbench.training.step import make_optimizer
 from lossbench.utils.device import be_deterministic
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     def bare() -> float:
         backbone = initial_backbone(config, 0).to(pixels.device).to(memory_format=torch.channels_last).train()
         head = initial_head(config, SPEC, 0, len(split.train.people)).to(pixels.device).train()
-        optimizer = _optimizer(backbone, head, config)
+        optimizer = make_optimizer(backbone, head, config)
         start = time.perf_counter()
         for _ in range(config.epochs):
             for i in range(len(order)):
@@ -55,7 +55,7 @@ def main() -> None:
         return trained_images_per_second(config, split, pixels)
 
     def without_augmentation() -> float:
-        with patch("lossbench.training.train.augment", lambda images, draws: images):
+        with patch("lossbench.training.step.augment", lambda images, draws: images):
             return trained_images_per_second(config, split, pixels)
 
     speeds = in_turn(options.pairs, bare, without_augmentation, real)

@@ -55,7 +55,7 @@ def test_all_entrants_of_a_repeat_start_from_the_same_weights(orl, pixels, tmp_p
         return backbone
 
     monkeypatch.setattr("lossbench.training.train.initial_backbone", remember)
-    monkeypatch.setattr("lossbench.training.train.augment", first_batch)
+    monkeypatch.setattr("lossbench.training.step.augment", first_batch)
     for text in ("ce", "arcface", "triplet", "sphereface"):
         torch.rand(len(seen) + 1)  # whatever was drawn before
         with pytest.raises(Stopped):
@@ -71,7 +71,7 @@ def test_heads_with_weights_of_one_shape_start_from_the_same_ones():
 
 
 def test_entrants_see_the_same_images_in_the_same_order_and_augmentation(orl, pixels, tmp_path, monkeypatch):
-    from lossbench.training.train import augment
+    from lossbench.data.batches import augment
 
     seen = []
 
@@ -80,7 +80,7 @@ def test_entrants_see_the_same_images_in_the_same_order_and_augmentation(orl, pi
         seen.append(out.sum())
         return out
 
-    monkeypatch.setattr("lossbench.training.train.augment", watch)
+    monkeypatch.setattr("lossbench.training.step.augment", watch)
     run("ce", orl.split(0), pixels, tmp_path / "a")
     run("arcface", orl.split(0), pixels, tmp_path / "b")
     half = len(seen) // 2
