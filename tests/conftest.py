@@ -1,4 +1,8 @@
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every process that a test starts
+# small networks gain nothing from more threads, and suffer when the cores are busy
+
 import sys
 from pathlib import Path
 
@@ -16,7 +20,6 @@ from lossbench.data.tree import PARTS
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory):
     """Tests neither see nor fill the user's image cache."""
-    torch.set_num_threads(1)  # small networks gain nothing from more, and suffer when the cores are busy
     os.environ["LOSSBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 

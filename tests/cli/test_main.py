@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from support import heed_interrupts
 
 from lossbench.cli.main import main
 
@@ -200,7 +201,9 @@ def test_a_signal_during_an_import_is_not_lost_in_it(tmp_path, name, code):
         "from lossbench import Head\n\nclass Deaf(Head):\n    '''Deaf.'''\n"
     )
     words = ["run", "--losses", tmp_path / "deaf.py", "--out", tmp_path]
-    done = subprocess.run([sys.executable, "-m", "lossbench", *words], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "lossbench", *words], capture_output=True, text=True, preexec_fn=heed_interrupts
+    )
     assert (done.returncode, done.stderr) == (code, "error: stopped; run the same command again to continue\n")
 
 
