@@ -26,13 +26,13 @@ def run_benchmark(
 ) -> tuple[Path, list[Record]]:
     """Train every entrant in every repeat and return the benchmark's folder and all records asked for.
 
-    Any number of processes may do so on one folder: each run is trained by one of them, and all return all records.
+    Several processes may do this on one folder: each run is trained by one of them, and all return all records.
 
     Args:
         config: settings as the user gave them.
-        listener: hears of progress.
+        listener: is told of progress.
         force: train everything again, from the start.
-        retry_failed: train again what has failed; where its process was killed, from its last epoch.
+        retry_failed: train failed runs again; one whose process was killed resumes from its last epoch.
         verify: refuse data whose files are not what and where its split.json says.
 
     Raises:
@@ -64,7 +64,9 @@ def run_benchmark(
         trained = sum(run.spec is not None for run in todo) - sum(run.spec is not None for run in measured)
         listener.start(trained, len(runs) - len(todo), config.epochs)
         if measured:
-            listener.note(f"{_runs(len(measured))} measured again, not trained: how figures are made has changed since")
+            listener.note(
+                f"{_runs(len(measured))} measured again from the weights, not trained: the measuring code or its settings have changed"
+            )
         if (failed := sum(map(_failed, runs))) > 0:
             listener.note(f"{_runs(failed)} recorded as failed; --retry-failed trains these again")
         jobs = min(config.jobs, len(todo))
@@ -77,7 +79,7 @@ def run_benchmark(
 
 @contextmanager
 def _threads(config: Config) -> Iterator[int]:
-    """Have each run use as many threads as asked for, or its share of them all; yields that number."""
+    """Give each run the threads asked for, or its share of all; yields that number."""
     before = torch.get_num_threads()
     threads = config.threads or max(1, before // config.jobs)
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""One run from its plan to its record: train, measure, judge; whatever goes wrong on the way is a result, too."""
+"""One run from its plan to its record: train, measure, judge. A failure on the way is a result too."""
 
 import errno
 import time
@@ -40,7 +40,7 @@ def execute(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Rec
     """Train and measure one run and write its record; a failure is a record too.
 
     Raises:
-        InputError: the folder cannot be written. That is no result of the loss: the run stays unfinished.
+        InputError: the folder cannot be written. That is not the loss's fault: the run stays unfinished.
     """
 
     def work() -> Record:
@@ -68,12 +68,12 @@ def record_death(inputs: Inputs, run: Run, reason: str, epochs: Sequence[Epoch],
         InputError: the folder cannot be written.
     """
     found = _failure(inputs, reason, len(epochs))
-    nobody_knows = {"peak_memory_mib": None}  # what this process has used says nothing of the other
-    return _recorded(run, lambda: _record(inputs, run, found, epochs, seconds) | nobody_knows | {"process_died": True})
+    unknown = {"peak_memory_mib": None}  # this process's memory says nothing about the other's
+    return _recorded(run, lambda: _record(inputs, run, found, epochs, seconds) | unknown | {"process_died": True})
 
 
 def can_go_on(record: Record | None) -> bool:
-    """Return whether a failed run can go on from its checkpoint: its process died, which need not be its own fault."""
+    """Return whether a failed run can resume from its checkpoint: its process died, perhaps for another reason."""
     return record is not None and record.get("process_died") is True
 
 
@@ -101,7 +101,7 @@ def _trained_and_measured(inputs: Inputs, pixels: Pixels, run: Run, listener: Li
         torch.cuda.reset_peak_memory_stats(inputs.device)
     try:
         found = _train_and_measure(inputs, pixels, run, on_epoch, listener)
-    except (Exception, SystemExit) as error:  # whatever a loss does wrong is its own result and stops no other
+    except (Exception, SystemExit) as error:  # an error in a loss is that run's result and does not stop the others
         if _is_disk(error, run.folder):
             raise
         found = _failure(inputs, _explained(run, error, inputs.device), len(done))
@@ -109,7 +109,7 @@ def _trained_and_measured(inputs: Inputs, pixels: Pixels, run: Run, listener: Li
 
 
 def _explained(run: Run, error: BaseException, device: torch.device) -> str:
-    """Return why a run failed, in one line; leave the traceback in its folder, and memory to the next run."""
+    """Return why a run failed, in one line; write the traceback to its folder and free memory for the next run."""
     write_text(run.folder / "traceback.txt", traceback.format_exc())
     if device.type == "cuda" and not device_is_lost(device):
         torch.cuda.empty_cache()
@@ -117,7 +117,7 @@ def _explained(run: Run, error: BaseException, device: torch.device) -> str:
 
 
 def device_is_lost(device: torch.device) -> bool:
-    """Return whether the device is of no more use to this process, as CUDA is after an index beyond a tensor."""
+    """Return whether this process can no longer use the device, as with CUDA after an out-of-range index."""
     if device.type != "cuda":
         return False
     try:
@@ -128,14 +128,14 @@ def device_is_lost(device: torch.device) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why a run failed, in one line; memory that ran out in plain words, whoever noticed it."""
+    """Return why a run failed, in one line; running out of memory always reads the same."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return _MEMORY
     return described(error)[:500]
 
 
 def _is_disk(error: BaseException, folder: Path) -> bool:
-    """Return whether the disk is at fault: out of room or gone, or one of our own files that cannot be opened."""
+    """Return whether the disk is at fault: full or gone, or one of our own files cannot be opened."""
     if not isinstance(error, OSError):
         return False
     ours = isinstance(error.filename, str) and Path(error.filename).is_relative_to(folder)
@@ -143,7 +143,7 @@ def _is_disk(error: BaseException, folder: Path) -> bool:
 
 
 def _failure(inputs: Inputs, reason: str, epochs_done: int) -> dict[str, Any]:
-    epoch = min(epochs_done + 1, inputs.config.epochs or 1)  # measuring fails after the last
+    epoch = min(epochs_done + 1, inputs.config.epochs or 1)  # measuring comes after the last epoch
     return {"status": "failed", "reason": reason, "epoch": epoch, "metrics": {}}
 
 
@@ -195,7 +195,7 @@ def _train_and_measure(
 
 
 def _measured_again(inputs: Inputs, pixels: Pixels, run: Run) -> Record:
-    """Measure a whole run's model as figures are made now; one that failed before it had a model stays as it is.
+    """Measure a complete run's saved model again; a run that failed before it had one stays as it is.
 
     Raises:
         RunDamaged: its weights are missing or damaged, or do not say how it was trained.
@@ -214,7 +214,7 @@ def _measured_again(inputs: Inputs, pixels: Pixels, run: Run) -> Record:
             facts = read_training_facts(record)
         try:
             record |= _measured(inputs, pixels, run, backbone, head, facts)
-        except (Exception, SystemExit) as error:  # as in training, what a loss does wrong is its own result
+        except (Exception, SystemExit) as error:  # as in training, an error in a loss is that run's result
             if _is_disk(error, run.folder):
                 raise
             record |= {"status": "failed", "reason": _explained(run, error, inputs.device), "metrics": {}}

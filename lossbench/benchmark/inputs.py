@@ -28,7 +28,7 @@ from lossbench.utils.hashing import sha
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all runs share, without the pixels: light enough to be handed to another process, which maps them itself.
+    """What all runs share except the pixels: small enough to send to another process, which maps the pixels itself.
 
     `config` is resolved. `fingerprints` are the SHA-256 of the images, by name; `split_file` that of split.json.
     """
@@ -52,15 +52,15 @@ class Pixels:
 
 
 def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
-    """Open and check everything a user named, decoding the images where no store of them is in the cache yet.
+    """Open and check everything the user named; decode the images if the cache holds no store of them.
 
     Args:
         config: settings as the user gave them.
-        listener: hears of the decoding.
+        listener: is told how far the decoding is.
         verify: refuse data whose files are not what and where its split.json says.
 
     Raises:
-        InputError: something the user gave is wrong; nothing was written but the cache.
+        InputError: something the user gave is wrong; only the cache has been written.
     """
     known = find_plugins(config.plugins)
     specs = parse_losses(config.losses, known)
@@ -82,7 +82,7 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
         split_file.verify_layout(faces.names)
     pairs = read_pairs(Path(config.pairs), tree) if config.pairs else None
     config = _fit_batches(config, faces, listener, typed=batch_size is not None)
-    initial_backbone(config, 0)  # a backbone that cannot be built says so before anything is decoded or written
+    initial_backbone(config, 0)  # fails early if the backbone cannot be built, before anything is decoded or written
     for spec in specs:
         load_head(spec, num_classes=10, embedding_dim=8)
     folder = Path(config.out) / config.benchmark
@@ -101,7 +101,7 @@ def open_pixels(inputs: Inputs, listener: Listener) -> Pixels:
     """Map the packed images from the cache and put them on the device.
 
     Raises:
-        InputError: they are not those that were gathered.
+        InputError: they are not the images that were checked when the benchmark began.
     """
     store = _open_store(inputs.faces.files, inputs.config, listener)
     if store.fingerprint != inputs.fingerprints["data"]:
@@ -125,7 +125,7 @@ def _open_store(files: Sequence[Path], config: Config, listener: Listener) -> Im
 
 
 def _fit_batches(config: Config, faces: FaceSet, listener: Listener, *, typed: bool) -> Config:
-    """Refuse a typed batch size beyond the training images; let the default shrink, to four batches an epoch."""
+    """Refuse a given batch size above the number of training images; shrink the default to four batches an epoch."""
     assert config.batch_size is not None
     images = min(len(split.train) for split in faces.folds)
     if typed and config.batch_size > images:
@@ -140,7 +140,7 @@ def _fit_batches(config: Config, faces: FaceSet, listener: Listener, *, typed: b
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """Say so before the work starts, leaving nothing behind; writing may still fail later, and says so then."""
+    """Check before any work starts that the results can be written; a later failure has its own message."""
     place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         what = "is not a folder" if not place.is_dir() else "cannot be written"

@@ -1,4 +1,4 @@
-"""Who hears how a benchmark is going."""
+"""What a benchmark reports its progress to."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,19 +10,19 @@ from lossbench.benchmark.plan import Run
 
 
 class Listener(Protocol):
-    """Hears how a benchmark goes on; `lossbench.cli.console` shows it."""
+    """Receives a benchmark's progress; `lossbench.cli.progress` displays it."""
 
     def decoding(self, done: int, total: int) -> None:
-        """`done` of `total` images are in the store that is being built."""
+        """`done` of `total` images have been decoded into the image store."""
 
     def start(self, runs: int, skipped: int, epochs: int) -> None:
-        """`runs` are to be trained for `epochs` each; `skipped` are finished already."""
+        """`runs` will be trained for `epochs` each; `skipped` runs are already finished."""
 
     def epoch(self, run: Run, epoch: "Epoch") -> None:
-        """A run has finished an epoch; with several jobs, runs take turns."""
+        """A run has finished an epoch. With several jobs, epochs of different runs interleave."""
 
     def finished(self, run: Run, record: Record) -> None:
-        """A run that was to be done is whole: made now, or by another process (then `run.record` is `record`)."""
+        """A planned run is complete: by this process, or by another one (then `run.record` is `record`)."""
 
     def note(self, text: str) -> None:
-        """Something that must not pass in silence."""
+        """One line that the user must see."""

@@ -1,4 +1,4 @@
-"""Claims: who works on a run, among all processes that share a results folder.
+"""Locks on runs, for the processes that share a results folder.
 
 A claim is a lock of the operating system on a file in ``<benchmark>/.claims/``, so it dies with its process, however
 that dies. The empty files stay: deleting one could leave two processes with locks on two files of one name.
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_SHORT = 60  # seconds that what is quick under a lock may take before something is wrong
+_SHORT = 60  # seconds to wait for a lock that is only ever held briefly
 
 
 @contextmanager
 def claimed(run_folder: Path) -> Iterator[bool]:
-    """Claim a run while the context lasts; yields False at once where a living process has it.
+    """Claim a run while the context lasts; yields False at once if another live process holds it.
 
     Raises:
         OSError: the benchmark's folder cannot be written.
@@ -38,10 +38,10 @@ def claimed(run_folder: Path) -> Iterator[bool]:
 
 @contextmanager
 def one_at_a_time(benchmark: Path) -> Iterator[None]:
-    """Let the processes that share a benchmark's folder pass one after the other.
+    """Serialise the processes that share a benchmark's folder.
 
     Raises:
-        OSError: the benchmark's folder cannot be written, or another process does not come out.
+        OSError: the benchmark's folder cannot be written, or another process holds the lock for too long.
     """
     with FileLock(_file(benchmark, "benchmark"), timeout=_SHORT):
         yield

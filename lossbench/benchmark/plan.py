@@ -1,4 +1,4 @@
-"""What a benchmark consists of: its runs, each with everything that can change its result hashed."""
+"""The runs of a benchmark, each identified by a hash of everything that can change its result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from lossbench.utils.hashing import sha
 
 
 class Again(StrEnum):
-    """How a run is done again: trained anew, continued from the checkpoint it left, or measured from its weights."""
+    """How a run is repeated: trained from scratch, resumed from its checkpoint, or measured from its weights."""
 
     from_the_start = "from the start"
     from_checkpoint = "from its checkpoint"
@@ -26,10 +26,10 @@ class Again(StrEnum):
 
 @dataclass(frozen=True)
 class Run:
-    """One entrant in one repeat. `spec` is None for the untrained backbone; `record` is set where it is whole.
+    """One entrant in one repeat. `spec` is None for the untrained backbone; `record` is set once it is complete.
 
-    `identity` is what makes it this run, and `hash` its SHA-256; `measuring` is what its figures depend on besides.
-    `replaces` is the record of a whole run that is to be done again, and `again` says how.
+    `identity` holds everything that can change the trained model, and `hash` is its SHA-256; `measuring` holds what else
+    its figures depend on. `replaces` is the record of a complete run that is to be repeated, and `again` says how.
     """
 
     entrant: str
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def protocol_hash(self) -> str:
-        """What runs must share to be compared: how they were trained, and how they were measured."""
+        """What runs must share to be comparable: how they were trained, and how they were measured."""
         return sha([self.identity["protocol"], self.measuring])
 
 
@@ -94,7 +94,7 @@ def plan_runs(
 
 
 def measured_as_now(run: Run) -> Run:
-    """Return a whole run as one to be measured again, where its figures were made in another way."""
+    """Return a complete run as one to be measured again if its figures were computed differently."""
     if run.record is None or run.record.get("measuring") == run.measuring:
         return run
     return replace(run, record=None, replaces=run.record, again=Again.measured)

@@ -1,7 +1,7 @@
-"""Which runs are done here, one by one, beside whatever other processes do on the same folder.
+"""The runs that this process does, one at a time, while other processes may work on the same folder.
 
-A run is claimed before it is touched, and its record read again under the claim: so each is done once, by whoever
-comes first.
+A run is claimed before it is touched, and its record is read again under the claim: the first process to claim it
+does it, and no other.
 """
 
 import time
@@ -18,18 +18,18 @@ from lossbench.benchmark.plan import Run, measured_as_now
 from lossbench.errors import InputError
 from lossbench.results.store import Record, read_record
 
-PAUSE = 0.2  # seconds between two looks at a run that another process has
+PAUSE = 0.2  # seconds between two attempts to claim a run that another process holds
 
 
 class Done(NamedTuple):
-    """A whole run's record, and whether another process made it."""
+    """The record of a complete run, and whether another process wrote it."""
 
     record: Record
     elsewhere: bool
 
 
 def attempt(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Done | None:
-    """Do a run, or find it done; None where a living process is at it.
+    """Do a run, or find it done by another process; None while another live process holds it.
 
     Raises:
         InputError: the run's folder cannot be written, or its record is damaged.
@@ -45,7 +45,7 @@ def attempt(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Don
 
 
 def tidy(run: Run) -> None:
-    """Drop the checkpoint of a whole run that cannot go on: a process was killed right after writing the record.
+    """Drop the checkpoint of a complete run that will not be resumed, left by a process killed after writing the record.
 
     Raises:
         OSError: the folder cannot be written.
@@ -58,15 +58,15 @@ def tidy(run: Run) -> None:
 
 
 def made_meanwhile(run: Run) -> Run:
-    """Return a claimed run with its record where another process has finished it since our plan was made."""
+    """Return a claimed run, with its record if another process has finished it since it was planned."""
     found = read_record(run.folder)
     return run if found in (None, run.replaces) else measured_as_now(replace(run, record=found))
 
 
 def in_turn(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> dict[str, Record]:
-    """Do the runs in this process and return their records by hash; those of other processes are waited for.
+    """Do the runs in this process, wait for those that other processes hold, and return all records by hash.
 
-    Ends early, without the rest, where a run has made the device useless to this process.
+    Returns early, without the remaining runs, if a run has made the device unusable for this process.
 
     Raises:
         InputError: as `attempt`.
@@ -89,13 +89,13 @@ def in_turn(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> dict[str
 
 
 def tell(listener: Listener, run: Run, done: Done) -> Record:
-    """Tell the listener that a run is whole, and return its record."""
+    """Report a complete run to the listener, and return its record."""
     listener.finished(replace(run, record=done.record) if done.elsewhere else run, done.record)
     return done.record
 
 
 class Queue:
-    """Runs to be done, in order; those that another process has come back after a pause."""
+    """Runs to do, in order. A run that another process holds is put back and retried after a pause."""
 
     def __init__(self, runs: Sequence[Run], listener: Listener):
         self.runs = deque((0.0, run) for run in runs)
@@ -105,7 +105,7 @@ class Queue:
         return len(self.runs)
 
     def take(self) -> Run | None:
-        """Return the next run that may be tried now."""
+        """Return the next run that is due, or None."""
         now = time.monotonic()
         for i, (due, run) in enumerate(self.runs):
             if due <= now:
@@ -114,12 +114,14 @@ class Queue:
         return None
 
     def postpone(self, run: Run) -> None:
-        """Put back a run that another process has."""
+        """Put back a run that another process holds."""
         self.runs.append((time.monotonic() + PAUSE, run))
 
     def say_waiting(self) -> None:
-        """Say, once, that there is nothing left to do but wait."""
+        """Note, once, that only runs of other processes are left."""
         if self.runs and not self.said:
             self.said = True
             count = len(self.runs)
-            self.listener.note(f"{count} run{'s are' if count > 1 else ' is'} in the hands of other processes; waiting")
+            self.listener.note(
+                f"{count} run{'s are' if count > 1 else ' is'} being trained by other processes; waiting for them"
+            )

@@ -1,4 +1,4 @@
-"""``benchmark.toml``: what the runs in a folder are of. Processes that share the folder add to it."""
+"""``benchmark.toml``: the settings behind the runs in a folder. Processes that share the folder extend it."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from lossbench.utils.machine import lossbench_version
 
 
 def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> None:
-    """Write the settings, so that ``--config`` runs them again and ``report`` knows which runs belong together.
+    """Write the settings, so that ``--config`` can run them again and ``report`` knows which runs belong together.
 
     Where the file is of the same protocol, as when processes share a folder or a loss was added, its entrants and
     repeats stay and these join them: the file covers what the report shows. Otherwise it is replaced; what lossbench
@@ -53,12 +53,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
-        return {}  # a damaged file is written anew
+        return {}  # a damaged file is replaced
     return found if isinstance(found.get("record", {}), dict) else {}
 
 
 def _joined(before: dict[str, Any], config: Config, plugins: dict[str, Any]) -> tuple[Config, dict[str, Any]]:
-    """Return settings and plugin fingerprints with the earlier entrants in front; those that are gone are dropped."""
+    """Return settings and plugin fingerprints with the earlier entrants first, without those whose plugin is gone."""
     try:
         folders = tuple(dict.fromkeys([*before.get("plugins", ()), *config.plugins]))
         known = find_plugins(folders)
@@ -72,7 +72,7 @@ def _joined(before: dict[str, Any], config: Config, plugins: dict[str, Any]) -> 
     for text in [*earlier, *(text.strip() for text in config.losses.split(",") if text.strip())]:
         try:
             spec = parse_spec(text, known)
-        except InputError:  # a plugin file that has gone: nobody can run that entrant again
+        except InputError:  # the plugin file is gone, so that entrant cannot be run again
             continue
         specs.setdefault(str(spec), text)
         named |= {term.plugin.name: term.plugin for term in spec.terms}
@@ -86,7 +86,7 @@ def _joined(before: dict[str, Any], config: Config, plugins: dict[str, Any]) -> 
 
 
 def _fits(entrant: str, named: Mapping[str, Plugin]) -> bool:
-    """Return whether an entrant is of these plugins, read from their sources: anybody may have written its name."""
+    """Return whether an entrant is a valid spec of these plugins: its name comes from an untrusted file."""
     try:
         parse_spec(entrant, named)
     except InputError:
@@ -95,7 +95,7 @@ def _fits(entrant: str, named: Mapping[str, Plugin]) -> bool:
 
 
 def left_out(folder: Path, runs: Sequence[Run]) -> list[str]:
-    """Return a line for each reason why finished runs of the same settings in `folder` are not taken up."""
+    """Return a line for each reason why finished runs with the same settings in `folder` are not reused."""
     ours = runs[0].identity["protocol"]
     reasons: dict[str, int] = {}
     for record in _readable(folder):
@@ -103,7 +103,7 @@ def left_out(folder: Path, runs: Sequence[Run]) -> list[str]:
         if reason and record["status"] == "finished":
             reasons[reason] = reasons.get(reason, 0) + 1
     return [
-        f"{count} finished run{'s were' if count > 1 else ' was'} made with {reason}: kept in {folder}, and left out"
+        f"{count} finished run{'s were' if count > 1 else ' was'} made with {reason}: kept in {folder}, not reused"
         for reason, count in reasons.items()
     ]
 
@@ -112,11 +112,11 @@ def _readable(folder: Path) -> list[Record]:
     try:
         return load_records(folder)
     except InputError:
-        return []  # none yet; or one is damaged, which stops whoever needs that one
+        return []  # none yet, or a damaged one, which is reported where it is needed
 
 
 def _difference(theirs: Any, ours: dict[str, Any]) -> str | None:
-    """Return what a user may not know has changed; None where nothing did, or the settings are others on purpose."""
+    """Return what has changed without the user's doing; None if nothing has, or if the settings differ on purpose."""
     if not isinstance(theirs, dict) or not isinstance(theirs.get("config"), dict):
         return None
     images = any(theirs.get(name) != ours.get(name) for name in ("data", "splits"))
@@ -132,5 +132,5 @@ def _difference(theirs: Any, ours: dict[str, Any]) -> str | None:
     if theirs.get("versions") != ours["versions"]:
         return "other versions of the packages"
     if theirs.get("threads") != ours["threads"]:
-        return f"{theirs.get('threads')} threads (--threads {theirs.get('threads')} takes them up)"
+        return f"{theirs.get('threads')} threads (--threads {theirs.get('threads')} reuses them)"
     return None

@@ -1,4 +1,4 @@
-"""Several runs at a time: worker processes that are handed one run after the other and open the images themselves."""
+"""Several runs at a time, in worker processes that receive one run after another and open the images themselves."""
 
 import multiprocessing
 import os
@@ -34,7 +34,7 @@ _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 def in_workers(inputs: Inputs, todo: Sequence[Run], listener: Listener, jobs: int, threads: int) -> dict[str, Record]:
     """Do the runs in `jobs` worker processes of `threads` threads each and return their records by hash.
 
-    A worker that is killed leaves a failed run; another takes its place.
+    A worker that is killed leaves a failed run, and a new worker replaces it.
 
     Raises:
         InputError: as `attempt`; or workers cannot start, or are stopped from outside.
@@ -68,7 +68,7 @@ def in_workers(inputs: Inputs, todo: Sequence[Run], listener: Listener, jobs: in
 
 @dataclass
 class _Worker:
-    """A worker process as its parent sees it: what it is doing, and the epochs that it told of."""
+    """A worker process as its parent sees it: its current run, and the epochs that it has reported."""
 
     process: BaseProcess
     connection: Connection
@@ -80,15 +80,15 @@ class _Worker:
 
     def give(self, run: Run) -> None:
         self.run, self.epochs, self.since = run, [], time.time()
-        with suppress(BrokenPipeError):  # it has died: that is heard, and dealt with, in a moment
+        with suppress(BrokenPipeError):  # it has died, which the loop notices and handles
             self.connection.send(run)
 
 
 def _start(inputs: Inputs, jobs: int, threads: int) -> _Worker:
-    context = multiprocessing.get_context("spawn")  # not fork: threads of torch do not survive one
+    context = multiprocessing.get_context("spawn")  # not fork, which torch's threads do not survive
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(inputs, threads, theirs))
-    resource_tracker.ensure_running()  # or it starts in the middle, and lets interrupts through
+    resource_tracker.ensure_running()  # otherwise it would start later and unblock interrupts
     with _environment(jobs, threads), _interrupts_held():
         process.start()
     theirs.close()
@@ -99,7 +99,7 @@ def _start(inputs: Inputs, jobs: int, threads: int) -> _Worker:
 def _environment(jobs: int, threads: int) -> Iterator[None]:
     """Set what a new process reads when it imports torch."""
     wanted = {"OMP_NUM_THREADS": str(threads)}
-    if jobs * threads > cores():  # threads that spin while they wait would take the cores from those that work
+    if jobs * threads > cores():  # waiting threads that spin would take cores from working ones
         wanted["OMP_WAIT_POLICY"] = "passive"
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
@@ -114,7 +114,7 @@ def _environment(jobs: int, threads: int) -> Iterator[None]:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Have new processes never see Ctrl-C, not even while they start; it reaches this one when the context ends."""
+    """Keep Ctrl-C from processes started here, even while they start; this process receives it when the context ends."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -126,7 +126,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _hear(worker: _Worker, inputs: Inputs, queue: Queue, listener: Listener) -> Done | None:
-    """Take in one message of a worker, or its death; returns what its run led to, once it did."""
+    """Handle one message of a worker, or its death; returns the outcome of its run once there is one."""
     try:
         kind, content = worker.connection.recv()
     except (EOFError, OSError):  # OSError where it was killed in the middle of a message
@@ -150,7 +150,7 @@ def _hear(worker: _Worker, inputs: Inputs, queue: Queue, listener: Listener) -> 
 
 
 def _bury(worker: _Worker, inputs: Inputs, queue: Queue) -> Done | None:
-    """Deal with a worker that has died: its run has failed, unless it was whole or another process has it already."""
+    """Handle a worker's death: its run has failed, unless it was complete or another process holds it already."""
     worker.gone = True
     worker.process.join()
     code = worker.process.exitcode or 0
@@ -182,7 +182,7 @@ def _name(number: int) -> str:
 
 
 class _Sender:
-    """What a worker's run tells its parent; without a parent there is nothing left to do."""
+    """Sends a worker's progress to its parent; without a parent the worker ends."""
 
     def __init__(self, connection: Connection):
         self.connection = connection
@@ -194,23 +194,23 @@ class _Sender:
             os._exit(1)
 
     def decoding(self, done: int, total: int) -> None:
-        """Stay silent: the parent has decoded everything."""
+        """Send nothing: the parent has decoded everything."""
 
     def start(self, runs: int, skipped: int, epochs: int) -> None:
-        """Stay silent: the parent has said so."""
+        """Send nothing: the parent has reported it."""
 
     def epoch(self, run: Run, epoch: Epoch) -> None:
         self.send("epoch", epoch)
 
     def finished(self, run: Run, record: Record) -> None:
-        """Stay silent: the parent hears of it by the record."""
+        """Send nothing: the parent receives the record."""
 
     def note(self, text: str) -> None:
         self.send("note", text)
 
 
 def _work(inputs: Inputs, threads: int, connection: Connection) -> None:
-    """Do what the parent hands over, one run after the other, until it has no more or is gone; a process's whole life.
+    """Do the runs that the parent sends until it has no more or is gone: the main function of a worker process.
 
     The number of threads is set twice: OpenMP reads the environment, torch is told.
     """
@@ -238,7 +238,7 @@ def _work(inputs: Inputs, threads: int, connection: Connection) -> None:
 
 
 def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and die with it."""
+    """Ignore Ctrl-C, which the parent handles, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 

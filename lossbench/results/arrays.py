@@ -62,7 +62,7 @@ def read_arrays(record: Record, name: str, keys: Sequence[str] | None = None) ->
 
 
 def read_embeddings(record: Record) -> dict[str, npt.NDArray[Any]]:
-    """Return a run's embeddings of strangers.
+    """Return a run's embeddings of unseen people.
 
     Returns:
         ``query`` [N, D] and ``distractors`` [M, D] float32, finite and not zero; ``query_labels`` [N] int64, which

@@ -1,4 +1,4 @@
-"""What a run.json must hold before anything is computed with it: it may have come from anybody."""
+"""What a run.json must hold before anything is computed from it: the file is untrusted."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -93,7 +93,7 @@ _GROUPS = {
 
 
 def fault_of(record: Mapping[str, Any]) -> str | None:
-    """Return where a record is not what a run writes (``metrics.probes``), or None: it can be computed with.
+    """Return the first place where a record is not what a run writes (``metrics.probes``), or None if it can be used.
 
     Args:
         record: the content of a run.json.

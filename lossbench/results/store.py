@@ -110,10 +110,10 @@ def load_records(benchmark: Path, *, on_damaged: Callable[[RunDamaged], None] | 
 
     Args:
         benchmark: its folder.
-        on_damaged: called for every record that is damaged, which is then left out; None: such a one is raised.
+        on_damaged: called for every record that is damaged, which is then left out; if None, the error is raised.
 
     Raises:
-        RunDamaged: a record is damaged, and nobody hears of it or no other is there.
+        RunDamaged: a record is damaged and `on_damaged` is None, or there is no other.
         InputError: the folder holds no runs, or a record was written by a newer lossbench.
     """
     folders = sorted((benchmark / "runs").iterdir()) if (benchmark / "runs").is_dir() else []
@@ -161,7 +161,7 @@ def find_runs(
     Args:
         places: folders.
         on_note: called with a line for every folder in which runs have failed: they have no model to use.
-        on_damaged: called for every run of a benchmark whose record is damaged; None: such a one is raised.
+        on_damaged: called for every damaged record of a benchmark; if None, the error is raised.
 
     Raises:
         RunDamaged: a record is damaged.

@@ -31,7 +31,7 @@ def save_weights(path: Path, backbone: nn.Module, head: Head | None) -> str:
 def load_backbone(record: Record) -> nn.Module:
     """Return the trained backbone of a whole run, on the CPU, in evaluation mode.
 
-    The head is left alone: a record may come from anybody, and building one would execute the file that it names.
+    The head is not built: the record is untrusted, and building one would execute the file that it names.
 
     Args:
         record: as `load_records` returns it, with its ``folder``.

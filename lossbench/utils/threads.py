@@ -17,7 +17,7 @@ Found = TypeVar("Found")
 class Scratch(threading.local):
     """Memory of each thread for what it makes again and again.
 
-    Freed and asked for anew, it may be new memory every time: glibc before 2.38 seldom finds an aligned block again
+    Freed and allocated again, it may be new memory each time: glibc before 2.38 seldom finds an aligned block again
     (its bug 14581).
     """
 
