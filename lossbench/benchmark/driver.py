@@ -64,9 +64,7 @@ def run_benchmark(
         trained = sum(run.spec is not None for run in todo) - sum(run.spec is not None for run in measured)
         listener.start(trained, len(runs) - len(todo), config.epochs)
         if measured:
-            listener.note(
-                f"{_runs(len(measured))} measured again from the weights, not trained: the measuring code or its settings have changed"
-            )
+            listener.note(f"{_runs(len(measured))} measured again, not trained: only the measuring has changed")
         if (failed := sum(map(_failed, runs))) > 0:
             listener.note(f"{_runs(failed)} recorded as failed; --retry-failed trains these again")
         jobs = min(config.jobs, len(todo))

@@ -28,7 +28,7 @@ class Again(StrEnum):
 class Run:
     """One entrant in one repeat. `spec` is None for the untrained backbone; `record` is set once it is complete.
 
-    `identity` holds everything that can change the trained model, and `hash` is its SHA-256; `measuring` holds what else
+    `identity` holds everything that can change the trained model, `hash` is its SHA-256; `measuring` holds what else
     its figures depend on. `replaces` is the record of a complete run that is to be repeated, and `again` says how.
     """
 

@@ -45,7 +45,7 @@ def attempt(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Don
 
 
 def tidy(run: Run) -> None:
-    """Drop the checkpoint of a complete run that will not be resumed, left by a process killed after writing the record.
+    """Drop the checkpoint of a complete run that will not be resumed: its process was killed after writing the record.
 
     Raises:
         OSError: the folder cannot be written.

@@ -114,7 +114,7 @@ def _environment(jobs: int, threads: int) -> Iterator[None]:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C from processes started here, even while they start; this process receives it when the context ends."""
+    """Keep Ctrl-C from processes started here, even while they start; this one receives it when the context ends."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -12,7 +12,7 @@ def test_a_run_whose_measuring_has_changed_is_measured_again_to_the_same_figures
     _, second, heard = bench(tmp_path, losses, repeats=1)
     assert heard.trained == []
     assert (heard.runs, heard.skipped) == (0, 0)
-    assert "measured again, not trained: how figures are made has changed since" in heard.notes[0]
+    assert "measured again, not trained: only the measuring has changed" in heard.notes[0]
     changed = {"measuring", "protocol_hash"}
     for before, after in zip(first, second, strict=True):
         assert {key for key in before if before[key] != after[key]} == changed

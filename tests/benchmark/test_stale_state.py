@@ -234,7 +234,7 @@ def test_data_that_changed_is_said_and_trained_anew(lossbench, tree, tmp_path):
     folder, second, heard = bench(tmp_path / "out", "ce", **settings)
     assert heard.trained
     assert heard.notes == [
-        f"2 finished runs were made with other images (the data has changed since): kept in {folder}, and left out"
+        f"2 finished runs were made with other images (the data has changed since): kept in {folder}, not reused"
     ]
     assert [r["protocol_hash"] != s["protocol_hash"] for r, s in zip(first, second, strict=True)] == [True, True]
     shutil.copytree(tree / "query" / "p4", tree / "distractors" / "p9")

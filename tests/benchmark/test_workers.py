@@ -127,7 +127,7 @@ def test_a_run_that_another_process_just_finished_is_not_trained_again(tmp_path)
         assert mine
         waiting = start(*words)
         for line in waiting.stdout:
-            if "in the hands of other processes; waiting" in line:
+            if "being trained by other processes; waiting for them" in line:
                 break
         text = (run / "run.json").read_text()
         (run / "run.json").write_text(text.replace('"seed": 0', '"seed": 0, "by": "another"'))
@@ -180,7 +180,7 @@ def test_threads_are_part_of_a_run_and_shared_among_jobs(tmp_path):
     assert [r["machine"]["threads"] for r in records] == [2, 2]
     assert torch.get_num_threads() == 1  # as before
     assert heard.notes == [
-        f"2 finished runs were made with 1 threads (--threads 1 takes them up): kept in {tmp_path}/orl, and left out"
+        f"2 finished runs were made with 1 threads (--threads 1 reuses them): kept in {tmp_path}/orl, not reused"
     ]
     _, _, heard = bench(tmp_path, "ce", repeats=1, jobs=2)  # of one thread in all: one each
     assert not heard.trained
