@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from lossbench.data.prepare.collection import Collection
 
 app = typer.Typer(help="Prepare your own faces, check them, look at them.", no_args_is_help=True)
-prepare_app = typer.Typer(help="Turn a face collection into folders on disk with a split.", no_args_is_help=True)
+_PREPARE = """Turn a face collection into folders on disk with a split.
+
+The same command always writes the same files, and continues where an interrupted one stopped. Images are recognised by
+their suffix: .jpg .jpeg .png .bmp .webp .pgm .ppm .tif .tiff.
+"""
+prepare_app = typer.Typer(help=_PREPARE, no_args_is_help=True)
 app.add_typer(prepare_app, name="prepare")
 
 
