@@ -1,4 +1,4 @@
-"""All figures of one trained model: every image of the split is embedded once, then the table of metrics computed."""
+"""All figures of one trained model: every image of the split is embedded once, then every metric is computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,8 +45,8 @@ def figures_of(values: Values, metrics: Sequence[Metric] | None = None) -> dict[
     """Return metrics by key, in the order of the table; NaN where the data does not support one.
 
     Args:
-        values: the inputs there are; a metric that needs others is left out.
-        metrics: all of the table when None.
+        values: the available inputs; a metric that needs others is left out.
+        metrics: the whole table if None.
     """
     return {
         metric.key: values.of(Computation(metric.function, metric.inputs))
@@ -56,7 +56,7 @@ def figures_of(values: Values, metrics: Sequence[Metric] | None = None) -> dict[
 
 
 def resamples_of(values: Values) -> dict[str, npt.NDArray[np.float64]]:
-    """Return every metric that is resampled over people in each resample: [B] by key."""
+    """Return, by key, the values [B] of every resampled metric in the resamples of people."""
     return {
         metric.key: values.of(metric.resamples).numpy()
         for metric in metric_fields.METRICS
@@ -101,7 +101,7 @@ def measure(
         backbone: images [B, 3, H, W] in 0..1 -> [B, D].
         head: None for a backbone that was not trained.
         pixels: [all images, H, W, 3] uint8 on the backbone's device.
-        split: whose images are for what.
+        split: the parts of the data, as rows of `pixels`.
         pairs: verification pairs to measure as well.
         flip: add the mirrored image's embedding, for the pairs only.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def text(value: Estimate, decimals: int) -> str:
-    """Return ``mean ± half-width``; the mean alone where nothing is known of its error, a dash for nothing."""
+    """Return ``mean ± half-width``; the mean alone if it has no interval, a dash if there is no value."""
     if value.count == 0:
         return "–"
     mean = f"{value.mean:.{decimals}f}"
@@ -22,9 +22,9 @@ def text(value: Estimate, decimals: int) -> str:
 
 
 def text_table(study: Study, figures: Sequence[Metric]) -> tuple[list[str], list[list[str]]]:
-    """Return headers and rows for people: one row per entrant, a mark where there are no scores.
+    """Return headers and rows to print: one row per entrant, marked * if it has no class scores.
 
-    The runs are those that the means are of; ``3 of 4 (75 %)`` where others have failed.
+    Means are over the finished runs; the column of runs says ``3 of 4 (75 %)`` if others failed.
     """
     headers = ["loss", "runs", "batches", *(figure.column for figure in figures)]
     rows = []
@@ -50,7 +50,7 @@ def failures(records: Iterable[Record]) -> list[str]:
 
 
 def number_table(study: Study, figures: Sequence[Metric]) -> "pd.DataFrame":
-    """Return the same table as numbers: for every figure its mean, half-width of the interval, and count of repeats."""
+    """Return the same table as numbers: the mean of every figure, half-width of its interval, number of repeats."""
     import pandas as pd
 
     rows = []
