@@ -1,8 +1,8 @@
 """The head interface, and the few functions that losses share.
 
 A head is the loss with its trainable class weights. It sits on top of the backbone and keeps two things apart on
-purpose: `forward` is the loss, with whatever margin it has; `logits` are the scores without it, so that nobody can
-measure accuracy on margin logits by mistake.
+purpose: `forward` is the loss, margin included; `logits` are the scores without it, so that accuracy cannot be measured
+on margin logits by mistake.
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ class Head(nn.Module, ABC):
     #: Images of one person that a batch needs: 4 asks for P x K batches with K = 4; None for plain shuffling.
     samples_per_class: int | None = None
 
-    #: True where an embedding's norm is meant to matter; `lossbench check` refuses an influence that is not declared.
+    #: True where an embedding's norm is meant to matter; `lossbench check` rejects an undeclared influence.
     uses_norm: bool = False
 
     #: What the paper treats as a constant although it depends on the embedding; the gradient then differs by design.
@@ -58,7 +58,7 @@ class Head(nn.Module, ABC):
 class Mix(Head):
     """A weighted sum of heads on the same embeddings. Scores and centers are those of the first head that has them.
 
-    A batch carries as many images per person as the most demanding part asks for.
+    A batch carries as many images per person as the part that needs most.
     """
 
     def __init__(self, *parts: tuple[float, Head]):
@@ -92,6 +92,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return ``x @ weight.T + bias`` [B, C] for x [B, D], weight [C, D]: in float32 or wider, also under autocast.
 
     Half-precision logits round differences of a margin away; the weights themselves keep their own dtype.
+
+    Example:
+        >>> linear(torch.ones(1, 2), torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([0.5, 0.0]))
+        tensor([[3.5000, 7.0000]])
     """
     dtype = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
     with torch.autocast(x.device.type, enabled=False):
@@ -102,6 +106,10 @@ def cosine(x: Tensor, weight: Tensor) -> Tensor:
     """Return the cosines [B, C] between the rows of x [B, D] and of weight [C, D], in float32 or wider.
 
     Rounding may put a value one unit in the last place beyond 1: guard roots, never use acos (see reference, traps).
+
+    Example:
+        >>> cosine(torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]]))
+        tensor([[1.0000, 0.0000, 0.6000]])
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     return linear(F.normalize(x.to(dtype), dim=1), F.normalize(weight, dim=1))
@@ -130,6 +138,12 @@ def margin_softmax(
 
     Returns:
         Scalar loss in float32 or wider. Source: Deng et al. 2019, arXiv:1801.07698, eq. 4.
+
+    Example:
+        >>> embeddings, weight = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+        >>> labels = torch.tensor([0, 1])
+        >>> margin_softmax(embeddings, weight, labels, lambda own: own - 0.5, scale=2.0)  # -log(e / (e + 1))
+        tensor(0.3133)
     """
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
     unit = F.normalize(embeddings.to(dtype), dim=1)
@@ -140,27 +154,51 @@ def margin_softmax(
 
 
 def margin_cross_entropy(cos: Tensor, labels: Tensor, push: Callable[[Tensor], Tensor], scale: float) -> Tensor:
-    """Do what `margin_softmax` does for a head that makes its cosines [B, C] in its own way (several per class)."""
+    """Do what `margin_softmax` does for a head that makes its cosines [B, C] in its own way (several per class).
+
+    Example:
+        >>> cosines = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> margin_cross_entropy(cosines, torch.tensor([0, 1]), lambda own: own - 0.5, scale=2.0)
+        tensor(0.3133)
+    """
     own = labels.unsqueeze(1)
     z = cos.scatter(1, own, push(cos.gather(1, own).squeeze(1)).unsqueeze(1).to(cos.dtype))
     return F.cross_entropy(z * scale, labels)
 
 
 def own_cosine(embeddings: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    """Return the cosines [B] with the own class alone, as constants: for thresholds and statistics."""
+    """Return the cosines [B] with the own class alone, as constants: for thresholds and statistics.
+
+    Example:
+        >>> embeddings, weight = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+        >>> labels = torch.tensor([0, 1])
+        >>> own_cosine(embeddings, weight, labels)
+        tensor([1., 1.])
+    """
     dtype = torch.promote_types(embeddings.dtype, torch.float32)
     rows = weight.detach().index_select(0, labels).to(dtype)
     return F.cosine_similarity(embeddings.detach().to(dtype), rows, dim=1, eps=1e-12)
 
 
 def is_own(labels: Tensor, num_classes: int) -> Tensor:
-    """Return [B, C] booleans, true at the own class; a label that is no class raises."""
+    """Return [B, C] booleans, true at the own class; a label outside 0..C-1 raises.
+
+    Example:
+        >>> is_own(torch.tensor([2, 0]), num_classes=3)
+        tensor([[False, False,  True],
+                [ True, False, False]])
+    """
     mask = torch.zeros(len(labels), num_classes, dtype=torch.bool, device=labels.device)
     return mask.scatter(1, labels.unsqueeze(1), True)
 
 
 def angle(cos: Tensor) -> Tensor:
-    """Return theta in 0..pi of cosines, with a finite slope everywhere: acos has none at +-1."""
+    """Return theta in 0..pi of cosines, with a finite slope everywhere: acos has none at +-1.
+
+    Example:
+        >>> torch.rad2deg(angle(torch.tensor([0.0, 0.5, -0.5])))
+        tensor([ 90.0000,  60.0000, 120.0000])
+    """
     return torch.atan2(_sin(cos), cos)
 
 
@@ -172,6 +210,10 @@ def add_angle(cos: Tensor, margin: float | Tensor) -> Tensor:
         margin: radians, a number or one per sample [B].
 
     Source: Deng et al. 2019, arXiv:1801.07698, eq. 3; the fall-back is that of the authors' code.
+
+    Example:
+        >>> add_angle(torch.tensor([1.0, 0.5, 0.0]), torch.pi / 3)
+        tensor([ 0.4997, -0.5000, -0.8660])
     """
     m = margin if isinstance(margin, Tensor) else cos.new_tensor(margin)
     near = cos * m.cos() - _sin(cos) * m.sin()

@@ -8,12 +8,22 @@ from torch import Tensor
 
 
 def logit_hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return which rows [N] (bool) of `logits` [N, C] (margin-free) have their largest entry at `labels` [N]."""
+    """Return which rows [N] (bool) of `logits` [N, C] (margin-free) have their largest entry at `labels` [N].
+
+    Example:
+        >>> logit_hits(torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), torch.tensor([0, 1, 1]))
+        tensor([ True,  True, False])
+    """
     return logits.argmax(dim=1) == labels
 
 
 def logit_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of `logit_hits`; NaN when N = 0."""
+    """Share of `logit_hits`; NaN when N = 0.
+
+    Example:
+        >>> logit_accuracy(torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.3]]), torch.tensor([0, 1, 1, 1]))
+        0.75
+    """
     return logit_hits(logits, labels).to(torch.float64).mean().item() if len(labels) else math.nan
 
 
@@ -27,6 +37,11 @@ def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
     Returns:
         [C, D] float64.
+
+    Example:
+        >>> class_means(torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.0, -3.0]]), torch.tensor([0, 0, 1]), 2)
+        tensor([[ 0.7071,  0.7071],
+                [ 0.0000, -1.0000]], dtype=torch.float64)
     """
     unit = F.normalize(embeddings.to(torch.float64), dim=1)
     sums = torch.zeros(num_classes, unit.shape[1], dtype=torch.float64, device=unit.device)
@@ -42,6 +57,11 @@ def nearest_mean_hits(embeddings: Tensor, labels: Tensor, train: Tensor, train_l
 
     Returns:
         [N] bool.
+
+    Example:
+        >>> train, train_labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+        >>> nearest_mean_hits(torch.tensor([[3.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 1]), train, train_labels)
+        tensor([ True, False])
     """
     if len(labels) == 0:
         return torch.zeros(0, dtype=torch.bool)
@@ -52,6 +72,12 @@ def nearest_mean_hits(embeddings: Tensor, labels: Tensor, train: Tensor, train_l
 
 
 def nearest_mean_accuracy(embeddings: Tensor, labels: Tensor, train: Tensor, train_labels: Tensor) -> float:
-    """Share of `nearest_mean_hits`; NaN when N = 0."""
+    """Share of `nearest_mean_hits`; NaN when N = 0.
+
+    Example:
+        >>> train, train_labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+        >>> nearest_mean_accuracy(torch.tensor([[3.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 1]), train, train_labels)
+        0.5
+    """
     hits = nearest_mean_hits(embeddings, labels, train, train_labels)
     return hits.to(torch.float64).mean().item() if len(hits) else math.nan

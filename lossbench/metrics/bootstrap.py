@@ -1,6 +1,6 @@
-"""How much a figure owes to the people it was measured on: bootstrap over identities.
+"""How much a figure depends on the people it was measured on: bootstrap over identities.
 
-People are resampled, not images and not pairs: images of one person are no independent evidence (the subset
+People are resampled, not images and not pairs: images of one person are not independent (the subset
 bootstrap; Bolle, Ratha & Pankanti 2004, "Error analysis of pattern recognition systems"). A person drawn w times counts
 as w people with the same faces.
 """
@@ -20,7 +20,7 @@ from lossbench.metrics.operating_point import DEFAULT_FPRS, allowed_each
 _BUDGET = 200_000_000  # weights of negatives that all replicates together may compute: seconds, not minutes
 _PAIRS = 400_000  # negatives that are kept for it: beyond, an equal share of them at random, the same for all entrants
 _CHUNK = 4_000_000  # of them at a time
-_TAIL = 2.5  # of the largest rate: negatives beyond it can become a threshold in no plausible resample
+_TAIL = 2.5  # times the largest rate: negatives beyond it become a threshold in no plausible resample
 
 
 def multiplicities(people: Sequence[str], replicates: int) -> Tensor:
@@ -30,6 +30,13 @@ def multiplicities(people: Sequence[str], replicates: int) -> Tensor:
     differences and covariances can be taken replicate by replicate. Independent Poisson draws stand for the
     multinomial of the plain bootstrap (Hanley & MacGibbon 2006, "Creating non-parametric bootstrap samples using
     Poisson frequencies").
+
+    Example:
+        >>> multiplicities(["ann", "bob", "eve"], replicates=4)
+        tensor([[0, 4, 1],
+                [1, 0, 0],
+                [0, 2, 0],
+                [1, 2, 0]])
     """
 
     def draws(name: str) -> npt.NDArray[np.int64]:
@@ -46,6 +53,11 @@ def bootstrap_share(hits: Tensor, people: Tensor, weights: Tensor) -> Tensor:
         hits: which images count.
         people: [N] int64, whose image it is, in 0..P-1.
         weights: [B, P] from `multiplicities`.
+
+    Example:
+        >>> hits, people = torch.tensor([True, False, True]), torch.tensor([0, 0, 1])
+        >>> bootstrap_share(hits, people, torch.tensor([[1, 1], [2, 0], [0, 1]]))
+        tensor([0.6667, 0.5000, 1.0000], dtype=torch.float64)
     """
     ones = torch.ones(len(hits), dtype=torch.float64)
     right = torch.zeros(weights.shape[1], dtype=torch.float64).index_add_(0, people, hits.to(torch.float64))
@@ -55,7 +67,12 @@ def bootstrap_share(hits: Tensor, people: Tensor, weights: Tensor) -> Tensor:
 
 
 def replicates_for(query: int, distractors: int, fprs: Sequence[float] = DEFAULT_FPRS) -> int:
-    """Return how many replicates are affordable: 1000, and fewer, at least 200, for many negatives."""
+    """Return how many replicates are affordable: 1000, and fewer, at least 200, for many negatives.
+
+    Example:
+        >>> replicates_for(80, 80), replicates_for(3000, 3000)
+        (1000, 500)
+    """
     tail = min(_PAIRS, _TAIL * max(fprs) * (query**2 / 2 + query * distractors))
     return int(min(1000, max(200, _BUDGET / max(tail, 1))))
 
@@ -83,6 +100,15 @@ def bootstrap_identification(
         query_weights: [B, P] from `multiplicities`.
         distractor_weights: [B, E], likewise, drawn independently.
         fprs: target rates.
+
+    Example:
+        >>> query, labels = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.1, 1.0]]), torch.tensor([0, 0, 1, 1])
+        >>> distractors, others = torch.tensor([[-1.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 1])
+        >>> drawn = torch.tensor([[1, 1], [2, 1], [0, 0]]), torch.tensor([[1, 1], [1, 2], [1, 1]])
+        >>> bootstrap_identification(query, labels, distractors, others, *drawn, [0.2])
+        tensor([[1.],
+                [1.],
+                [nan]], dtype=torch.float64)
     """
     owners = torch.cat([query_labels, distractor_labels + query_weights.shape[1]])
     share = min(1.0, _TAIL * max(fprs))
@@ -112,7 +138,7 @@ def _weighted_rates(
     kept: float,
     fprs: Sequence[float],
 ) -> Tensor:
-    """Return the rates [B, F] of some replicates `drawn` [B, P + E]; `images` [P + E] counts everybody's images."""
+    """Return the rates [B, F] of some replicates `drawn` [B, P + E]; `images` [P + E] counts each person's images."""
     own, other = (drawn * images)[:, :people], (drawn * images)[:, people:]
     total = (own.sum(1) ** 2 - (own**2).sum(1)) // 2 + own.sum(1) * other.sum(1)
     above = (drawn[:, pairs[0]] * drawn[:, pairs[1]]).cumsum(1)

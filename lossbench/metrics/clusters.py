@@ -34,6 +34,13 @@ def cluster_statistics(embeddings: Tensor, labels: Tensor, *, seed: int = 0, kme
 
     Raises:
         ValueError: shapes that do not fit, or an embedding that is zero or not finite.
+
+    Example:
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, 2.0]])
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> found = cluster_statistics(embeddings, labels)
+        >>> print(f"{found.silhouette:.3f} {found.ami:.3f} {found.alignment:.3f} {found.effective_rank:.3f}")
+        0.825 1.000 0.200 1.171
     """
     nmi, ami = kmeans_agreement(embeddings, labels, seed=seed) if kmeans else (math.nan, math.nan)
     return ClusterStatistics(
@@ -51,7 +58,8 @@ def silhouette(embeddings: Tensor, labels: Tensor, *, block: int = BLOCK) -> flo
 
     An image's width is (b - a) / max(a, b): a its mean distance to the other images of its person, b the least mean
     distance to the images of another; 0 for a person of one image, and where both are below 2^-30, which is rounding.
-    The mean cosine distance of u to a person is 1 - u·m, m the mean of his unit vectors: exact in N·P products.
+    The mean cosine distance of u to a person is 1 - u·m, m the mean of the person's unit vectors: exact in N·P
+    products.
 
     Args:
         embeddings: [N, D], any norm, not zero.
@@ -59,10 +67,16 @@ def silhouette(embeddings: Tensor, labels: Tensor, *, block: int = BLOCK) -> flo
         block: images at a time; changes memory only.
 
     Returns:
-        -1 to 1; NaN for fewer than two people, or where nobody has two images.
+        -1 to 1; NaN for fewer than two people, or where no person has two images.
 
     Raises:
         ValueError: shapes that do not fit, or an embedding that is zero or not finite.
+
+    Example:
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, 2.0]])
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> round(silhouette(embeddings, labels), 6)
+        0.825
     """
     unit = unit_rows(embeddings)
     people, images = people_of(embeddings, labels)
@@ -92,7 +106,7 @@ def kmeans_agreement(embeddings: Tensor, labels: Tensor, *, seed: int = 0, n_ini
     k-means depends on the order of its points: they are put in the order of their cosines with the mean of all, so
     that neither the order of the images nor a rotation matters, except among equal cosines.
 
-    It costs N·P·D per step, by far the most of these statistics.
+    It costs N·P·D per step, by far the slowest of these statistics.
 
     Args:
         embeddings: [N, D], any norm, not zero.
@@ -101,11 +115,18 @@ def kmeans_agreement(embeddings: Tensor, labels: Tensor, *, seed: int = 0, n_ini
         n_init: number of starts.
 
     Returns:
-        NMI, 0 to 1, and AMI, at most 1 and about 0 by chance; NaN for fewer than two people, or where nobody has two
-        images: k = N clusters of one image agree with that whatever the embedding.
+        NMI, 0 to 1, and AMI, at most 1 and about 0 by chance; NaN for fewer than two people, or where no person has
+        two images: k = N clusters of one image agree with that whatever the embedding.
 
     Raises:
         ValueError: shapes that do not fit, or an embedding that is zero or not finite.
+
+    Example:
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, 2.0]])
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> nmi, ami = kmeans_agreement(embeddings, labels)
+        >>> print(f"{nmi:.3f} {ami:.3f}")
+        1.000 1.000
     """
     unit = unit_rows(embeddings)
     people, images = people_of(embeddings, labels)
@@ -119,7 +140,7 @@ def kmeans_agreement(embeddings: Tensor, labels: Tensor, *, seed: int = 0, n_ini
     order = grid_cosines(unit, unit.mean(dim=0, keepdim=True)).squeeze(1).argsort(stable=True)
     points, truth = unit[order].cpu().numpy(), people[order].cpu().numpy()
     means = KMeans(len(images), n_init=n_init, random_state=seed)
-    with threadpool_limits(1), warnings.catch_warnings():  # several threads add up in the order they happen to finish
+    with threadpool_limits(1), warnings.catch_warnings():  # several threads add up in the order in which they finish
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than people: seen in the figures
         clusters = means.fit_predict(points)
     return float(normalized_mutual_info_score(truth, clusters)), float(adjusted_mutual_info_score(truth, clusters))
@@ -136,10 +157,16 @@ def alignment(embeddings: Tensor, labels: Tensor) -> float:
         labels: [N] integers.
 
     Returns:
-        0 to 4; NaN where nobody has two images.
+        0 to 4; NaN where no person has two images.
 
     Raises:
         ValueError: shapes that do not fit, or an embedding that is zero or not finite.
+
+    Example:
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, 2.0]])
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> round(alignment(embeddings, labels), 6)
+        0.2
     """
     unit = unit_rows(embeddings)
     people, images = people_of(embeddings, labels)
@@ -166,6 +193,10 @@ def uniformity(embeddings: Tensor, *, block: int = BLOCK) -> float:
 
     Raises:
         ValueError: a shape that does not fit, or an embedding that is zero or not finite.
+
+    Example:
+        >>> round(uniformity(torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])), 6)
+        -1.499775
     """
     unit = unit_rows(embeddings)
     if len(unit) < 2:
@@ -187,6 +218,10 @@ def total_variance(embeddings: Tensor) -> float:
 
     Raises:
         ValueError: a shape that does not fit, or an embedding that is zero or not finite.
+
+    Example:
+        >>> round(total_variance(torch.tensor([[1.0, 0.0], [0.0, 5.0]])), 6)
+        0.5
     """
     unit = unit_rows(embeddings)
     return (unit - unit.mean(dim=0)).square().sum(dim=1).mean().item()
@@ -208,6 +243,10 @@ def effective_rank(embeddings: Tensor) -> float:
 
     Raises:
         ValueError: a shape that does not fit, or an embedding that is zero or not finite.
+
+    Example:
+        >>> round(effective_rank(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])), 6)
+        2.0
     """
     unit = unit_rows(embeddings)
     if len(unit) < 2:

@@ -31,7 +31,7 @@ class Enrolment:
 
 
 def enrol(embeddings: Tensor, labels: Tensor, images: int = 1) -> Enrolment:
-    """Put the first `images` images of every person into a gallery; what is left are probes.
+    """Put the first `images` images of every person into a gallery; the remaining ones are probes.
 
     A person's template is the mean direction of these images, as templates of several images are made in IJB-A's
     protocol (Klare et al. 2015). A person with no image left has a template and no probes.
@@ -44,6 +44,13 @@ def enrol(embeddings: Tensor, labels: Tensor, images: int = 1) -> Enrolment:
     Raises:
         ValueError: shapes that do not fit, an embedding that is zero or not finite, a person whose images cancel one
             another out, or `images` below 1.
+
+    Example:
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, 2.0]])
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> enrol(embeddings, labels)
+        Enrolment(templates=tensor([[1., 0.],
+                [0., 1.]], dtype=torch.float64), probes=tensor([1, 3]), people=tensor([0, 1]))
     """
     if images < 1:
         raise ValueError(f"images {images} must be at least 1")
@@ -83,7 +90,7 @@ def cmc(
     """Closed-set identification: how often a probe's own person is among the first entries of the gallery by cosine.
 
     A probe's rank is 1 plus the number of other entries that score at least as high as its own person: ties never
-    help, so an embedding that tells nobody apart has rate 0. Distractors are entries that no probe belongs to
+    help, so an embedding that separates no people has rate 0. Distractors are entries that no probe belongs to
     (MegaFace; Kemelmacher-Shlizerman et al. 2016). Scores are those of `metrics.products`, ranks exact at any block
     size; memory grows with the images alone, and `distractors` may be a memory-mapped file.
 
@@ -98,6 +105,12 @@ def cmc(
     Raises:
         ValueError: shapes that do not fit, people that are not in the gallery, no rank, or an embedding that is zero or
             not finite.
+
+    Example:
+        >>> templates = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> probes, people = torch.tensor([[0.8, 0.6], [0.6, 0.8], [0.1, 1.0]]), torch.tensor([0, 0, 1])
+        >>> cmc(templates, probes, people, torch.tensor([[1.0, 2.0]]), ranks=(1, 2, 3)).rate
+        tensor([0.3333, 0.6667, 1.0000], dtype=torch.float64)
     """
     if min(ranks, default=0) < 1:
         raise ValueError(f"ranks {list(ranks)} must be at least one, each 1 or more")
@@ -112,8 +125,8 @@ def cmc(
 class OpenSet:
     """Detection and identification rate, one per requested false-alarm rate; tensors are float64 [F] on the CPU.
 
-    `rate`, `threshold` and `achieved_far` are NaN where the strangers do not support the point, FAR·M < 1; `rate` also
-    without probes.
+    `rate`, `threshold` and `achieved_far` are NaN where the M unenrolled images do not support the point, FAR·M < 1;
+    `rate` also without probes.
     """
 
     far: Tensor
@@ -121,40 +134,47 @@ class OpenSet:
     threshold: Tensor
     achieved_far: Tensor
     probes: int
-    strangers: int
+    unenrolled: int
 
 
 def open_set(
     templates: Tensor,
     probes: Tensor,
     people: Tensor,
-    strangers: Tensor,
+    unenrolled: Tensor,
     fars: Sequence[float] = DEFAULT_FARS,
     *,
     block: int = _BLOCK,
 ) -> OpenSet:
     """Open-set identification at rank 1: DIR at FAR (Phillips, Grother & Micheals 2011, Handbook of Face Recognition).
 
-    A stranger, who is not enrolled, raises a false alarm when the best entry scores above the threshold. With M
-    strangers' images and k = floor(FAR·M + 1e-9), the threshold is the (k+1)-th largest of their best scores. A probe
-    is detected and identified when its own person scores strictly above the threshold and above every other entry.
+    An image of a person who is not enrolled raises a false alarm when its best entry scores above the threshold. With
+    M such images and k = floor(FAR·M + 1e-9), the threshold is the (k+1)-th largest of their best scores. A probe is
+    detected and identified when its own person scores strictly above the threshold and above every other entry.
     Scores are those of `metrics.products`; memory grows with the images alone.
 
     Args:
         templates: [P, D], one entry a person; see `enrol`.
         probes: [N, D].
         people: [N] int64, whose image, in 0..P-1.
-        strangers: [M, D]; M may be 0.
+        unenrolled: [M, D], images of people who are not in the gallery; M may be 0.
         fars: false-alarm rates, each in (0, 1).
         block: rows and columns of one product; changes memory and speed only.
 
     Raises:
         ValueError: shapes that do not fit, people that are not in the gallery, a rate outside (0, 1), or an embedding
             that is zero or not finite.
+
+    Example:
+        >>> templates = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> probes, people = torch.tensor([[0.8, 0.6], [0.6, 0.8], [0.1, 1.0]]), torch.tensor([0, 0, 1])
+        >>> found = open_set(templates, probes, people, torch.tensor([[-1.0, 0.0], [1.0, 1.0], [-1.0, 1.0]]), [0.4])
+        >>> found.rate, found.threshold
+        (tensor([0.6667], dtype=torch.float64), tensor([0.7071], dtype=torch.float64))
     """
     if wrong := [far for far in fars if not 0 < far < 1]:
         raise ValueError(f"false-alarm rate {wrong[0]} is not between 0 and 1")
-    gallery, own, others = Directions(templates), Directions(probes), Directions(strangers)
+    gallery, own, others = Directions(templates), Directions(probes), Directions(unenrolled)
     mates = _mates(gallery, own, people)
     _refuse_other_widths(gallery, others)
     with full_precision():
@@ -168,7 +188,7 @@ def open_set(
             values = _share(first & (mates > cut)), cut / GRID, _share(alarms > cut)
             point[:] = torch.tensor(values, dtype=torch.float64)
     targets = torch.tensor(list(fars), dtype=torch.float64)
-    return OpenSet(targets, points[:, 0], points[:, 1], points[:, 2], len(probes), len(strangers))
+    return OpenSet(targets, points[:, 0], points[:, 1], points[:, 2], len(probes), len(unenrolled))
 
 
 def _mates(gallery: Directions, probes: Directions, people: Tensor) -> Tensor:
@@ -187,13 +207,13 @@ def _mates(gallery: Directions, probes: Directions, people: Tensor) -> Tensor:
 def _refuse_other_widths(gallery: Directions, others: Directions) -> None:
     if others.embeddings.shape[1] != gallery.embeddings.shape[1]:
         shapes = tuple(gallery.embeddings.shape), tuple(others.embeddings.shape)
-        raise ValueError(f"templates and strangers {shapes} must be [P, D] and [M, D]")
+        raise ValueError(f"templates and unenrolled {shapes} must be [P, D] and [M, D]")
 
 
 def _others(
     gallery: Directions, probes: Directions, people: Tensor, distractors: Directions, most: int, block: int
 ) -> Tensor:
-    """Return how many other entries score at least as high as each probe's own [N]; counted no further than `most`."""
+    """Return how many other entries score at least as high as each probe's own [N]; counted up to `most`."""
     mates = _mates(gallery, probes, people)
     _refuse_other_widths(gallery, distractors)
     counts = torch.zeros_like(mates)
@@ -213,13 +233,13 @@ def _others(
     return counts
 
 
-def _best(gallery: Directions, strangers: Directions, block: int) -> Tensor:
-    """Return the highest exact score that any entry has with each stranger [M]."""
-    device, scratch = strangers.norms.device, Scratch()
+def _best(gallery: Directions, unenrolled: Directions, block: int) -> Tensor:
+    """Return the highest exact score that any entry has with each unenrolled image [M]."""
+    device, scratch = unenrolled.norms.device, Scratch()
     entries = gallery.unit(slice(None))
 
     def of_block(begin: int) -> Tensor:
-        unit = strangers.unit(slice(begin, begin + block), scratch)
+        unit = unenrolled.unit(slice(begin, begin + block), scratch)
         highest = torch.full((len(unit),), -math.inf, device=device)
         i, j = (torch.zeros(0, dtype=torch.int64, device=device) for _ in range(2))
         score = unit.new_zeros(0)  # of those that may be the highest: row i, entry j
@@ -229,17 +249,17 @@ def _best(gallery: Directions, strangers: Directions, block: int) -> Tensor:
             scores = scratch("product", len(unit), len(columns), dtype=torch.float32, device=device)
             torch.mm(unit, columns.T, out=scores)
             highest = torch.maximum(highest, scores.amax(dim=1))
-            at = where(above(scores, highest - 2 * strangers.slack))
+            at = where(above(scores, highest - 2 * unenrolled.slack))
             i, j = torch.cat([i, at // len(columns)]), torch.cat([j, start + at % len(columns)])
             score = torch.cat([score, scores.flatten().index_select(0, at)])
-            still = score >= highest[i] - 2 * strangers.slack
+            still = score >= highest[i] - 2 * unenrolled.slack
             i, j, score = i[still], j[still], score[still]
             if len(i) > _MANY:  # the embedding has collapsed
-                best.scatter_reduce_(0, i, exact_scores(strangers, begin + i, gallery, j), "amax")
+                best.scatter_reduce_(0, i, exact_scores(unenrolled, begin + i, gallery, j), "amax")
                 i, j, score = i[:0], j[:0], score[:0]
-        return best.scatter_reduce_(0, i, exact_scores(strangers, begin + i, gallery, j), "amax")
+        return best.scatter_reduce_(0, i, exact_scores(unenrolled, begin + i, gallery, j), "amax")
 
-    blocks = in_threads(of_block, range(0, len(strangers), block), threads_for(device))
+    blocks = in_threads(of_block, range(0, len(unenrolled), block), threads_for(device))
     return torch.cat([torch.zeros(0, dtype=torch.int64, device=device), *blocks])
 
 

@@ -38,6 +38,11 @@ def angle_statistics(embeddings: Tensor, labels: Tensor, centers: Tensor | None 
 
     Returns:
         Degrees. inter and w_inter are NaN for fewer than two classes.
+
+    Example:
+        >>> found = angle_statistics(torch.tensor([[3.0, 0.0], [0.0, 1.0], [0.0, -1.0]]), torch.tensor([0, 0, 1]))
+        >>> print(f"{found.intra:.1f} {found.inter:.1f} {found.w_ec}")
+        30.0 135.0 nan
     """
     present, compact = torch.unique(labels, return_inverse=True)
     means = class_means(embeddings, compact, len(present))

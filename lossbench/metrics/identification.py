@@ -62,6 +62,16 @@ def identification_rate(
 
     Raises:
         ValueError: shapes that do not fit, a rate outside (0, 1), or an embedding that is zero or not finite.
+
+    Example:
+        >>> query, labels = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.1, 1.0]]), torch.tensor([0, 0, 1, 1])
+        >>> found = identification_rate(query, labels, torch.tensor([[-1.0, 0.0], [1.0, 1.0]]), [0.2, 0.01])
+        >>> found.tpr  # 12 negatives do not support 0.01
+        tensor([1., nan], dtype=torch.float64)
+        >>> found.threshold
+        tensor([0.7071,    nan], dtype=torch.float64)
+        >>> found.positives, found.negatives
+        (2, 12)
     """
     if wrong := [rate for rate in fprs if not 0 < rate < 1]:
         raise ValueError(f"false-positive rate {wrong[0]} is not between 0 and 1")

@@ -13,8 +13,8 @@ from lossbench.metrics.exact.directions import BLOCK, grid_cosines, people_of, u
 class Retrieval:
     """Means over queries, each 0 to 1; NaN where there is no query.
 
-    `queries` counts the images that were asked for, `alone` those of people with no other image: they are in the
-    gallery but cannot be found by anybody, and are no queries.
+    `queries` counts the images that have a match to find; `alone` those of people with no other image: they stay in
+    the gallery as possible wrong matches, and are no queries.
     """
 
     precision_at_1: float
@@ -33,9 +33,9 @@ def retrieval(embeddings: Tensor, labels: Tensor, *, block: int = BLOCK) -> Retr
     arXiv:2003.08505, section 3.2).
 
     Cosines are float64 rounded to multiples of 2^-30. Of images that tie, those of other people come first: an
-    embedding gets no credit for a person it does not tell apart, as in `identification_rate`, so that one that maps
-    everybody to one point scores 0 and not what the order of the images happens to give. The result does not depend on
-    that order, nor on norms, a rotation of all embeddings, or `block`.
+    embedding gets no credit for people it does not separate, as in `identification_rate`. One that maps all images to
+    one point scores 0, whatever their order. The result does not depend on that order, nor on norms, a rotation of all
+    embeddings, or `block`.
 
     Memory grows with N·D and block·(block + max R), never with N·N.
 
@@ -46,6 +46,11 @@ def retrieval(embeddings: Tensor, labels: Tensor, *, block: int = BLOCK) -> Retr
 
     Raises:
         ValueError: shapes that do not fit, or an embedding that is zero or not finite.
+
+    Example:
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [0.1, 1.0], [-1.0, 0.0]])
+        >>> retrieval(embeddings, torch.tensor([0, 0, 1, 1, 2]))
+        Retrieval(precision_at_1=0.75, r_precision=0.75, map_at_r=0.75, queries=4, alone=1)
     """
     unit = unit_rows(embeddings)
     people, images = people_of(embeddings, labels)
@@ -63,15 +68,15 @@ def retrieval(embeddings: Tensor, labels: Tensor, *, block: int = BLOCK) -> Retr
         r = others[rows].unsqueeze(1)
         points.append(torch.cat([hits[:, :1], found.gather(1, r - 1) / r, gained.gather(1, r - 1) / r], dim=1))
     columns = torch.cat(points).T.tolist()
-    means = [math.fsum(column) / len(queries) for column in columns]  # exact sums: the order of images is no matter
+    means = [math.fsum(column) / len(queries) for column in columns]  # exact sums: the order of images does not matter
     return Retrieval(means[0], means[1], means[2], len(queries), len(unit) - len(queries))
 
 
 def _ranked_hits(unit: Tensor, people: Tensor, rows: Tensor, depth: int, block: int) -> Tensor:
     """Return, for each query, which of its `depth` nearest others show its person, nearest first: [rows, depth] bool.
 
-    An image is one whole number, twice its score plus 1 if it shows somebody else: sorted downwards, ties have other
-    people first, and what is equal is equal in all that counts.
+    An image is one whole number, twice its score plus 1 if it shows another person: in descending order, ties have
+    other people first.
     """
     best = torch.empty(len(rows), 0, dtype=torch.int64, device=unit.device)
     for start in range(0, len(unit), block):

@@ -44,10 +44,11 @@ def threshold_transfer(
 ) -> ThresholdTransfer:
     """Set thresholds on one set of people and measure them on another.
 
-    In use, nobody can choose the threshold on the people he will meet. The rule is that of `identification_rate`: of
-    the N pairs of calibration images of different people, with k = floor(FPR·N + 1e-9), the threshold is the (k+1)-th
-    largest cosine, and a pair is accepted strictly above it. Positives and negatives of the query are its pairs, and
-    every query image with every distractor image. Scores are cosines in float64 rounded to multiples of 2^-30.
+    In use, a threshold cannot be chosen on the people that the system will meet. The rule is that of
+    `identification_rate`: of the N pairs of calibration images of different people, with k = floor(FPR·N + 1e-9), the
+    threshold is the (k+1)-th largest cosine, and a pair is accepted strictly above it. Positives and negatives of the
+    query are its pairs, and every query image with every distractor image. Scores are cosines in float64 rounded to
+    multiples of 2^-30.
 
     Args:
         calibration: [N, D], any norm, not zero; such as the embeddings of `val`.
@@ -60,6 +61,14 @@ def threshold_transfer(
 
     Raises:
         ValueError: shapes that do not fit, a rate outside (0, 1), or an embedding that is zero or not finite.
+
+    Example:
+        >>> calibration = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.1, 1.0]])
+        >>> query, labels = torch.tensor([[1.0, 0.2], [1.0, 0.1], [0.3, 1.0]]), torch.tensor([0, 0, 1])
+        >>> distractors = torch.tensor([[-1.0, 0.0], [1.0, 2.0]])
+        >>> found = threshold_transfer(calibration, torch.tensor([0, 0, 1, 1]), query, labels, distractors, [0.3])
+        >>> round(found.threshold.item(), 6), found.achieved_fpr.item(), found.tpr.item()
+        (0.6, 0.25, 1.0)
     """
     shapes = [tuple(part.shape) for part in (calibration, query, distractors)]
     if any(len(shape) != 2 or shape[1] != shapes[0][1] for shape in shapes):

@@ -52,6 +52,10 @@ def pair_scores(a: Tensor, b: Tensor) -> Tensor:
 
     Raises:
         ValueError: shapes that differ, or an embedding that is zero or not finite.
+
+    Example:
+        >>> pair_scores(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
+        tensor([1.0000, 0.7071])
     """
     if a.ndim != 2 or a.shape != b.shape:
         raise ValueError(f"a {tuple(a.shape)} and b {tuple(b.shape)} must both be [P, D]")
@@ -83,6 +87,13 @@ def verification(scores: Tensor, same: Tensor, folds: Tensor, *, far: float = 1e
     Raises:
         ValueError: shapes that differ, scores that are not finite, one kind of pair only, fewer than two folds, or a
             rate outside (0, 1).
+
+    Example:
+        >>> scores = torch.tensor([0.9, 0.8, 0.4, 0.3, 0.7, 0.6, 0.5, 0.2])
+        >>> same = torch.tensor([True, True, False, False, True, False, True, False])
+        >>> found = verification(scores, same, folds=torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), far=0.25)
+        >>> found.fold_accuracies, found.tar
+        ((1.0, 0.5), 1.0)
     """
     if not scores.ndim == 1 or not scores.shape == same.shape == folds.shape:
         raise ValueError(f"scores {tuple(scores.shape)}, same {tuple(same.shape)} and folds must all be [P]")
@@ -115,9 +126,14 @@ def verification(scores: Tensor, same: Tensor, folds: Tensor, *, far: float = 1e
 
 
 def best_threshold(scores: Tensor, same: Tensor) -> float:
-    """Return the threshold that tells most pairs [P] rightly when scores strictly above it are accepted.
+    """Return the threshold that classifies most pairs [P] correctly when scores strictly above it are accepted.
 
     It lies halfway between two scores; of several, the strictest is returned.
+
+    Example:
+        >>> scores, same = torch.tensor([0.875, 0.75, 0.5, 0.25]), torch.tensor([True, True, False, True])
+        >>> best_threshold(scores, same)
+        0.625
     """
     cuts, false_accepts, true_accepts = _accepted(scores, same)
     right = true_accepts + (int((~same).sum()) - false_accepts)
@@ -125,7 +141,14 @@ def best_threshold(scores: Tensor, same: Tensor) -> float:
 
 
 def equal_error_rate(scores: Tensor, same: Tensor) -> float:
-    """Return the rate at which false accepts equal false rejects on the linearly interpolated ROC of pairs [P]."""
+    """Return the rate at which false accepts equal false rejects on the linearly interpolated ROC of pairs [P].
+
+    Example:
+        >>> scores = torch.tensor([0.9, 0.8, 0.4, 0.3, 0.7, 0.6, 0.5, 0.2])
+        >>> same = torch.tensor([True, True, False, False, True, False, True, False])
+        >>> equal_error_rate(scores, same)
+        0.25
+    """
     _, false_accepts, true_accepts = _accepted(scores, same)
     far = false_accepts.to(torch.float64) / int((~same).sum())
     frr = 1 - true_accepts.to(torch.float64) / int(same.sum())
@@ -144,6 +167,11 @@ def roc(scores: Tensor, same: Tensor) -> Roc:
 
     Raises:
         ValueError: shapes that differ, scores that are not finite, or one kind of pair only.
+
+    Example:
+        >>> found = roc(torch.tensor([0.9, 0.8, 0.3]), torch.tensor([True, False, True]))
+        >>> found.far, found.tar
+        (tensor([0., 0., 1., 1.], dtype=torch.float64), tensor([0.0000, 0.5000, 0.5000, 1.0000], dtype=torch.float64))
     """
     thresholds, false_accepts, true_accepts = _accepted(*_checked(scores, same))
     false_accepts, true_accepts = false_accepts.to(torch.float64), true_accepts.to(torch.float64)
@@ -154,6 +182,12 @@ def auc(scores: Tensor, same: Tensor) -> float:
     """Return the area under the ROC, 0 to 1: how often a same-person pair scores above a different one, ties half.
 
     It is the Mann-Whitney statistic (Hanley & McNeil 1982), counted in whole numbers. Arguments and errors of `roc`.
+
+    Example:
+        >>> scores = torch.tensor([0.9, 0.8, 0.4, 0.3, 0.7, 0.6, 0.5, 0.2])
+        >>> same = torch.tensor([True, True, False, False, True, False, True, False])
+        >>> auc(scores, same)
+        0.9375
     """
     _, false_accepts, true_accepts = _accepted(*_checked(scores, same))
     twice = (false_accepts.diff() * (true_accepts[1:] + true_accepts[:-1])).sum()

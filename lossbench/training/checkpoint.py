@@ -55,7 +55,7 @@ def save_checkpoint(
 def read_checkpoint(folder: Path, device: torch.device, on_note: Callable[[str], None]) -> dict[str, Any] | None:
     """Return what `save_checkpoint` was given, as states by name, or None where there is nothing to continue from.
 
-    A damaged file counts as none, which `on_note` is told in one line.
+    A damaged file counts as none; `on_note` then gets one line.
     """
     path = folder / "checkpoint.pt"
     if not path.is_file():
@@ -65,5 +65,5 @@ def read_checkpoint(folder: Path, device: torch.device, on_note: Callable[[str],
         history = [Epoch(**line) for line in state["history"]]
         return {"history": history, **{part: state[part] for part in ("backbone", "head", "optimizer", "best")}}
     except Exception as error:  # torch.load raises whatever a damaged file makes it raise
-        on_note(f"{path} is damaged ({type(error).__name__}); this run starts anew")
+        on_note(f"{path} is damaged ({type(error).__name__}); this run starts again")
         return None

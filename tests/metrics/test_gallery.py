@@ -184,8 +184,8 @@ def test_no_product_is_made_in_less_than_float32(monkeypatch):
 def test_what_does_not_fit_is_said():
     templates, probes, people = torch.randn(8, 4), torch.randn(5, 4), torch.arange(5)
     for wrong, says in [
-        (lambda: cmc(templates, probes, people, torch.randn(3, 5)), r"templates and strangers \(\(8, 4\), \(3, 5\)\)"),
-        (lambda: open_set(templates, probes, people, torch.randn(3, 5)), r"templates and strangers"),
+        (lambda: cmc(templates, probes, people, torch.randn(3, 5)), r"templates and unenrolled \(\(8, 4\), \(3, 5\)\)"),
+        (lambda: open_set(templates, probes, people, torch.randn(3, 5)), r"templates and unenrolled"),
         (lambda: cmc(templates, probes, people + 4, probes), r"people must be in 0\.\.7"),
         (lambda: open_set(templates, probes, people - 1, probes), r"people must be in 0\.\.7"),
         (lambda: cmc(templates, probes, people, probes, ()), "at least one"),

@@ -23,6 +23,11 @@ def unit_rows(embeddings: Tensor) -> Tensor:
 
     Raises:
         ValueError: not two dimensions, or an embedding that is zero or not finite.
+
+    Example:
+        >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.0000, 1.0000]], dtype=torch.float64)
     """
     return embeddings.to(torch.float64) / norms(embeddings).unsqueeze(1)
 
@@ -32,6 +37,10 @@ def norms(embeddings: Tensor) -> Tensor:
 
     Raises:
         ValueError: not two dimensions, or an embedding that is zero (below 1e-150) or not finite.
+
+    Example:
+        >>> norms(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+        tensor([5., 2.], dtype=torch.float64)
     """
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings {tuple(embeddings.shape)} must be [N, D]")
@@ -48,7 +57,14 @@ def norms(embeddings: Tensor) -> Tensor:
 
 
 def grid_cosines(rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the scores of unit `rows` [R, D] and `columns` [C, D] in multiples of 1/GRID: [R, C] int32."""
+    """Return the scores of unit `rows` [R, D] and `columns` [C, D] in multiples of 1/GRID: [R, C] int32.
+
+    Example:
+        >>> rows = unit_rows(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+        >>> grid_cosines(rows, rows) / GRID
+        tensor([[1.0000, 0.8000],
+                [0.8000, 1.0000]])
+    """
     return (rows @ columns.T).mul_(GRID).round_().to(torch.int32)
 
 
@@ -93,7 +109,13 @@ class Directions:
 
 
 def exact_scores(a: Directions, i: Tensor, b: Directions, j: Tensor) -> Tensor:
-    """Return the scores of the pairs (a[i], b[j]): [P] int64, multiples of 1/GRID."""
+    """Return the scores of the pairs (a[i], b[j]): [P] int64, multiples of 1/GRID.
+
+    Example:
+        >>> rows = Directions(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+        >>> exact_scores(rows, torch.tensor([0]), rows, torch.tensor([1])) / GRID
+        tensor([0.8000])
+    """
     cosines = torch.empty(len(i), dtype=torch.float64, device=i.device)
     for start in range(0, len(i), _PAIRS):
         part = slice(start, start + _PAIRS)
@@ -112,6 +134,10 @@ def people_of(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises:
         ValueError: labels that are not one per image.
+
+    Example:
+        >>> people_of(torch.ones(3, 2), torch.tensor([7, 3, 7]))
+        (tensor([1, 0, 1]), tensor([1, 2]))
     """
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(f"labels {tuple(labels.shape)} must be [{len(embeddings)}], one per embedding")

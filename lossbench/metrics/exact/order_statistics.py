@@ -65,6 +65,15 @@ def order_statistics(
 
     Raises:
         ValueError: a rank that is out of range.
+
+    Example:
+        >>> scores = torch.tensor([[0.75, 0.25], [0.5, 0.5]])
+        >>> tile = Tile(scores, 0, torch.arange(2), pairs=4)
+        >>> exact = lambda rows, columns: (scores[rows, columns] * GRID).to(torch.int64)
+        >>> jobs = lambda number: iter([lambda: iter([tile])])
+        >>> found = order_statistics(jobs, exact, ranks=[0, 2], total=4, slack=1e-6, stride=2)
+        >>> [(ranked.score / GRID, ranked.above) for ranked in found]
+        [(0.75, 0), (0.5, 1)]
     """
     if wrong := [rank for rank in ranks if not 0 <= rank < total]:
         raise ValueError(f"rank {wrong[0]} is not in 0..{total - 1}")
@@ -205,7 +214,7 @@ class _Search:
             self._tighten(values)
         del values  # before these are copied again
         places = self._kept()[1]
-        # They cannot be told apart in float32.
+        # They cannot be separated in float32.
         self.near = self.held if self.found else max(0, self.held - self._window() // 2)
         if self.near > _CROWD * self.capacity:
             self._count_exactly((places[:0], places[:0]))
@@ -258,12 +267,12 @@ class _Search:
         return Ranked(score, self.above + int(through[at] - counts[at]))
 
     def _escaped(self, position: int) -> Ranked | None:
-        self.capacity, self.least = 2 * self.capacity, 2 * self.least  # or it might escape the same way for ever
+        self.capacity, self.least = 2 * self.capacity, 2 * self.least  # or it might escape the same way again and again
         low, high = self.bounds
         return self._again(self.high - self.margin, high) if position < 0 else self._again(low, self.low + self.margin)
 
     def _around(self, score: float) -> Ranked | None:
-        """Go through all once more and keep what lies around the rank: other products may be off by another slack."""
+        """Pass through all once more and keep what lies around the rank: other products may be off by another slack."""
         self.found = True
         return self._again(score - 3 * self.margin, score + 3 * self.margin)
 

@@ -12,7 +12,7 @@ from lossbench.metrics.exact.products import Job, Tile, above, count, full_preci
 from lossbench.utils.threads import Scratch, in_threads, threads_for
 
 BLOCK = 2048  # columns of one product, and a quarter as many rows: 4 MiB stay near while they are compared
-_RUN = 64  # neighbouring distractors that are read together: files are read in runs, people lie in runs
+_RUN = 64  # neighbouring distractors read together: files are read in runs, people lie in runs
 
 
 class Pairs:
@@ -23,7 +23,7 @@ class Pairs:
     Args:
         query: [Q, D].
         labels: [Q] integers, who is on each.
-        distractors: [M, D], of nobody in the query.
+        distractors: [M, D], of people who are not in the query.
         block: columns of one product, and four times its rows.
 
     Raises:
@@ -48,11 +48,11 @@ class Pairs:
             i, j = order[:-apart], order[apart:]
             same = self.labels[i] == self.labels[j]
             if not bool(same.any()):
-                return  # nobody has more images
+                return  # no person has more images
             yield exact_scores(self.query, i[same], self.query, j[same]), self.labels[i[same]]
 
     def negatives(self, most: int) -> tuple[Tensor, Tensor]:
-        """Return rows and columns [P] of all negatives, or of about `most` of them, drawn alike for the same labels.
+        """Return rows and columns [P] of all negatives, or of about `most` of them, the same ones for the same labels.
 
         With the query images ordered by person, the negatives of each that come after it lie in one run.
         """
@@ -142,12 +142,24 @@ def scored_pairs(
         query: [Q, D].
         distractors: [M, D].
         owners: [Q + M] int64, who is on each image, query first.
-        most: negatives to return; if there are more, they are drawn at random, alike for all embeddings of the same
-            images.
+        most: negatives to return; if there are more, they are drawn at random, the same ones for all embeddings
+            of the same images.
 
     Returns:
         Positive scores, descending, and their person; negative scores, descending, and their people [2, T]; the share
         of the negatives they are. Scores are multiples of 2^-30 as int64; all on the CPU.
+
+    Example:
+        >>> query, distractors = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, -1.0]])
+        >>> owners = torch.tensor([0, 0, 1, 2])
+        >>> positives, person, negatives, people, share = scored_pairs(query, distractors, owners, most=10)
+        >>> positives / GRID, person
+        (tensor([1.]), tensor([0]))
+        >>> negatives / GRID
+        tensor([ 0.,  0.,  0.,  0., -1.])
+        >>> people
+        tensor([[0, 0, 0, 0, 1],
+                [1, 2, 1, 2, 2]])
     """
     labels = owners[: len(query)]
     pairs = Pairs(Directions(query), labels, Directions(distractors), BLOCK)
