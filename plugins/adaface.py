@@ -11,9 +11,9 @@ from lossbench import Head, angle, margin_softmax
 class AdaFace(Head):
     """Cross-entropy on s·(cos(theta_y - m·z) - m(1 + z)), z the norm's deviation from the batch, within -1..1."""
 
-    uses_norm = True
+    uses_norm, plain_at = True, "margin=0"
     stops_gradient = "the quality z, a function of the norm"
-    plain_at = "margin=0"
+    ranges = "0 <= margin < pi, h > 0, scale > 0, 0 <= t_alpha <= 1"
 
     def __init__(
         self, num_classes: int, embedding_dim: int, *, margin: float = 0.4, h: float = 0.333, scale: float = 64.0,

@@ -12,11 +12,10 @@ class ArcFace(Head):
     """Cross-entropy on s·cos(theta_y + m): every class keeps m radians of clear space."""
 
     plain_at = "margin=0"
+    ranges = "0 <= margin < pi, scale > 0"
 
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: float = 0.5, scale: float = 64.0):
         super().__init__()
-        if not 0 <= margin < math.pi:
-            raise ValueError(f"a margin of {margin} is no angle in radians; use 0 to {math.pi:.4f}")
         self.margin, self.scale = margin, scale
         self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))  # one center per row
 

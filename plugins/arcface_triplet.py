@@ -6,6 +6,8 @@ from lossbench import Mix, load_head
 class ArcFaceTriplet(Mix):
     """ArcFace's class centers and, beside them, pairs of images: semi-hard triplets of the same batch."""
 
+    ranges = "0 <= margin < pi, scale > 0, triplet_weight >= 0, 0 <= triplet_margin <= 4"
+
     def __init__(
         self,
         num_classes: int,

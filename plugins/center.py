@@ -11,6 +11,7 @@ class Center(Head):
     """Cross-entropy of W x + b plus lambda/2·||x - c_y||^2; the optimiser moves the centers c, not a rate alpha."""
 
     uses_norm = True
+    ranges = "lambda_center >= 0"
 
     def __init__(self, num_classes: int, embedding_dim: int, *, lambda_center: float = 0.003):
         super().__init__()

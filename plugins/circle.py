@@ -10,6 +10,7 @@ class Circle(Head):
     """Cross-entropy on gamma·[1 + m - c]+·(c - 1 + m) and gamma·[c_j + m]+·(c_j - m); smaller m asks for more."""
 
     stops_gradient = "the weights [1 + m - c]+ and [c_j + m]+"
+    ranges = "-1 < relaxation < 1, gamma > 0"
 
     def __init__(self, num_classes: int, embedding_dim: int, *, relaxation: float = 0.25, gamma: float = 256.0):
         super().__init__()

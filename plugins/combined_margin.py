@@ -12,6 +12,7 @@ class CombinedMargin(Head):
     """Cross-entropy on s·(cos(m1·theta_y + m2) - m3), which falls on beyond pi in the pieces of SphereFace's psi."""
 
     plain_at = "m1=1:m2=0:m3=0"
+    ranges = "m1 > 0, 0 <= m2 < pi, 0 <= m3 <= 2, scale > 0"
 
     def __init__(
         self,

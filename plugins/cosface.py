@@ -10,6 +10,7 @@ class CosFace(Head):
     """Cross-entropy on s·(cos(theta_y) - m): the own class must win by a cosine of m."""
 
     plain_at = "margin=0"
+    ranges = "0 <= margin <= 2, scale > 0"
 
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: float = 0.35, scale: float = 64.0):
         super().__init__()

@@ -11,6 +11,8 @@ from lossbench import Head, add_angle, margin_softmax, own_cosine
 class CurricularFace(Head):
     """ArcFace whose hard classes, c_j > cos(theta_y + m), count as c_j(t + c_j); t: the running mean of c."""
 
+    ranges = "0 <= margin < pi, scale > 0, 0 <= alpha <= 1"
+
     def __init__(
         self, num_classes: int, embedding_dim: int, *, margin: float = 0.5, scale: float = 64.0, alpha: float = 0.01
     ):

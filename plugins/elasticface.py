@@ -10,6 +10,7 @@ class ElasticFace(Head):
     """Cross-entropy on s·cos(theta_y + E), E from N(m, sigma); in evaluation E is m."""
 
     plain_at = "margin=0:sigma=0"
+    ranges = "0 <= margin < pi, sigma >= 0, scale > 0"
 
     def __init__(
         self, num_classes: int, embedding_dim: int, *, margin: float = 0.5, sigma: float = 0.05, scale: float = 64.0

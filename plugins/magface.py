@@ -12,6 +12,7 @@ class MagFace(Head):
     uses_norm = True
     plain_at = "lower_margin=0:upper_margin=0:lambda_g=0"
     lower_norm, upper_norm = 10.0, 110.0
+    ranges = "0 <= lower_margin < pi, 0 <= upper_margin < pi, lambda_g >= 0, scale > 0"
 
     def __init__(
         self,

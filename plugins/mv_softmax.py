@@ -9,6 +9,8 @@ from lossbench import Head, margin_softmax, own_cosine
 class MVSoftmax(Head):
     """CosFace whose hard classes, c_j > cos(theta_y) - m, count as t·c_j + t - 1."""
 
+    ranges = "0 <= margin <= 2, scale > 0, t >= 1"
+
     def __init__(
         self, num_classes: int, embedding_dim: int, *, margin: float = 0.35, scale: float = 32.0, t: float = 1.12
     ):

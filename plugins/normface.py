@@ -10,6 +10,7 @@ class NormFace(Head):
     """Cross-entropy on s·cos(theta): what remains of a margin loss when its margin is 0."""
 
     plain_at = ""
+    ranges = "scale > 0"
 
     def __init__(self, num_classes: int, embedding_dim: int, *, scale: float = 30.0):
         super().__init__()

@@ -9,6 +9,8 @@ from lossbench import Head, cosine, is_own
 class ProxyAnchor(Head):
     """A proxy: ln(1 + sum exp(-alpha(c - delta))) over its images and ln(1 + sum exp(alpha(c + delta))) over others."""
 
+    ranges = "0 <= margin <= 1, alpha > 0"
+
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: float = 0.1, alpha: float = 32.0):
         super().__init__()
         self.margin, self.alpha = margin, alpha

@@ -12,11 +12,10 @@ class SphereFace(Head):
     """Cross-entropy on ||x||·[c + (psi(theta_y) - c)/(1 + lambda)], psi = (-1)^k cos(m·theta) - 2k."""
 
     uses_norm, plain_at = True, "margin=1"  # the modified softmax: the norm is the scale
+    ranges = "margin >= 1, lambda_min >= 0"
 
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: int = 4, lambda_min: float = 5.0):
         super().__init__()
-        if margin < 1:
-            raise ValueError(f"a margin of {margin} does not multiply the angle; use 1, 2, 3 or 4")
         self.margin, self.lambda_min = margin, lambda_min
         self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))
         self.register_buffer("step", torch.zeros((), dtype=torch.float64))  # t: training steps so far

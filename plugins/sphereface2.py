@@ -12,16 +12,12 @@ from lossbench import Head, cosine, is_own
 class SphereFace2(Head):
     """(lambda·softplus(-r(g(c) - m) - b) + (1 - lambda)·sum softplus(r(g(c_j) + m) + b)) / r."""
 
+    ranges = "0 <= margin <= 1, scale > 0, power >= 1, 0 < balance < 1"
+
     def __init__(
-        self,
-        num_classes: int,
-        embedding_dim: int,
-        *,
-        margin: float = 0.4,
-        scale: float = 40.0,
-        power: float = 3.0,
+        self, num_classes: int, embedding_dim: int, *, margin: float = 0.4, scale: float = 40.0, power: float = 3.0,
         balance: float = 0.7,
-    ):
+    ):  # fmt: skip
         super().__init__()
         self.margin, self.scale, self.power, self.balance = margin, scale, power, balance
         self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))
@@ -29,7 +25,8 @@ class SphereFace2(Head):
         low, high = (scale * (2 * 0.5**power - 1 + m) for m in (-margin, margin))
         z = balance / max((1 - balance) * (num_classes - 1), 1e-6)
         root = math.sqrt((1 - z) ** 2 + 4 * z * math.exp(low - high))
-        self.bias = nn.Parameter(torch.tensor(math.log(2 * z / (1 - z + root)) - high))
+        b = math.log(2 * z / (1 - z + root)) - high if z < 1 else math.log((root + z - 1) / 2) - low  # equal at z = 1
+        self.bias = nn.Parameter(torch.tensor(b))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         g = 2 * ((cosine(embeddings, self.weight).clamp_min(-1) + 1) / 2) ** self.power - 1  # [B, C]

@@ -12,6 +12,7 @@ class SphereFaceR(Head):
     """Cross-entropy on s·cos(min(m·theta_y, pi)), features of fixed norm s; flat where m·theta > pi."""
 
     plain_at = "margin=1"
+    ranges = "margin >= 1, scale > 0"
 
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: float = 1.5, scale: float = 30.0):
         super().__init__()

@@ -10,13 +10,12 @@ class SubcenterArcFace(Head):
     """ArcFace on the nearest of K centers per class, so that noisy images find a center of their own."""
 
     plain_at = "margin=0"
+    ranges = "0 <= margin < pi, scale > 0, centers >= 1"
 
     def __init__(
         self, num_classes: int, embedding_dim: int, *, margin: float = 0.5, scale: float = 64.0, centers: int = 3
     ):
         super().__init__()
-        if centers < 1:
-            raise ValueError(f"{centers} centers per class are too few; use 1 or more")
         self.margin, self.scale = margin, scale
         self.weight = nn.Parameter(torch.randn(num_classes, centers, embedding_dim))
         self.register_buffer("wins", torch.zeros(num_classes, centers))  # training images nearest to each center

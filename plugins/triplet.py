@@ -13,6 +13,7 @@ class Triplet(Head):
     """Mean of [d_ap - d_an + alpha]+ over semi-hard triplets, d the squared distance of unit embeddings."""
 
     samples_per_class = 4
+    ranges = "0 <= margin <= 4"  # squared distances of unit embeddings end at 4
 
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: float = 0.2):
         super().__init__()

@@ -12,6 +12,8 @@ from lossbench import Head, cosine, is_own
 class UniFace(Head):
     """softplus(b - s(cos(theta_y) - m)) + sum of softplus(s·c_j - b): b parts own from other classes."""
 
+    ranges = "0 <= margin <= 2, scale > 0"
+
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: float = 0.4, scale: float = 64.0):
         super().__init__()
         self.margin, self.scale = margin, scale

@@ -17,7 +17,7 @@ from lossbench.data.pairs import PairSet, read_pairs
 from lossbench.data.split_file import SplitFile
 from lossbench.errors import InputError
 from lossbench.evaluation.embed import PairImages
-from lossbench.losses.loading import load_head
+from lossbench.losses.loading import trial_head
 from lossbench.losses.plain_twin import with_twins
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import Spec, parse_losses
@@ -84,7 +84,7 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
     config = _fit_batches(config, faces, listener, typed=batch_size is not None)
     initial_backbone(config, 0)  # fails early if the backbone cannot be built, before anything is decoded or written
     for spec in specs:
-        load_head(spec, num_classes=10, embedding_dim=8)
+        trial_head(spec)  # refuses what cannot be built
     folder = Path(config.out) / config.benchmark
     _refuse_unwritable(folder)
     store = _open_store(faces.files, config, listener)

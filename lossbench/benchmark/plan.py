@@ -9,7 +9,7 @@ from typing import Any
 from lossbench.benchmark.fingerprints import measuring_protocol, training_protocol
 from lossbench.config import Config
 from lossbench.data.faces import FaceSet
-from lossbench.losses.loading import hyperparameters, load_head, plugin_fingerprint
+from lossbench.losses.loading import hyperparameters, plugin_fingerprint, trial_head
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.losses.spec import Spec
 from lossbench.results.store import Record, read_record, run_folder
@@ -77,7 +77,7 @@ def plan_runs(
         (None, {"entrant": UNTRAINED, "hyperparameters": {}, "plugin": None})
     ]
     for spec in specs:
-        plugin = plugin_fingerprint(load_head(spec, num_classes=10, embedding_dim=8))
+        plugin = plugin_fingerprint(trial_head(spec))
         entrants.append((spec, {"entrant": str(spec), "hyperparameters": hyperparameters(spec), "plugin": plugin}))
     runs = []
     for repeat in range(config.repeats):

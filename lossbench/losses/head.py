@@ -19,8 +19,13 @@ class Head(nn.Module, ABC):
     """A loss and its class weights. A plugin file defines one public subclass of this.
 
     ``__init__(self, num_classes, embedding_dim, *, ...)`` takes hyper-parameters keyword-only, typed, with defaults.
-    State that evolves lives in buffers, so that checkpoints carry it; evaluation never changes it.
+    State that evolves lives in buffers, so that checkpoints carry it; evaluation never changes it. The attributes below
+    are optional: what a loss declares about itself.
     """
+
+    #: Which hyper-parameters are possible, as a paper would write it: "0 <= margin < pi, scale > 0". Other values are
+    #: refused before anything is trained. Read from the source: a plain string of numbers, pi, <, <=, > and >=.
+    ranges: str = ""
 
     #: Images of one person that a batch needs: 4 asks for P x K batches with K = 4; None for plain shuffling.
     samples_per_class: int | None = None
@@ -28,7 +33,7 @@ class Head(nn.Module, ABC):
     #: True where an embedding's norm is meant to matter; `lossbench check` rejects an undeclared influence.
     uses_norm: bool = False
 
-    #: What the paper treats as a constant although it depends on the embedding; the gradient then differs by design.
+    #: What the paper treats as a constant although it depends on the embedding: the gradient then differs by design.
     stops_gradient: str = ""
 
     #: Where the loss is the plain softmax of scale * logits, as in a spec: "margin=0"; None where it never is.
@@ -68,6 +73,7 @@ class Mix(Head):
         self.samples_per_class = max((head.samples_per_class or 0 for _, head in parts), default=0) or None
         self.uses_norm = any(head.uses_norm for _, head in parts)
         self.stops_gradient = "; ".join(head.stops_gradient for _, head in parts if head.stops_gradient)
+        self.margin_in_degrees = any(head.margin_in_degrees for _, head in parts)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return ``sum_i w_i * loss_i``."""

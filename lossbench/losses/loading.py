@@ -1,4 +1,4 @@
-"""Builds heads: executes the plugin files that a spec names, and says what exactly was built."""
+"""Builds heads: executes the plugin files that a spec names, and tells what exactly was built."""
 
 import hashlib
 import importlib.util
@@ -14,6 +14,10 @@ from lossbench.losses.head import Head, Mix
 from lossbench.losses.plugin import Plugin
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import Spec, parse_spec
+from lossbench.utils.text import described
+
+_NOT_OF_A_PLUGIN = sys.stdlib_module_names | {"torch", "pytorch_metric_learning", "lossbench"}
+_loaded: dict[Path, tuple[str, type[Head]]] = {}  # digest of the source and its class, so that a file runs once
 
 
 def load_head(
@@ -31,20 +35,32 @@ def load_head(
         num_classes: C >= 1.
         embedding_dim: D >= 1.
         plugins: folders to search beside the shipped ones.
-        hyperparameters: further keyword arguments for a spec of a single loss.
+        hyperparameters: further keyword arguments for a spec of a single loss; they win over those in the spec.
 
     Raises:
-        InputError: the spec is wrong, or its plugin cannot be loaded or built.
+        InputError: the spec is wrong, a hyper-parameter lies outside its declared range, or the plugin cannot be
+            loaded or built.
     """
     if isinstance(spec, str):
         spec = parse_spec(spec, find_plugins(plugins))
     if hyperparameters and len(spec.terms) > 1:
         raise InputError(f"'{spec}' is a mix; put its hyper-parameters into the spec")
+    for name, value in hyperparameters.items():
+        spec.terms[0].plugin.refuse_outside(name, value)
     built = [
         (term.weight, _build(term.plugin, num_classes, embedding_dim, {**term.values, **hyperparameters}))
         for term in spec.terms
     ]
     return built[0][1] if len(built) == 1 and built[0][0] == 1 else Mix(*built)
+
+
+def trial_head(spec: Spec) -> Head:
+    """Build a small head to see whether a spec can be built and what it declares.
+
+    Raises:
+        InputError: as `load_head`.
+    """
+    return load_head(spec, num_classes=10, embedding_dim=8)
 
 
 def _build(plugin: Plugin, num_classes: int, embedding_dim: int, values: Mapping[str, Any]) -> Head:
@@ -58,12 +74,9 @@ def _build(plugin: Plugin, num_classes: int, embedding_dim: int, values: Mapping
             f"plugin {plugin.path} cannot be built: {error}; "
             "__init__ takes (num_classes, embedding_dim, *, name: type = default, ...)"
         ) from error
-    except (Exception, SystemExit) as error:  # whatever a plugin's constructor raises, asserts of libraries included
+    except (Exception, SystemExit) as error:  # a plugin's constructor may raise anything; one failed run stops no other
         what = f"{plugin.name} with {dict(values)}" if values else plugin.name
-        raise InputError(f"{what} cannot be built: {type(error).__name__}: {error} ({plugin.path})") from error
-
-
-_loaded: dict[Path, tuple[str, type[Head]]] = {}  # source digest and class, so that a file runs once
+        raise InputError(f"{what} cannot be built: {described(error)} ({plugin.path})") from error
 
 
 def load_class(plugin: Plugin) -> type[Head]:
@@ -101,9 +114,9 @@ def _execute(path: Path, name: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses and inspect look a class's module up here
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # importing a plugin may raise anything; one failed run stops no other
         del sys.modules[name]
-        raise InputError(f"plugin {path} fails on import: {type(error).__name__}: {error}") from error
+        raise InputError(f"plugin {path} fails on import: {described(error)}") from error
     return module
 
 
@@ -120,16 +133,18 @@ def hyperparameters(spec: Spec) -> dict[str, Any]:
     return resolved
 
 
-_RECORDED = {"builtins", "torch", "pytorch_metric_learning"}  # packages whose version is in the record
-
-
 def plugin_fingerprint(head: Head) -> str:
-    """Return the SHA-256 over the files of this head's classes: parts of a mix, layers and base classes included.
+    """Return the SHA-256 over the plugin files of this head, those of a mix's parts, layers and base classes included.
 
-    Packages of the environment are left out, being recorded by version.
+    Files of Python, torch and pytorch-metric-learning are left out, since their versions are recorded, and lossbench's
+    own, which the fingerprint of the training covers. Nothing is left of a ``pml:`` loss: its spec names it.
     """
-    classes = {cls for module in head.modules() for cls in type(module).__mro__}
-    roots = {cls: cls.__module__.partition(".")[0] for cls in classes if cls.__module__ in sys.modules}
-    files = {inspect.getfile(cls) for cls, root in roots.items() if root not in _RECORDED}
-    digests = sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files)
+    digests = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in plugin_files(head))
     return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def plugin_files(head: Head) -> set[Path]:
+    """Return the files that define this head's classes and belong to plugins."""
+    classes = {cls for module in head.modules() for cls in type(module).__mro__ if cls.__module__ in sys.modules}
+    roots = {cls: cls.__module__.partition(".")[0] for cls in classes}
+    return {Path(inspect.getfile(cls)) for cls, root in roots.items() if root not in _NOT_OF_A_PLUGIN}

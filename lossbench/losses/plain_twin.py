@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
-from lossbench.losses.loading import load_head
+from lossbench.losses.loading import trial_head
 from lossbench.losses.plugin import BASELINE, Plugin
 from lossbench.losses.spec import Spec, Term, parse_spec
 
 
 def plain_twin(spec: Spec) -> Spec | None:
-    """Return the spec without its margin, where its head says what that is (`Head.plain_at`) and has one at all.
+    """Return the spec without its margin; None where its head has none or does not say what that is (`plain_at`).
 
     ``arcface:margin=0.3:scale=32`` has the twin ``arcface:margin=0:scale=32``; a mix has none.
 
     Raises:
         InputError: the head cannot be built.
     """
-    claim = load_head(spec, num_classes=10, embedding_dim=8).plain_at
+    claim = trial_head(spec).plain_at
     if not claim or len(spec.terms) > 1:
         return None
     (term,) = spec.terms
@@ -27,7 +27,7 @@ def plain_twin(spec: Spec) -> Spec | None:
 
 
 def with_twins(specs: Sequence[Spec], known: Mapping[str, Plugin]) -> list[Spec]:
-    """Return the specs with `BASELINE` in front and behind each its plain twin, none of them twice."""
+    """Return the specs with `BASELINE` in front and each followed by its plain twin, none of them twice."""
     wanted = [parse_spec(BASELINE, known)]
     for spec in specs:
         wanted += [s for s in (spec, plain_twin(spec)) if s is not None]

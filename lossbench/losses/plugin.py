@@ -1,17 +1,18 @@
-"""A loss plugin as its source reads: name, reference, hyper-parameters. Nothing is executed."""
+"""A loss plugin as its source reads: name, reference, hyper-parameters and their ranges. Nothing is executed."""
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lossbench.errors import InputError
+from lossbench.losses.ranges import Range, parse_ranges
 
 UNTRAINED = "untrained"  # the entrant that every benchmark carries: the backbone before its first step
 BASELINE = "ce"  # the loss that gains are measured over
-_RESERVED = {UNTRAINED}
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+REQUIRED = "required"  # stands where a hyper-parameter has no default
+_RANGES_EXAMPLE = 'write, for example, ranges = "0 <= margin < pi, scale > 0"'
 
 
 class Parameter(NamedTuple):
@@ -20,6 +21,18 @@ class Parameter(NamedTuple):
     name: str
     type: str
     default: str
+    range: Range | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type} = {self.default}"
+
+    @property
+    def default_value(self) -> Any:
+        """The default as a value; None where it is missing, or an expression."""
+        try:
+            return ast.literal_eval(self.default)
+        except ValueError:
+            return None
 
 
 class Plugin(NamedTuple):
@@ -31,17 +44,60 @@ class Plugin(NamedTuple):
     summary: str
     parameters: tuple[Parameter, ...]
 
+    @property
+    def ranges(self) -> str:
+        """The ranges of all hyper-parameters that have one: ``0 <= margin < pi, scale > 0``."""
+        return ", ".join(p.range.text for p in self.parameters if p.range)
 
-def describe(path: Path) -> Plugin:
-    """Read a plugin's name, docstring and hyper-parameters from its source.
+    def parameter(self, name: str) -> Parameter | None:
+        """Return the hyper-parameter of this name, if there is one."""
+        return next((p for p in self.parameters if p.name == name), None)
+
+    def refuse_outside(self, name: str, value: Any) -> None:
+        """Refuse a value outside the range that the hyper-parameter `name` declares; None is never outside.
+
+        Raises:
+            InputError: one line with the value, the range and the default.
+        """
+        parameter = self.parameter(name)
+        if not parameter or not parameter.range or value is None or parameter.range.accepts(value):
+            return
+        shown = f"{value:.12g}" if isinstance(value, int | float) else repr(value)
+        default = f" (default {parameter.default_value:g})" if parameter.default_value is not None else ""
+        raise InputError(f"{self.name}'s {name} is {shown}; it must be {parameter.range.rule}{default}")
+
+    def refuse_namesake(self, other: "Plugin | None") -> None:
+        """Refuse another file that claims this plugin's name.
+
+        Raises:
+            InputError: one line that names both files.
+        """
+        if other and other.name == self.name and other.path.resolve() != self.path.resolve():
+            raise InputError(f"two plugins are called '{self.name}': {other.path} and {self.path}; rename one")
+
+
+def refuse_name(name: str) -> None:
+    """Refuse what cannot name a loss: a name is a lower-case letter, then lower-case letters, digits and underscores.
 
     Raises:
-        InputError: not a readable Python file, or not exactly one public class that derives from something.
+        InputError: it is none, or it is taken by the untrained backbone.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == UNTRAINED:
+        raise InputError(
+            f"'{name}' cannot name a loss; use lower-case letters, digits and _, such as my_loss, not '{UNTRAINED}'"
+        )
+
+
+def describe(path: Path) -> Plugin:
+    """Read a plugin's name, docstring, hyper-parameters and ranges from its source.
+
+    Raises:
+        InputError: not a readable Python file, not exactly one public class that derives from something, or ranges
+            that make no sense.
     """
     if not path.is_file():
         raise InputError(f"no plugin file '{path}'; a path in --losses leads to an existing .py file")
-    if not _NAME.fullmatch(path.stem) or path.stem in _RESERVED:
-        raise InputError(f"'{path.name}' cannot name a loss; use lower-case letters, digits and _, not '{UNTRAINED}'")
+    refuse_name(path.stem)
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
@@ -50,14 +106,54 @@ def describe(path: Path) -> Plugin:
     if len(classes) != 1:
         names = ", ".join(c.name for c in classes) or "none"
         raise InputError(f"plugin {path} must define exactly one public Head subclass; it defines {names}")
-    reference = (ast.get_docstring(tree) or "").split("\n\n")[0].replace("\n", " ")
-    summary = (ast.get_docstring(classes[0]) or "").split("\n\n")[0].replace("\n", " ")
-    return Plugin(path.stem, path, reference, summary, tuple(_parameters(classes[0])))
+    try:
+        parameters = tuple(_with_ranges(list(_parameters(classes[0])), parse_ranges(_ranges_text(classes[0]))))
+    except ValueError as error:
+        raise InputError(f"plugin {path} has ranges that cannot be used: {error}; {_RANGES_EXAMPLE}") from error
+    return Plugin(path.stem, path, first_paragraph(tree), first_paragraph(classes[0]), parameters)
 
 
-def _parameters(node: ast.ClassDef) -> Iterable[Parameter]:
+def first_paragraph(node: ast.Module | ast.ClassDef) -> str:
+    """Return the first paragraph of a docstring on one line; empty where there is none."""
+    return (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _parameters(node: ast.ClassDef) -> Iterator[Parameter]:
     for member in node.body:
         if isinstance(member, ast.FunctionDef) and member.name == "__init__":
             for arg, default in zip(member.args.kwonlyargs, member.args.kw_defaults, strict=True):
                 annotation = ast.unparse(arg.annotation) if arg.annotation else "float"
-                yield Parameter(arg.arg, annotation, ast.unparse(default) if default else "required")
+                yield Parameter(arg.arg, annotation, ast.unparse(default) if default else REQUIRED)
+
+
+def _ranges_text(node: ast.ClassDef) -> str:
+    """Return the string that the class body assigns to `ranges`; empty where it assigns none."""
+    text = ""
+    for member in node.body:
+        if isinstance(member, ast.Assign | ast.AnnAssign) and "ranges" in _assigned(member):
+            value = member.value
+            if not (isinstance(value, ast.Constant) and isinstance(value.value, str)):
+                raise ValueError("they are no plain string on a line of their own")
+            text = value.value
+    return text
+
+
+def _assigned(member: ast.Assign | ast.AnnAssign) -> set[str]:
+    targets = member.targets if isinstance(member, ast.Assign) else [member.target]
+    return {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+
+
+def _with_ranges(parameters: list[Parameter], ranges: dict[str, Range]) -> Iterator[Parameter]:
+    """Yield the parameters with their ranges.
+
+    Raises:
+        ValueError: a range of something that is no number or no hyper-parameter, or one without the default.
+    """
+    names = ", ".join(p.name for p in parameters) or "no hyper-parameters"
+    if unknown := [name for name in ranges if name not in names.split(", ")]:
+        raise ValueError(f"'{ranges[unknown[0]].text}' names none of its hyper-parameters ({names})")
+    for parameter in parameters:
+        declared, default = ranges.get(parameter.name), parameter.default_value
+        if declared and default is not None and (isinstance(default, bool) or not declared.accepts(default)):
+            raise ValueError(f"'{declared.text}' excludes the default, {parameter.default}")
+        yield parameter._replace(range=declared)

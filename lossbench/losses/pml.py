@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossbench.errors import InputError, did_you_mean
-from lossbench.losses.plugin import Parameter, Plugin
+from lossbench.losses.plugin import REQUIRED, Parameter, Plugin, first_paragraph
+from lossbench.losses.ranges import parse_ranges
 
 if TYPE_CHECKING:
     from lossbench.losses.head import Head
@@ -36,6 +37,10 @@ _DEGREES = {
     ("TupletMarginLoss", "margin"),
     ("AngularLoss", "alpha"),
 }
+#: By name, what no loss can do with; about margins and the rest the library decides.
+_RANGES = parse_ranges(
+    "scale > 0, softmax_scale > 0, temperature > 0, gamma > 0, sub_centers >= 1, centers_per_class >= 1, num_bins >= 1"
+)
 _SIZES = {"num_classes": "num_classes", "embedding_size": "embedding_dim", "descriptors_dim": "embedding_dim"}
 _HIDDEN = ("collect_stats", "weight_reg_weight", "embedding_reg_weight", "mat_based_loss")
 PAIRS = 4  # images per person where a loss has no class weights
@@ -59,8 +64,7 @@ def describe(name: str) -> Plugin:
         raise InputError(f"pytorch-metric-learning has no loss called '{name}'{hint} Losses: {', '.join(names())}")
     path, node = _classes()[name]
     parameters = tuple(p for p in _parameters(name) if p.name not in _SIZES)
-    summary = (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
-    return Plugin(f"pml:{name}", path, f"{name} of pytorch-metric-learning", summary, parameters)
+    return Plugin(f"pml:{name}", path, f"{name} of pytorch-metric-learning", first_paragraph(node), parameters)
 
 
 def _folder() -> Path:
@@ -108,7 +112,7 @@ def _parameters(name: str) -> list[Parameter]:
 
 def _parameter(loss: str, name: str, default: ast.expr | None) -> Parameter | None:
     if default is None:
-        return Parameter(name, "number", "required")
+        return Parameter(name, "number", REQUIRED, _RANGES.get(name))
     try:
         value = ast.literal_eval(default)
     except ValueError:  # another object: a distance, a reducer
@@ -117,7 +121,7 @@ def _parameter(loss: str, name: str, default: ast.expr | None) -> Parameter | No
         return None
     kind = "number (degrees)" if (loss, name) in _DEGREES else "number"
     kind = type(value).__name__ if isinstance(value, bool | str) else kind
-    return Parameter(name, kind, ast.unparse(default))
+    return Parameter(name, kind, ast.unparse(default), _RANGES.get(name))
 
 
 @cache
@@ -172,7 +176,7 @@ def head_class(name: str) -> "type[Head]":
             return loss
 
     keyword = inspect.Parameter.KEYWORD_ONLY
-    PmlHead.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    PmlHead.__signature__ = inspect.Signature(  # type: ignore[attr-defined] # inspect reads it, mypy does not know it
         [inspect.Parameter(p.name, keyword, default=_default(p)) for p in plugin.parameters]
     )
     PmlHead.__qualname__ = PmlHead.__name__ = f"Pml{name}"
@@ -180,4 +184,4 @@ def head_class(name: str) -> "type[Head]":
 
 
 def _default(parameter: Parameter) -> Any:
-    return inspect.Parameter.empty if parameter.default == "required" else ast.literal_eval(parameter.default)
+    return inspect.Parameter.empty if parameter.default == REQUIRED else parameter.default_value

@@ -1,11 +1,10 @@
 """What `lossbench new` writes: a margin loss that works as it stands, to be changed line by line."""
 
 import keyword
-import re
 from pathlib import Path
 
 from lossbench.errors import InputError
-from lossbench.losses.plugin import UNTRAINED
+from lossbench.losses.plugin import refuse_name
 from lossbench.losses.registry import find_plugins
 
 _TEMPLATE = '''"""{title}, a margin of your own. AUTHORS YEAR, arXiv:NUMBER, eq. N."""
@@ -35,23 +34,24 @@ class {title}(Head):
 
 
 def write_plugin(name: str, folder: Path) -> Path:
-    """Write ``folder/NAME.py`` from the template and return its path.
+    """Write ``folder/NAME.py`` from the template and return its path; `name` may end with ``.py``.
 
     Raises:
-        InputError: no name for a loss, one that is taken, a file that is there already, or a folder that refuses it.
+        InputError: no name for a loss, a name that is taken, a file that exists, or a folder that cannot be written.
     """
     name = name.removesuffix(".py")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == UNTRAINED:
-        raise InputError(f"'{name}' cannot name a loss; use lower-case letters, digits and _, such as my_loss")
+    refuse_name(name)
+    if keyword.iskeyword(name):
+        raise InputError(f"'{name}' cannot name a loss: it is a word of Python; choose another name")
     if name in (known := find_plugins()):
-        raise InputError(f"a loss called '{name}' is there already ({known[name].path}); choose another name")
+        raise InputError(f"a loss called '{name}' exists already ({known[name].path}); choose another name")
     path = folder / f"{name}.py"
     title = "".join(word.capitalize() for word in name.split("_"))
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(_TEMPLATE.format(title=title))
     except FileExistsError:
-        raise InputError(f"{path} is there already; choose another name, or remove it") from None
+        raise InputError(f"{path} exists already; choose another name, or remove it") from None
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror})") from error
     return path

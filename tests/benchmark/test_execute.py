@@ -58,7 +58,7 @@ def test_failing_plugins_become_records_and_the_others_finish(tmp_path):
     [
         (", temperature", "", "missing 1 required positional argument: 'temperature'"),
         (", *, temperature: float", "", "needs a value for 'temperature'"),
-        (", *, temperature: float = 1.0", ":temperature=hot", "temperature is a number, not 'hot'"),
+        (", *, temperature: float = 1.0", ":temperature=hot", "temperature must be a number, not 'hot'"),
     ],
     ids=["positional", "keyword", "not a number"],
 )

@@ -23,7 +23,7 @@ LONG = "x" * 300
     [
         (("run", "--losses", "arcfce"), "no loss called 'arcfce'; did you mean 'arcface'?"),
         (("run", "--losses", "arcface:margn=0.3"), "no hyper-parameter 'margn'; did you mean 'margin'?"),
-        (("run", "--losses", "arcface:margin=abc"), "arcface's margin is a number, not 'abc'"),
+        (("run", "--losses", "arcface:margin=abc"), "arcface's margin must be a number, not 'abc'"),
         (("run", "--data", "nowhere"), "no data called 'nowhere'; --data takes 'orl' or a folder"),
         (("run", "--repeats", "0"), "--repeats 0 is out of range; use 1 to 1000"),
         (("run", "--repeats", "x"), "--repeats"),

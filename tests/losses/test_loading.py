@@ -1,80 +1,147 @@
-"""A plugin package, installed from a folder into an environment of its own, is an entrant like any other."""
+"""Building heads from specs, and the fingerprint of the plugins that were built."""
 
-import os
-import site
-import subprocess
-import sys
+import hashlib
 from pathlib import Path
 
 import pytest
 
-import lossbench
-from lossbench.losses.registry import shipped_plugins
+from lossbench.errors import InputError
+from lossbench.losses.loading import hyperparameters, load_head, plugin_files, plugin_fingerprint, trial_head
+from lossbench.losses.registry import find_plugins, shipped_plugins
+from lossbench.losses.spec import parse_spec
 
-PROJECT = """[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
+SIZES = {"num_classes": 4, "embedding_dim": 3}
+PLUGIN = '''
+"""Mine."""
+import torch
+from torch import nn
+from lossbench import Head, margin_softmax
 
-[project]
-name = "faraway-losses"
-version = "1"
+class Mine(Head):
+    """One line."""
+    def __init__(self, num_classes: int, embedding_dim: int, *, margin: float = 0.1, hard: bool = False):
+        super().__init__()
+        self.margin, self.hard = margin, hard
+        self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))
 
-[project.entry-points."lossbench.plugins"]
-faraway = "faraway_losses.faraway"
-"""
-PLUGIN = shipped_plugins() / "cosface.py"
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """A fresh virtual environment that borrows torch and the rest, with the package installed by pip, offline."""
-    root = tmp_path_factory.mktemp("third")
-    package = root / "source" / "faraway_losses"
-    package.mkdir(parents=True)
-    (root / "source" / "pyproject.toml").write_text(PROJECT)
-    (package / "__init__.py").write_text("raise RuntimeError('listing plugins must not import their package')\n")
-    (package / "faraway.py").write_text(PLUGIN.read_text().replace("CosFace", "Faraway"))
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / "env"], check=True)
-    python = next(p for p in (root / "env/bin/python", root / "env/Scripts/python.exe") if p.exists())
-    (own,) = subprocess.run(
-        [python, "-c", "import site; print(site.getsitepackages()[0])"], check=True, capture_output=True, text=True
-    ).stdout.split()
-    (Path(own) / "borrowed.pth").write_text("\n".join(site.getsitepackages()) + "\n")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python, "install", "--quiet"]
-    offline = ["--no-index", "--no-deps", "--no-build-isolation", root / "source"]
-    subprocess.run([*pip, *offline], check=True)
-    return python, root
+    def forward(self, embeddings, labels):
+        return margin_softmax(embeddings, self.weight, labels, lambda c: c - self.margin, 16.0)
+'''
 
 
-def run(environment, *arguments):
-    python, root = environment
-    code = Path(lossbench.__file__).parents[1]
-    env = {**os.environ, "PYTHONPATH": str(code)}
-    return subprocess.run(
-        [python, "-m", "lossbench", *arguments], capture_output=True, text=True, cwd=root, env=env, check=False
-    )
+def parse(text):
+    return parse_spec(text, find_plugins())
 
 
-def test_it_is_listed_without_being_imported(environment):
-    done = run(environment, "list", "losses")
-    assert done.returncode == 0, done.stderr
-    assert "faraway" in done.stdout
+def test_a_spec_sets_hyper_parameters():
+    head = load_head("arcface:margin=0.3:scale=32", **SIZES)
+    assert (head.margin, head.scale) == (0.3, 32.0)
+    assert load_head("sphereface:margin=3", **SIZES).margin == 3
 
 
-def test_it_trains(environment):
-    short = ["--epochs", "2", "--repeats", "1", "--identities", "4", "--batch-size", "8", "--image-size", "32"]
-    done = run(environment, "run", "--losses", "ce,faraway:margin=0.2", *short)
-    assert done.returncode == 0, done.stderr
-    assert "faraway:margin=0.2" in done.stdout
-    assert "FAILED" not in done.stdout
+def test_keywords_win_over_the_spec_and_are_held_to_the_ranges():
+    head = load_head("arcface:margin=0.3", **SIZES, margin=0.4, scale=16)
+    assert (head.margin, head.scale) == (0.4, 16)
+    with pytest.raises(InputError, match=r"^arcface's scale is -1; it must be above 0 \(default 64\)$"):
+        load_head("arcface", **SIZES, scale=-1)
+    with pytest.raises(InputError, match=r"^arcface's margin is '0.3'; it must be at least 0 and below pi"):
+        load_head("arcface", **SIZES, margin="0.3")
 
 
-def test_a_second_plugin_of_its_name_is_an_error_that_names_both(environment):
-    mine = environment[1] / "mine"
-    mine.mkdir()
-    (mine / "faraway.py").write_text(PLUGIN.read_text())
-    done = run(environment, "list", "losses", "--plugins", str(mine))
-    assert done.returncode == 2
-    assert "two plugins are called 'faraway'" in done.stderr
-    assert str(mine / "faraway.py") in done.stderr
-    assert str(Path("faraway_losses") / "faraway.py") in done.stderr
+def test_keywords_do_not_say_which_part_of_a_mix_they_mean():
+    with pytest.raises(InputError, match="is a mix; put its hyper-parameters into the spec"):
+        load_head("arcface+triplet", **SIZES, margin=0.3)
+
+
+def test_hyper_parameters_are_recorded_with_defaults():
+    assert hyperparameters(parse("arcface:margin=0.3")) == {"margin": 0.3, "scale": 64.0}
+    assert hyperparameters(parse("ce+0.5*arcface")) == {
+        "ce.weight": 1.0, "arcface.margin": 0.5, "arcface.scale": 64.0, "arcface.weight": 0.5,
+    }  # fmt: skip
+
+
+def test_a_plugin_file_and_a_plugin_folder(tmp_path):
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    head = load_head(f"{tmp_path}/mine.py:hard=true", **SIZES)
+    assert type(head).__name__ == "Mine"
+    assert head.hard is True
+    assert load_head("mine:margin=0.7", plugins=[tmp_path], **SIZES).margin == 0.7
+
+
+def test_a_changed_plugin_file_is_read_again(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGIN)
+    assert load_head(str(file), **SIZES).margin == 0.1
+    file.write_text(PLUGIN.replace("margin: float = 0.1", "margin: float = 0.2"))
+    assert load_head(str(file), **SIZES).margin == 0.2
+
+
+@pytest.mark.parametrize("name", sorted(find_plugins()))
+def test_every_shipped_loss_can_be_tried(name):
+    trial_head(parse(name))
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (PLUGIN + "class Other(Head):\n    pass\n", "it defines Mine, Other"),
+        (PLUGIN.replace("Mine(Head)", "Mine(nn.Module)"), "exactly one public Head subclass; it defines none"),
+        ("import nowhere_to_be_found\n" + PLUGIN, "fails on import: ModuleNotFoundError"),
+        ("import sys; sys.exit(5)\n" + PLUGIN, "fails on import: SystemExit: 5"),
+        (PLUGIN.replace("*, margin", "extra, *, margin"), "cannot be built"),
+        (PLUGIN.replace("super().__init__()", "super().__init__(); raise SystemExit(5)"), "SystemExit: 5"),
+        (PLUGIN.replace("super().__init__()", "super().__init__(); assert margin > 1"), "AssertionError"),
+        (PLUGIN.replace("margin: float = 0.1", "margin: float"), "needs a value for 'margin'"),
+        (PLUGIN.replace("    def", '    ranges = "margin > 1"\n    def', 1), "excludes the default, 0.1"),
+    ],
+)
+def test_a_plugin_that_cannot_be_built_says_so_in_one_line(tmp_path, source, says):
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(InputError, match=r"\A[^\n]*mine[^\n]*\Z") as error:
+        load_head(f"{tmp_path}/mine.py", **SIZES)
+    assert says in str(error.value)
+
+
+def files_of(spec: str) -> set[str]:
+    return {path.name for path in plugin_files(trial_head(parse(spec)))}
+
+
+def test_a_fingerprint_covers_plugin_files_alone():
+    """Neither abc.py, from which Head derives, nor torch, pytorch-metric-learning or lossbench's own head.py."""
+    assert files_of("ce") == {"ce.py"}
+    assert files_of("triplet") == {"triplet.py"}  # a loss and a miner of pytorch-metric-learning inside
+    assert files_of("arcface+0.5*triplet") == {"arcface.py", "triplet.py"}
+    assert files_of("arcface_triplet") == {"arcface_triplet.py", "arcface.py", "triplet.py"}
+    assert files_of("pml:ArcFaceLoss") == set()
+    assert files_of("pml:ArcFaceLoss+triplet") == {"triplet.py"}
+
+
+def test_a_fingerprint_is_the_hash_of_the_files_hashes():
+    source = (shipped_plugins() / "ce.py").read_bytes()
+    want = hashlib.sha256(hashlib.sha256(source).hexdigest().encode()).hexdigest()
+    assert plugin_fingerprint(trial_head(parse("ce"))) == want
+
+
+def test_base_classes_and_layers_from_other_files_count(tmp_path, monkeypatch):
+    (tmp_path / "my_layers_for_a_test.py").write_text("from torch import nn\n\n\nclass Scale(nn.Module): ...\n")
+    source = PLUGIN.replace("import torch\n", "import torch\nfrom my_layers_for_a_test import Scale\n")
+    source = source.replace("super().__init__()", "super().__init__(); self.layer = Scale()")
+    (tmp_path / "mine.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert files_of(f"{tmp_path}/mine.py") == {"mine.py", "my_layers_for_a_test.py"}
+
+
+def test_a_mix_is_fingerprinted_by_all_of_its_files():
+    specs = ("arcface", "triplet", "arcface_triplet", "arcface+triplet")
+    assert len({plugin_fingerprint(trial_head(parse(spec))) for spec in specs}) == 4
+
+
+@pytest.mark.parametrize("folder", ["", "torch", "lossbench"])
+def test_a_changed_file_has_another_fingerprint_whatever_its_folder_is_called(tmp_path, folder):
+    path = Path(tmp_path, folder, "mine.py")
+    path.parent.mkdir(exist_ok=True)
+    found = []
+    for text in ("", "# changed\n"):
+        path.write_text(PLUGIN + text)
+        found.append(plugin_fingerprint(load_head(str(path), **SIZES)))
+    assert found[0] != found[1]

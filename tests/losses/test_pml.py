@@ -91,7 +91,7 @@ def test_arcface_is_ours_in_radians():
         ("pml:ArcFaceLos", "no loss called 'ArcFaceLos'; did you mean 'ArcFaceLoss'"),
         ("pml:ArcFaceLoss:marg=3", "no hyper-parameter 'marg'; did you mean 'margin'"),
         ("pml:RankedListLoss", "needs a value for 'margin'"),
-        ("pml:SphereFaceLoss:margin=abc", "is a number, not 'abc'"),
+        ("pml:SphereFaceLoss:margin=abc", "must be a number, not 'abc'"),
     ],
 )
 def test_mistakes_are_one_line(spec, message):

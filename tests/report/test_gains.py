@@ -5,9 +5,6 @@ import math
 
 import pytest
 
-from lossbench.losses.plain_twin import plain_twin, with_twins
-from lossbench.losses.registry import find_plugins
-from lossbench.losses.spec import parse_losses, parse_spec
 from lossbench.report.gains import gap_table, scale_and_margin, selection_gap, split_table
 from lossbench.results.study import Study
 
@@ -64,31 +61,6 @@ def test_best_on_test_flatters(tmp_path):
     names = ("last", "best_on_val", "best_on_test", "test_minus_last", "test_minus_val")
     assert [row[name] for name in names] == pytest.approx([0.7, 0.5, 0.9, 0.2, 0.4])
     assert "| accuracy | ce | 0.700 ± 0.000 | 0.500 ± 0.000 | 0.900 ± 0.000 |" in "\n".join(selection_gap(study))
-
-
-@pytest.mark.parametrize(
-    ("spec", "twin"),
-    [
-        ("arcface", "arcface:margin=0.0"),
-        ("arcface:margin=0.3:scale=32", "arcface:margin=0.0:scale=32.0"),
-        ("combined_margin:m1=0.9:scale=30", "combined_margin:m2=0.0:m3=0.0:scale=30.0"),
-        ("sphereface", "sphereface:margin=1"),
-        ("arcface:margin=0", None),
-        ("ce", None),
-        ("normface", None),
-        ("triplet", None),
-        ("arcface+0.5*triplet", None),
-    ],
-)
-def test_plain_twins(spec, twin):
-    found = plain_twin(parse_spec(spec, find_plugins()))
-    assert (str(found) if found else None) == twin
-
-
-def test_nobody_takes_part_twice():
-    known = find_plugins()
-    specs = with_twins(parse_losses("arcface,ce,arcface:margin=0", known), known)
-    assert [str(spec) for spec in specs] == ["ce", "arcface", "arcface:margin=0.0"]
 
 
 def test_a_tracked_and_deconfounded_benchmark(lossbench, tmp_path):
