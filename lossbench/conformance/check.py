@@ -1,6 +1,6 @@
-"""What every head must satisfy: a property a line, each with the figure that was measured.
+"""What every head must satisfy: the list of properties, and how they are measured on one loss.
 
-`lossbench check` prints the lines; the test suite runs them over all shipped losses, and over planted bugs.
+`lossbench check` prints a line per property; the test suite measures them on all shipped losses and on planted bugs.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lossbench.conformance import invariances, margins, numerics, slow
+from lossbench.conformance import hyperparameters, invariances, margins, numerics, slow
 from lossbench.conformance.probe import Subject
 from lossbench.conformance.property import Broken, Property, Skipped
 from lossbench.losses.spec import Spec
@@ -26,9 +26,10 @@ PROPERTIES = (
     margins.loss_falls,
     margins.larger_margin,
     margins.plain_at_zero,
-    margins.parameters_matter,
     margins.in_radians,
     margins.logits_carry_no_margin,
+    hyperparameters.parameters_matter,
+    hyperparameters.finite_in_range,
     invariances.sample_order,
     invariances.class_order,
     invariances.embedding_norm,
@@ -42,7 +43,10 @@ PROPERTIES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One property of one loss: status is pass, fail or skip; the figure says what was measured, or why not."""
+    """One property of one loss.
+
+    `status` is pass, fail or skip; `figure` is what was measured, what is broken, or why the property was skipped.
+    """
 
     name: str
     status: str
@@ -51,7 +55,7 @@ class Finding:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: for tensors of a few hundred numbers, waking a second one costs more than it does."""
+    """Compute on one thread: for tensors of a few hundred numbers, waking a second one costs more than it saves."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -65,20 +69,19 @@ def check(spec: Spec, *, only: Callable[[Property], bool] = lambda prop: True) -
 
     Args:
         spec: one loss or a mix.
-        only: which properties.
+        only: selects properties.
     """
     subject = Subject(spec)
-    for prop in PROPERTIES:
-        if not only(prop):
-            continue
-        name = prop.name
-        try:
-            with nullcontext() if prop.slow else one_thread():
-                figure = prop.measure(subject)
-            yield Finding(name, "pass", figure)
-        except Broken as broken:
-            yield Finding(name, "fail", str(broken))
-        except Skipped as reason:
-            yield Finding(name, "skip", str(reason))
-        except (Exception, SystemExit) as error:  # whatever a plugin raises is what this line is for
-            yield Finding(name, "fail", f"raises {described(error)}")
+    yield from (_measure(prop, subject) for prop in PROPERTIES if only(prop))
+
+
+def _measure(prop: Property, subject: Subject) -> Finding:
+    try:
+        with nullcontext() if prop.slow else one_thread():
+            return Finding(prop.name, "pass", prop.measure(subject))
+    except Broken as broken:
+        return Finding(prop.name, "fail", str(broken))
+    except Skipped as reason:
+        return Finding(prop.name, "skip", str(reason))
+    except (Exception, SystemExit) as error:  # a plugin may raise anything, and that is its finding
+        return Finding(prop.name, "fail", f"raises {described(error)}")

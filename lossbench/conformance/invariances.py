@@ -1,4 +1,4 @@
-"""What must change nothing: orders, norms, evaluation, saving and loading; and labels that are none."""
+"""What must change nothing: orders, norms, evaluation, saving and loading; and labels out of range."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def draws(head: Head, x: Tensor, labels: Tensor) -> bool:
 
 @named("order of samples")
 def sample_order(s: Subject) -> str:
-    """Permuting the batch changes nothing (a head that draws at random is asked in evaluation mode)."""
+    """Permuting the batch changes nothing; a head that draws random numbers is measured in evaluation mode."""
     head = s.laid_out()
     x, labels = scene(head)
     head.train(head.training and not draws(head, x, labels))
@@ -47,7 +47,7 @@ def _same(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-8) -> str:
 
 @named("norm of the embeddings")
 def embedding_norm(s: Subject) -> str:
-    """Without `uses_norm`, an embedding three times as long costs the same."""
+    """Without `uses_norm`, tripling every embedding's norm does not change the loss."""
     head = s.laid_out()
     x, labels = scene(head)
     a, b = loss_of(head, x, labels), loss_of(head, 3 * x, labels)
@@ -56,12 +56,12 @@ def embedding_norm(s: Subject) -> str:
     try:
         return _same(a, b, "tripling the norm", 1e-6)
     except Broken as broken:
-        raise Broken(f"{broken}; if that is meant, declare uses_norm = True") from None
+        raise Broken(f"{broken}; if that is intended, declare uses_norm = True") from None
 
 
 @named("evaluation changes nothing")
 def evaluation_is_pure(s: Subject) -> str:
-    """Forward, logits and centers in evaluation mode leave buffers, weights and attributes as they were."""
+    """Forward, logits and centers in evaluation mode leave buffers, weights and attributes unchanged."""
     head = s.head()
     x, labels = scene(head)
     head(x, labels)
@@ -78,7 +78,7 @@ def evaluation_is_pure(s: Subject) -> str:
     if changed:
         raise Broken(f"evaluation changes {', '.join(changed)}: guard it with `if self.training:`")
     if not torch.equal(head(x, labels).detach(), first):
-        raise Broken("the same batch has another loss after other batches were evaluated")
+        raise Broken("the same batch has a different loss after other batches were evaluated")
     return f"{len(before)} tensors, {len(attributes)} numbers"
 
 
@@ -93,7 +93,7 @@ def _numbers(head: Head) -> dict[str, float]:
 
 @named("state_dict round trip")
 def state_round_trip(s: Subject) -> str:
-    """A head saved in mid-training and loaded into a fresh one goes on as the first does."""
+    """A head saved in mid-training and loaded into a fresh one gives the same loss as the first."""
     head, fresh = s.head(), s.head(seed=9)
     for seed in range(3):
         x, labels = scene(head, seed=seed)
@@ -108,10 +108,10 @@ def state_round_trip(s: Subject) -> str:
 
 @named("labels out of range")
 def labels_are_checked(s: Subject) -> str:
-    """A label that is no class is refused, not counted as another or left out."""
+    """A label out of range is refused, not counted as another class or ignored."""
     head = s.head()
     if head.logits(scene(head)[0]) is None:
-        raise Skipped("no classes: labels only tell who is whom")
+        raise Skipped("no classes: labels only tell which images show the same person")
     for wrong in (-1, CLASSES):
         x, labels = scene(head)
         labels[3] = wrong
@@ -119,5 +119,5 @@ def labels_are_checked(s: Subject) -> str:
             loss_of(head, x, labels)
         except (IndexError, ValueError, RuntimeError):
             continue
-        raise Broken(f"label {wrong} of {CLASSES} classes passes without an error")
+        raise Broken(f"label {wrong} of {CLASSES} classes is accepted without an error")
     return f"-1 and {CLASSES} raise"

@@ -1,17 +1,17 @@
-"""What a margin must do, and that every hyper-parameter does something."""
+"""What a margin must do: ask for more, in radians, in the loss and not in the scores."""
 
 import math
 
 import torch
 import torch.nn.functional as F
 
-from lossbench.conformance.probe import CLASSES, Knob, Subject, at_angle, loss_of, scene, turns
+from lossbench.conformance.probe import CLASSES, Knob, Subject, at_angle, loss_of, scene
 from lossbench.conformance.property import Broken, Skipped, named
 
 
 @named("loss falls with the own angle")
 def loss_falls(s: Subject) -> str:
-    """From pi to 0 the loss never rises; where it is flat is said."""
+    """From pi to 0 the loss never rises; the figure says over how many angles it is flat."""
     head = s.laid_out()
     if head.class_centers() is None:
         raise Skipped("no class centers: pairs of the batch decide")
@@ -33,15 +33,14 @@ def loss_falls(s: Subject) -> str:
 @named("a larger margin asks for more")
 def larger_margin(s: Subject) -> str:
     """With the same weights and embeddings, more margin never lowers the loss."""
-    margins = [k for k in s.knobs if k.is_margin and k.is_number]
-    if not margins:
+    if not s.margins:
         raise Skipped("no hyper-parameter is a margin by its name")
+    if not (margins := [knob for knob in s.margins if knob.larger()]):
+        raise Skipped("no margin may be larger")
     least, alone = math.inf, s.head().samples_per_class is not None  # a miner chooses other pairs for another margin
     for knob in margins:
         base = s.laid_out()
-        for value in (
-            (knob.value + 1, knob.value + 2) if isinstance(knob.value, int) else (knob.value * 1.1, knob.value * 1.5)
-        ):
+        for value in knob.larger():
             more = s.turned(knob, value).head()
             more.load_state_dict(base.state_dict())
             more.train(base.training)
@@ -66,6 +65,8 @@ def plain_at_zero(s: Subject) -> str:
         name, value = setting.split("=")
         knob = next(k for k in s.knobs if k.name == name)
         plain = plain.turned(knob, type(knob.value)(value))
+        if knob.range and not knob.range.accepts(float(value)):
+            raise Broken(f"plain_at names {setting}, which `ranges` excludes: {knob.range.text}")
     head = plain.laid_out()
     scales = [float(k.value) for k in s.knobs if k.name == "scale"]
     if not scales and not head.uses_norm:
@@ -85,69 +86,39 @@ def plain_at_zero(s: Subject) -> str:
     return f"relative difference {worst:.1e} at {claim or 'its defaults'}"
 
 
-@named("every hyper-parameter matters")
-def parameters_matter(s: Subject) -> str:
-    """Turning any of them changes the loss of one of the first training steps."""
-    base = _first_steps(s)
-    ignored, asked = [], []
-    for knob in s.knobs:
-        values = turns(knob)
-        if not values:
-            continue
-        asked.append(knob.label)
-        if not any(_matters(s, knob, value, base) for value in values):
-            ignored.append(f"{knob.label} = {knob.value}")
-    if ignored:
-        raise Broken(f"ignored: {', '.join(ignored)}: turned up and down, nothing changes")
-    if not asked:
-        raise Skipped("it has none")
-    return ", ".join(asked)
-
-
-def _matters(s: Subject, knob: Knob, value: float, base: list[float]) -> bool:
-    try:
-        found = _first_steps(s.turned(knob, value))
-    except Exception:
-        return True
-    return found != base
-
-
-def _first_steps(s: Subject) -> list[float]:
-    head, found = s.head(), []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for seed in range(4):
-            found.append(float(head(*scene(head, seed=seed)).detach()))
-    theta = torch.linspace(0, math.pi, 9, dtype=torch.float64)
-    laid = s.laid_out(settled=False) if head.class_centers() is not None else None
-    if laid is not None:
-        labels = torch.zeros(9, dtype=torch.int64)
-        found.append(float(loss_of(laid, at_angle(laid, theta, labels), labels).detach()))
-    return found
-
-
 @named("margins are radians")
 def in_radians(s: Subject) -> str:
     """An angle repeats itself: after 2 pi where it is in radians, after 360 where it is in degrees."""
-    units = {
-        knob.label: (unit_of(s, knob), knob.value, knob.name) for knob in s.knobs if knob.is_margin and knob.is_number
-    }
-    declared = s.head().margin_in_degrees
-    for label, (unit, value, name) in units.items():
-        if unit == "degrees" and not (declared or name.endswith("degrees")):
-            raise Broken(f"{label} = {value:g} is taken as degrees ({math.radians(value):.3g} radians)")
-        if unit == "radians" and abs(value) > math.pi:
-            raise Broken(f"{label} = {value:g} is taken as radians, {value / math.pi:.2g} times pi: are these degrees?")
-    angular = [f"{label}: {unit}" for label, (unit, _, _) in units.items() if unit]
-    if declared:
-        return "margin: degrees, as the head declares"
-    if not angular:
+    for knob in s.margins:
+        declared, measured = _declared_unit(s, knob), _measured_unit(s, knob)
+        what = f"{knob.label} = {knob.value:g}"
+        if measured == "degrees" and declared != "degrees":
+            raise Broken(f"{what} is taken as degrees ({math.radians(knob.value):.3g} radians)")
+        if measured == "radians" and declared == "degrees":
+            raise Broken(f"{what} is declared to be in degrees and taken as radians")
+        if measured == "radians" and abs(knob.value) > math.pi:
+            raise Broken(f"{what} is taken as radians, {knob.value / math.pi:.2g} times pi: are these degrees?")
+    if not (found := units(s)):
         raise Skipped("no margin is an angle added to theta")
-    return ", ".join(angular)
+    return ", ".join(f"{label}: {unit}" for label, unit in found.items())
 
 
-def unit_of(s: Subject, knob: Knob) -> str | None:
-    """Return radians or degrees for a margin that is added to the angle, else None."""
+def units(s: Subject) -> dict[str, str]:
+    """Return, by label, radians or degrees of every margin that is an angle: as it is declared, else as measured."""
+    found = {knob.label: _declared_unit(s, knob) or _measured_unit(s, knob) for knob in s.margins}
+    return {label: unit for label, unit in found.items() if unit}
+
+
+def _declared_unit(s: Subject, knob: Knob) -> str | None:
+    declared = knob.name == "margin" and s.part(knob).head().margin_in_degrees
+    return "degrees" if declared or knob.name.endswith("degrees") else None
+
+
+def _measured_unit(s: Subject, knob: Knob) -> str | None:
+    """Return radians or degrees for a margin that is added to the angle, else None.
+
+    What it tries lies outside any range on purpose: what counts here is the formula.
+    """
     if isinstance(knob.value, int) or s.head().class_centers() is None:
         return None
     head = s.laid_out()
@@ -163,7 +134,7 @@ def unit_of(s: Subject, knob: Knob) -> str | None:
         try:
             steps = (0.0, math.pi, 2 * math.pi, 360.0)
             base, half, turn, degrees = (loss(knob.value + step, theta) for step in steps)
-        except Exception:  # a loss that refuses such a margin does not take it for a free angle
+        except Exception:  # a plugin may refuse such a margin by raising anything; it is no free angle then
             return None
         close = 1e-6 * abs(base) + 1e-14
         if abs(turn - base) <= close < abs(half - base):
@@ -187,9 +158,9 @@ def logits_carry_no_margin(s: Subject) -> str:
     assert again is not None
     if not torch.equal(again.detach(), first):
         raise Broken("logits change once forward has seen labels: they carry the margin, and so would the accuracy")
-    for knob in s.knobs:
-        if knob.is_margin and knob.is_number:
-            other = s.turned(knob, knob.value + 1).head()
+    for knob in s.margins:
+        for value in knob.turns()[:1]:
+            other = s.turned(knob, value).head()
             other.load_state_dict(s.head().state_dict())
             scores = other.logits(x)
             if scores is None or not torch.equal(scores.detach(), first):

@@ -1,4 +1,4 @@
-"""One number, its gradient, and what becomes of it at the edges of the angle and of the number formats."""
+"""The loss is one number with a correct gradient, also at the ends of the angle and of the number formats."""
 
 import math
 
@@ -12,7 +12,7 @@ from lossbench.losses.head import Head
 
 @named("one number")
 def one_number(s: Subject) -> str:
-    """The loss is a differentiable scalar, and scores and centers have the shapes they should."""
+    """The loss is a differentiable scalar; scores and centers have the right shapes."""
     head = s.head(dtype=torch.float32)
     x, labels = scene(head)
     x = x.float().requires_grad_()
@@ -42,7 +42,7 @@ def _angles_of_interest(s: Subject) -> list[tuple[str, float]]:
 
 @named("gradient is the loss's derivative")
 def gradient_is_derivative(s: Subject) -> str:
-    """Autograd against central differences in float64, for embeddings and weights."""
+    """Autograd agrees with central differences in float64, for embeddings and weights."""
     head = s.laid_out()
     labels = torch.arange(4)
     if head.class_centers() is None:
@@ -59,7 +59,7 @@ def gradient_is_derivative(s: Subject) -> str:
     if worst <= 1e-4:
         return figure
     if head.stops_gradient:
-        return f"{figure}; by design: constant is {head.stops_gradient}"
+        return f"{figure}; by design, held constant: {head.stops_gradient}"
     raise Broken(f"{figure}: part of the loss (its margin?) is computed under no_grad or detached, or theta has a kink")
 
 
@@ -87,14 +87,14 @@ def _gradient_error(head: Head, x: Tensor, labels: Tensor) -> float:
             with torch.no_grad():
                 tensor.copy_(start)
             difference = (values[0] - values[1]) / 2e-6
-            floor = 1e-3 * max(1.0, abs(values[0]))  # below this, rounding is all one would measure
+            floor = 1e-3 * max(1.0, abs(values[0]))  # below this, only rounding is measured
             worst = max(worst, abs(along - difference) / max(abs(along), abs(difference), floor))
     return worst
 
 
 @named("finite at cos = 1 and -1")
 def finite_at_the_ends(s: Subject) -> str:
-    """Exactly parallel and antiparallel to the own center: acos and an unguarded root have an infinite slope there."""
+    """Loss and gradient are finite at angles of exactly 0 and pi, where acos and bare roots are infinitely steep."""
     largest = 0.0
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         wide = dtype if dtype in (torch.float32, torch.float64) else torch.float32
@@ -113,7 +113,7 @@ def finite_at_the_ends(s: Subject) -> str:
         kind = str(dtype).removeprefix("torch.")
         if not loss.isfinite():
             raise Broken(
-                f"the loss is {loss.item()} in {kind}: is there an acos, or a root or logarithm without floor?"
+                f"the loss is {loss.item()} in {kind}: is there an acos, or a root or logarithm without a floor?"
             )
         for gradient in found:
             if gradient is not None and not gradient.isfinite().all():
@@ -124,7 +124,7 @@ def finite_at_the_ends(s: Subject) -> str:
 
 @named("float32 under autocast")
 def float32_under_autocast(s: Subject) -> str:
-    """Half-precision embeddings give the loss of the same numbers in float32: logits do not collapse."""
+    """Half-precision embeddings give the same loss as those numbers in float32: logits do not collapse."""
     worst = 0.0
     for dtype in (torch.bfloat16, torch.float16):
         head = s.laid_out(dtype=torch.float32)
@@ -152,19 +152,19 @@ def own_dtype_kept(s: Subject) -> str:
         head(x.bfloat16(), labels)
     for name, tensor in head.state_dict().items():
         if tensor.dtype != before[name]:
-            raise Broken(f"a bfloat16 batch turned {name} into {tensor.dtype} for good (it was {before[name]})")
+            raise Broken(f"a bfloat16 batch turned {name} into {tensor.dtype} permanently (it was {before[name]})")
     return f"{len(before)} tensors"
 
 
 @named("a batch of one")
 def batch_of_one(s: Subject) -> str:
-    """One image is a batch: loss and gradient are finite."""
+    """A batch of one image has a finite loss and gradient."""
     return _finite_on(s, 1)
 
 
 @named("classes absent")
 def absent_classes(s: Subject) -> str:
-    """A batch that shows one class of six has a finite loss and gradient."""
+    """A batch of one class out of six has a finite loss and gradient."""
     return _finite_on(s, 4)
 
 

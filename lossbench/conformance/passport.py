@@ -1,7 +1,7 @@
-"""What a loss really does: measured from the plugin by autograd, whatever its formula says.
+"""What a loss really does, measured from the plugin by autograd instead of read from its formula.
 
-All classes but the own one stay at 90 degrees while the own-class angle goes from 0 to 180, so the loss of one image
-tells the own-class logit that a softmax would have needed for it: the *target logit*.
+All classes but the own one stay at 90 degrees while the own-class angle goes from 0 to 180. So the loss of one image
+gives the own-class logit that a softmax would have needed for it: the *target logit*.
 """
 
 import math
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lossbench.conformance.check import check, one_thread
-from lossbench.conformance.margins import unit_of
+from lossbench.conformance.margins import units
 from lossbench.conformance.probe import CLASSES, NORM, Subject, at_angle, loss_and_gradient
 from lossbench.errors import InputError
 from lossbench.losses.registry import find_plugins
@@ -40,7 +40,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Passport:
-    """Curves of the loss and of those beside it, and what is suspicious, one line each."""
+    """Curves of the loss and of those beside it; what is suspicious, a line each; the margins' units."""
 
     curves: tuple[Curve, ...]
     flags: tuple[str, ...]
@@ -56,7 +56,7 @@ def measure_passport(spec: Spec) -> Passport:
     subject = Subject(spec)
     if subject.head().class_centers() is None:
         raise InputError(
-            f"'{spec}' has no class centers, so no own-class angle to plot against; lossbench check asks more"
+            f"'{spec}' has no class centers, so there is no own-class angle to plot against; use lossbench check"
         )
     others = [parse_spec(name, find_plugins()) for name in BESIDE if name != str(spec)]
     with one_thread():
@@ -68,11 +68,8 @@ def measure_passport(spec: Spec) -> Passport:
     ]
     head = subject.head()
     if head.stops_gradient:
-        flags.append(f"by design, the gradient is not the loss's derivative: constant is {head.stops_gradient}")
-    units = [(k.label, unit_of(subject, k)) for k in subject.knobs if k.is_margin and k.is_number]
-    if head.margin_in_degrees:
-        units = [("margin", "degrees")]
-    return Passport(curves, tuple(flags), tuple(f"{label} in {unit}" for label, unit in units if unit))
+        flags.append(f"by design, the gradient is not the loss's derivative; held constant: {head.stops_gradient}")
+    return Passport(curves, tuple(flags), tuple(f"{label} in {unit}" for label, unit in units(subject).items()))
 
 
 def _curve(s: Subject) -> Curve:
@@ -86,5 +83,5 @@ def _curve(s: Subject) -> Curve:
         gradients.append(gradient.norm() * NORM)
     loss = torch.stack(losses).double()
     target = math.log(CLASSES - 1) - torch.log(torch.expm1(loss))
-    target = torch.where(loss > 1e-13, target, torch.nan)  # below, a cross-entropy has lost its digits
+    target = torch.where(loss > 1e-13, target, torch.nan)  # below, cross-entropy has lost its digits
     return Curve(str(s.spec), theta, loss, target, torch.stack(gradients).double())

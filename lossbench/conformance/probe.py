@@ -1,6 +1,6 @@
-"""A head under examination: built anew at will, its classes laid out so that one angle is all that changes.
+"""A head under examination: built as often as needed, its classes laid out so that one angle is all that changes.
 
-Nothing here leaves a trace in the head it looks at: every loss is taken from a copy, with the same random draws.
+Nothing here changes the head it examines: every loss is taken from a copy, with the same random draws.
 """
 
 import copy
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lossbench.losses.head import Head
 from lossbench.losses.loading import load_class, load_head
+from lossbench.losses.ranges import Range
 from lossbench.losses.spec import Spec
 
 CLASSES, DIM, NORM = 6, 24, 8.0  # room for three centers a class and a direction at right angles to all of them
@@ -23,12 +24,13 @@ _SETTLE = 2000  # training steps after which a schedule such as SphereFace's lam
 
 @dataclass(frozen=True)
 class Knob:
-    """One hyper-parameter of one term of a spec, and its value there."""
+    """One hyper-parameter of one term of a spec: its value there, and the range that its plugin declares."""
 
     term: int
     name: str
     label: str
     value: Any
+    range: Range | None = None
 
     @property
     def is_margin(self) -> bool:
@@ -39,6 +41,33 @@ class Knob:
     def is_number(self) -> bool:
         """True where the value can be turned up and down."""
         return isinstance(self.value, int | float) and not isinstance(self.value, bool)
+
+    def turns(self) -> list[Any]:
+        """Return other values: a little more, and far away, as far as the range allows."""
+        if isinstance(self.value, bool):
+            return [not self.value]
+        if not self.is_number:
+            return []
+        if isinstance(self.value, int):
+            return self._possible([self.value + 1, self.value + 3])
+        return self._possible([self.value * 1.3 + 0.01, self.value * 1000 + 1, self.value / 1000])
+
+    def larger(self) -> list[Any]:
+        """Return two larger values of a number, as far as the range allows."""
+        if isinstance(self.value, int):
+            return self._possible([self.value + 1, self.value + 2], upwards=True)
+        return self._possible([self.value + share * (abs(self.value) or 1) for share in (0.1, 0.5)], upwards=True)
+
+    def _possible(self, values: list[Any], *, upwards: bool = False) -> list[Any]:
+        """Return those of the values that the range allows; if none, those halfway to its ends."""
+        if self.range is None:
+            return values
+        ends = [self.range.high] if upwards else [self.range.high, self.range.low]
+        halfway = [type(self.value)((self.value + end) / 2) for end in ends if math.isfinite(end)]
+        for candidates in (values, halfway):
+            if found := [v for v in candidates if v != self.value and self.range.accepts(v)]:
+                return found
+        return []
 
 
 @dataclass(frozen=True)
@@ -55,14 +84,25 @@ class Subject:
             for name, parameter in inspect.signature(load_class(term.plugin)).parameters.items():
                 if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
                     label = f"{term.plugin.name}.{name}" if len(self.spec.terms) > 1 else name
-                    found.append(Knob(i, name, label, term.values.get(name, parameter.default)))
+                    declared = term.plugin.parameter(name)
+                    value = term.values.get(name, parameter.default)
+                    found.append(Knob(i, name, label, value, declared.range if declared else None))
         return tuple(found)
 
+    @property
+    def margins(self) -> tuple[Knob, ...]:
+        """The hyper-parameters that are numbers and margins by their name."""
+        return tuple(knob for knob in self.knobs if knob.is_margin and knob.is_number)
+
     def turned(self, knob: Knob, value: Any) -> "Subject":
-        """Return the same loss with one hyper-parameter at another value."""
+        """Return the same loss with one hyper-parameter at another value, also outside of its range."""
         terms = list(self.spec.terms)
         terms[knob.term] = replace(terms[knob.term], values={**terms[knob.term].values, knob.name: value})
         return Subject(Spec(tuple(terms)))
+
+    def part(self, knob: Knob) -> "Subject":
+        """Return the one loss of a mix that has this hyper-parameter."""
+        return Subject(Spec((replace(self.spec.terms[knob.term], weight=1.0),)))
 
     def head(self, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Head:
         """Return a fresh head in training mode, the same for the same seed."""
@@ -72,7 +112,7 @@ class Subject:
 
     @cached_property
     def settled_state(self) -> dict[str, Tensor]:
-        """The buffers of a head in the middle of its training: schedules have ended, running means have met data."""
+        """The buffers of a head in mid-training: schedules have ended, running means have seen data."""
         head = self.head()
         if any(True for _ in head.buffers()):
             x, labels = scene(head)
@@ -82,11 +122,13 @@ class Subject:
         return {name: buffer.clone() for name, buffer in head.named_buffers()}
 
     def laid_out(self, *, rotate: bool = True, dtype: torch.dtype = torch.float64, settled: bool = True) -> Head:
-        """Return a head whose class weights are orthogonal; `settled` puts it into mid-training, in evaluation mode
-        where it keeps a state.
+        """Return a head whose class weights are orthogonal.
 
-        With `rotate` the weights point anywhere; without, they are multiples of unit vectors, so that a cosine of 1
-        is exactly 1.
+        Args:
+            rotate: whether the weights point anywhere; else they are multiples of unit vectors, so that a cosine of 1
+                is exactly 1.
+            dtype: of all its tensors.
+            settled: put a head that keeps a state into mid-training, and into evaluation mode.
         """
         head = self.head()
         if settled and self.settled_state:
@@ -104,7 +146,7 @@ class Subject:
 
 @cache
 def basis(rotate: bool) -> Tensor:
-    """Return DIM orthonormal rows; the last is where no class lies."""
+    """Return DIM orthonormal rows; no class lies along the last one."""
     if not rotate:
         return torch.eye(DIM, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
@@ -119,7 +161,7 @@ def at_angle(head: Head, theta: Tensor, labels: Tensor, *, rotate: bool = True, 
         head: from `Subject.laid_out` with the same `rotate`, with class centers.
         theta: radians.
         labels: [B].
-        tilt: how much the direction away from the center leans towards other classes, so that none of them tie.
+        tilt: how far the direction away from the center leans towards other classes, so that none of them tie.
     """
     centers = head.class_centers()
     assert centers is not None
@@ -132,8 +174,9 @@ def at_angle(head: Head, theta: Tensor, labels: Tensor, *, rotate: bool = True, 
 
 
 def scene(head: Head, *, seed: int = 0, size: int = 8) -> tuple[Tensor, Tensor]:
-    """Return embeddings [size, DIM] of norms 8 to 16, somewhat near their class centers, and labels; two classes of
-    the six are absent.
+    """Return embeddings [size, DIM] of norms 8 to 16, roughly near their class centers, and their labels [size].
+
+    Two of the six classes are absent.
     """
     generator = torch.Generator().manual_seed(1000 + seed)
     labels = torch.arange(size) % (CLASSES - 2)
@@ -160,14 +203,3 @@ def loss_and_gradient(head: Head, x: Tensor, labels: Tensor) -> tuple[Tensor, Te
     loss = loss_of(head, x, labels)
     gradient = torch.autograd.grad(loss, x, allow_unused=True)[0]
     return loss.detach(), torch.zeros_like(x) if gradient is None else gradient
-
-
-def turns(knob: Knob) -> list[Any]:
-    """Return other values for a hyper-parameter: a little more, and far away."""
-    if isinstance(knob.value, bool):
-        return [not knob.value]
-    if not knob.is_number:
-        return []
-    if isinstance(knob.value, int):
-        return [knob.value + 1, knob.value + 3]
-    return [knob.value * 1.3 + 0.01, knob.value * 1000 + 1, knob.value / 1000]

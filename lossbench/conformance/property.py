@@ -1,4 +1,4 @@
-"""What a property of a head is: a function that measures it, and how it says that it does not hold."""
+"""A property of a head: a function that measures it, and how it reports that the property does not hold."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ class Broken(Exception):
 
 
 class Skipped(Exception):
-    """A property cannot be asked of this loss, or not on this machine; the message says why."""
+    """A property does not apply to this loss, or cannot be measured on this machine; the message says why."""
 
 
 @dataclass(frozen=True)
 class Property:
-    """A property by name. `measure` returns the figure that was measured; it raises `Broken` or `Skipped`.
+    """A property by name. `measure` returns the figure that was measured, or raises `Broken` or `Skipped`.
 
     `slow` marks what takes seconds rather than milliseconds.
     """
@@ -29,5 +29,5 @@ class Property:
 
 
 def named(name: str, *, slow: bool = False) -> Callable[[Measurement], Property]:
-    """Make a function a `Property` of this name."""
+    """Turn a function into a `Property` of this name."""
     return lambda function: Property(name, function, slow)

@@ -1,4 +1,4 @@
-"""The two properties that take seconds: torch.compile, and learning 64 real faces by heart."""
+"""The two properties that take seconds: torch.compile, and overfitting 64 real faces."""
 
 import os
 import shutil
@@ -14,18 +14,18 @@ from lossbench.losses.head import Head
 from lossbench.losses.loading import load_head
 
 FACES, PIXELS = 64, 32
-_MINUTE, _STEPS = 60.0, 100  # at least these steps, should the machine be busy
+_MINUTE, _STEPS = 60.0, 100  # at least these many steps, however busy the machine is
 
 
 @named("torch.compile", slow=True)
 def compiles(s: Subject) -> str:
-    """The compiled head gives the same loss and gradient; what it leaves to Python (blocks over classes) it may."""
+    """The compiled head gives the same loss and gradient; it may leave parts to Python, such as blocks over classes."""
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++", "cl")):
         raise Skipped("this machine has no C++ compiler, which torch.compile needs on the CPU")
     head = s.laid_out(dtype=torch.float32)
     x, labels = scene(head)
     x = x.float()
-    head.train(head.training and not draws(head, x, labels))  # compiled, random numbers come in another order
+    head.train(head.training and not draws(head, x, labels))  # compiled code draws its random numbers in another order
     want, gradient = loss_and_gradient(head, x, labels)
     variable = x.clone().requires_grad_()
     torch._dynamo.reset()
@@ -45,7 +45,7 @@ def _relative(a: Tensor, b: Tensor) -> float:
 
 @named("overfits 64 faces", slow=True)
 def overfits(s: Subject) -> str:
-    """The tiny backbone under this head learns 64 ORL images to 100 %, in seconds on an idle machine."""
+    """The tiny backbone with this head learns 64 ORL images to 100 %, in seconds on an idle machine."""
     from lossbench.data.batches import batch_images
     from lossbench.data.catalogue import open_data
     from lossbench.data.images.store import open_store
@@ -73,7 +73,7 @@ def overfits(s: Subject) -> str:
             best = max(best, _accuracy(backbone.eval(), head.eval(), images, labels))
             if best == 1:
                 return f"100 % after {steps} steps, {time.monotonic() - start:.0f} s"
-    raise Broken(f"{best:.1%} after {steps} steps: it does not learn what it sees")
+    raise Broken(f"{best:.1%} after {steps} steps: it does not even learn the images it is trained on")
 
 
 @torch.no_grad()

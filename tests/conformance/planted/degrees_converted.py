@@ -9,6 +9,8 @@ from lossbench import Head, add_angle, margin_softmax
 
 
 class DegreesConverted(Head):
+    ranges = "0 <= margin < pi, scale > 0"
+
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: float = 0.5, scale: float = 64.0):
         super().__init__()
         self.scale = scale

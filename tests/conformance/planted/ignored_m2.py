@@ -9,6 +9,8 @@ from lossbench import Head, angle, margin_softmax
 
 
 class IgnoredM2(Head):
+    ranges = "m1 > 0, 0 <= m2 < pi, 0 <= m3 <= 2, scale > 0"
+
     def __init__(
         self,
         num_classes: int,
