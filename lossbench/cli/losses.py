@@ -1,11 +1,19 @@
-"""The plugin author's commands: new, check, passport. Nothing here imports torch before a command needs it."""
+"""The plugin author's commands, new, check and passport, and the lists of losses.
 
+Nothing here imports torch before a command needs it.
+"""
+
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lossbench.errors import InputError
+from lossbench.losses.plugin import Plugin
+
+Spec = Annotated[str, typer.Argument(help="A loss: arcface:margin=0.3, ./my_loss.py, arcface+0.5*triplet.")]
+Plugins = Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")]
 
 
 def mount(app: typer.Typer) -> None:
@@ -15,8 +23,8 @@ def mount(app: typer.Typer) -> None:
     app.command()(passport)
 
 
-def new(name: Annotated[str, typer.Argument(help="Of the loss: lower-case letters, digits and _.")]) -> None:
-    """Write NAME.py, a working loss plugin to be changed, into this folder."""
+def new(name: Annotated[str, typer.Argument(help="The loss's name: lower-case letters, digits and _.")]) -> None:
+    """Write NAME.py, a working loss plugin for you to change, into the current folder."""
     from lossbench.cli import console
     from lossbench.losses.template import write_plugin
 
@@ -27,11 +35,11 @@ def new(name: Annotated[str, typer.Argument(help="Of the loss: lower-case letter
 
 
 def check(
-    spec: Annotated[str, typer.Argument(help="A loss: arcface:margin=0.3, ./my_loss.py, arcface+0.5*triplet.")],
-    plugins: Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Leave out what takes more than a second.")] = False,
+    spec: Spec,
+    plugins: Plugins = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Skip what takes more than a second.")] = False,
 ) -> None:
-    """Test a loss numerically before it trains: a line per property, exit code 1 where one fails."""
+    """Test a loss numerically before it trains: one line per property; exit code 1 if any fails."""
     from lossbench.cli import console
     from lossbench.losses.registry import find_plugins
     from lossbench.losses.spec import parse_spec
@@ -46,30 +54,30 @@ def check(
         skipped += finding.status == "skip"
         passed += finding.status == "pass"
     verdict = f"{failed} FAILED" if failed else "none failed"
-    console.say(f"{parsed}: {passed} properties hold, {skipped} not asked, {verdict}")
+    console.say(f"{parsed}: {passed} properties hold, {skipped} skipped, {verdict}")
     if failed:
         raise typer.Exit(1)
 
 
 def passport(
-    spec: Annotated[str, typer.Argument(help="A loss: arcface:margin=0.3, ./my_loss.py, arcface+0.5*triplet.")],
-    plugins: Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the figure and the table go.")] = Path(),
+    spec: Spec,
+    plugins: Plugins = None,
+    out: Annotated[Path, typer.Option(help="The folder for the plot and the table.")] = Path(),
 ) -> None:
-    """Measure what a loss really does against the angle, beside CE and ArcFace: a figure, a table, flags."""
+    """Measure what a loss really does at every angle, beside CE and ArcFace: a plot, a table, and warnings."""
     from lossbench.cli import console
     from lossbench.losses.registry import find_plugins
     from lossbench.losses.spec import parse_spec
 
-    parsed = parse_spec(spec, find_plugins(plugins or ()))
+    parsed = parse_spec(spec, find_plugins(plugins or ()))  # a wrong spec is reported before torch is imported
     if not out.is_dir():
-        raise InputError(f"--out: no folder '{out}'; make it first")
+        raise InputError(f"--out: no folder '{out}'; create it first")
     from lossbench.conformance.passport import measure_passport
     from lossbench.report.passport import table_rows, write_passport
 
     found = measure_passport(parsed)
     headers, rows = table_rows(found)
-    console.table(headers, rows, title=f"{parsed}: measured in a layout where all other classes are at 90 degrees")
+    console.table(headers, rows, title=f"{parsed}: measured with all other classes at 90 degrees")
     for flag in found.flags:
         console.say(f"flag: {flag}")
     if not found.flags:
@@ -78,15 +86,27 @@ def passport(
         console.say(f"wrote {path}")
 
 
+def list_losses(plugins: Iterable[str]) -> None:
+    """Print all losses with papers, hyper-parameters, defaults and ranges."""
+    from lossbench.cli import console
+    from lossbench.losses.registry import find_plugins
+
+    console.listing("losses", [(p.name, (p.reference, *_settings(p))) for p in find_plugins(plugins).values()])
+
+
+def _settings(plugin: Plugin) -> list[str]:
+    """Return the lines about hyper-parameters and their ranges."""
+    parameters = "  ".join(map(str, plugin.parameters)) or "no hyper-parameters"
+    return [parameters, f"ranges: {plugin.ranges}"] if plugin.ranges else [parameters]
+
+
 def list_pml() -> None:
     """Print the losses of pytorch-metric-learning with that library's defaults, and why some are left out."""
     from lossbench.cli import console
     from lossbench.losses.pml import REFUSED, describe, names
 
-    entries: list[tuple[str, tuple[str, ...]]] = []
-    for name in names():
-        parameters = describe(name).parameters
-        settings = "  ".join(f"{p.name} = {p.default}{' degrees' if 'degrees' in p.type else ''}" for p in parameters)
-        entries.append((f"pml:{name}", (settings or "no settings",)))
-    entries += [(f"(pml:{name})", (f"no entrant: {why}",)) for name, why in REFUSED.items() if "base class" not in why]
+    entries = [(f"pml:{name}", _settings(describe(name))) for name in names()]
+    entries += [
+        (f"(pml:{name})", [f"cannot be an entrant: {why}"]) for name, why in REFUSED.items() if "base class" not in why
+    ]
     console.listing("pytorch-metric-learning, with that library's defaults", entries)

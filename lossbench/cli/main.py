@@ -176,20 +176,9 @@ def list_(
     from lossbench.cli import console
 
     if what in (None, Kind.losses):
-        from lossbench.losses.registry import find_plugins
-
-        losses = [
-            (
-                p.name,
-                (p.reference, "  ".join(f"{q.name}: {q.type} = {q.default}" for q in p.parameters) or "no settings"),
-            )
-            for p in find_plugins(plugins or ()).values()
-        ]
-        console.listing("losses", losses)
+        losses.list_losses(plugins or ())
     if pml:
-        from lossbench.cli.losses import list_pml
-
-        list_pml()
+        losses.list_pml()
     if what in (None, Kind.backbones):
         from lossbench.models.backbones import BACKBONES
 

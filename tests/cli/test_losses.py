@@ -1,4 +1,4 @@
-"""The plugin author's path as typed: new, check, run, report, passport."""
+"""What a plugin author types: new, check, run, passport, list."""
 
 import math
 import subprocess
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from support import FORWARD, plugin
 from typer.testing import CliRunner
 
 from lossbench.cli.main import app
 from lossbench.errors import InputError
-from lossbench.losses.plugin import describe
 
 PLANTED = Path(__file__).parents[1] / "conformance" / "planted"
 SHORT = ["--epochs", "2", "--repeats", "1", "--identities", "4", "--batch-size", "8", "--image-size", "32"]
@@ -30,7 +30,6 @@ def test_from_an_idea_to_a_comparison(tmp_path, monkeypatch):
     said = typed("new", "my_loss")
     commands = [line.split()[1:] for line in said.splitlines() if line.startswith("  lossbench ")]
     assert commands == [["check", "./my_loss.py"], ["run", "--losses", "ce,./my_loss.py"]]
-    assert len(Path("my_loss.py").read_text().splitlines()) <= 25
     checked = typed(*commands[0], "--fast")
     assert "none failed" in checked
     assert "FAIL" not in checked
@@ -40,32 +39,13 @@ def test_from_an_idea_to_a_comparison(tmp_path, monkeypatch):
     assert "shuffle" in table
 
 
-def test_the_template_is_a_plugin_that_can_be_listed(tmp_path, monkeypatch):
+def test_a_name_that_is_taken_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    typed("new", "two_words")
-    plugin = describe(Path("two_words.py"))
-    assert plugin.name == "two_words"
-    assert [p.name for p in plugin.parameters] == ["margin", "scale"]
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("My-Loss", "cannot name a loss; use lower-case"),
-        ("class", "cannot name a loss"),
-        ("untrained", "cannot name a loss"),
-        ("../sneaky", "cannot name a loss"),
-        ("arcface", "is there already .*choose another name"),
-        ("mine", "mine.py is there already"),
-    ],
-)
-def test_a_name_that_will_not_do_is_one_line_and_writes_nothing(tmp_path, monkeypatch, name, message):
-    monkeypatch.chdir(tmp_path)
-    Path("mine.py").write_text("precious")
-    with pytest.raises(InputError, match=message):
-        typed("new", name)
-    assert [p.name for p in tmp_path.iterdir()] == ["mine.py"]
-    assert Path("mine.py").read_text() == "precious"
+    with pytest.raises(
+        InputError, match=r"a loss called 'arcface' exists already \(.*arcface.py\); choose another name"
+    ):
+        typed("new", "arcface")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_check_exits_1_and_names_what_failed():
@@ -101,18 +81,46 @@ def test_passport_of_a_loss_without_centers_is_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "losses", "--pml"], ["new", "--help"]])
-def test_reading_about_plugins_imports_no_torch(arguments):
-    code = (
+def imports_no_torch(arguments, code):
+    """Run the command in a process of its own and return what it writes to stderr."""
+    script = (
         "import sys; from lossbench.cli.main import main; sys.argv = ['lossbench', *sys.argv[1:]]\n"
-        "try: main()\nexcept SystemExit as e: assert not e.code, e.code\n"
+        f"try: main()\nexcept SystemExit as e: assert (e.code or 0) == {code}, e.code\n"
         "assert 'torch' not in sys.modules, 'torch'"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "losses", "--pml"], ["new", "--help"]])
+def test_reading_about_plugins_imports_no_torch(arguments):
+    imports_no_torch(arguments, 0)
+
+
+@pytest.mark.parametrize("arguments", [["run", "--losses"], ["check"], ["passport"]])
+def test_an_impossible_value_is_one_line_before_torch_is_imported(arguments):
+    said = imports_no_torch([*arguments, "arcface:scale=-1"], 2)
+    assert said == "error: arcface's scale is -1; it must be above 0 (default 64)\n"
+
+
+@pytest.mark.parametrize("arguments", [["check", "{file}"], ["list", "losses", "--plugins", "{folder}"]])
+def test_broken_ranges_are_one_line(tmp_path, arguments):
+    file = plugin(tmp_path, "mine", '    ranges = "margin < -1"\n' + FORWARD, ", *, margin: float = 0.5")
+    with pytest.raises(
+        InputError, match=r"\A[^\n]*mine.py has ranges .* 'margin < -1' excludes the default, 0.5; write"
+    ):
+        typed(*(word.format(file=file, folder=tmp_path) for word in arguments))
+
+
+def test_the_list_shows_defaults_and_ranges_as_declared():
+    lines = typed("list", "losses").splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("  arcface "))
+    assert lines[at + 1].strip() == "margin: float = 0.5  scale: float = 64.0"
+    assert lines[at + 2].strip() == "ranges: 0 <= margin < pi, scale > 0"
 
 
 def test_degrees_are_labelled_in_the_list():
     said = typed("list", "losses", "--pml")
-    assert "margin = 28.6 degrees" in said
+    assert "margin: number (degrees) = 28.6" in said
     assert "it is self-supervised" in said
