@@ -1,4 +1,4 @@
-"""CurricularFace, hard classes weighed more as training goes on. Huang et al. 2020, arXiv:2004.00288."""
+"""CurricularFace, hard classes weighed more as training proceeds. Huang et al. 2020, arXiv:2004.00288."""
 
 import math
 
