@@ -1,5 +1,6 @@
 """The console script and ``python -m lossbench``: handles Ctrl-C and SIGTERM from the first moment."""
 
+import gc
 import os
 import signal
 import sys
@@ -36,8 +37,11 @@ def main() -> None:
         from lossbench.utils.memory import keep_freed_memory
 
         keep_freed_memory()
+        gc.disable()  # what is imported stays: looking through it again and again costs a quarter of the start-up
         from lossbench.cli.main import main as run
 
+        gc.freeze()
+        gc.enable()
         run()
     except BaseException as error:
         if not stopped:
