@@ -23,7 +23,7 @@ def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> N
 
     Where the file is of the same protocol, as when processes share a folder or a loss was added, its entrants and
     repeats stay and these join them: the file covers what the report shows. Otherwise it is replaced; what lossbench
-    did not write, or nobody can read, is kept as ``benchmark.toml.old``.
+    did not write or cannot read is kept as ``benchmark.toml.old``.
 
     Raises:
         OSError: the folder cannot be written.
