@@ -64,7 +64,7 @@ def passport(
     plugins: Plugins = None,
     out: Annotated[Path, typer.Option(help="The folder for the plot and the table.")] = Path(),
 ) -> None:
-    """Measure what a loss really does at every angle, beside CE and ArcFace: a plot, a table, and warnings."""
+    """Measure what a loss really does at every angle, beside CE and ArcFace: a plot, a table, and flags."""
     from lossbench.cli import console
     from lossbench.losses.registry import find_plugins
     from lossbench.losses.spec import parse_spec
@@ -81,7 +81,7 @@ def passport(
     for flag in found.flags:
         console.say(f"flag: {flag}")
     if not found.flags:
-        console.say("no flags: gradient, parameters, monotony and units are as they should be")
+        console.say("no flags: nothing is wrong with the gradient, the hyper-parameters, the monotonicity or the units")
     for path in write_passport(found, out):
         console.say(f"wrote {path}")
 

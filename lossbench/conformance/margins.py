@@ -63,7 +63,9 @@ def plain_at_zero(s: Subject) -> str:
     plain = s
     for setting in filter(None, claim.split(":")):
         name, value = setting.split("=")
-        knob = next(k for k in s.knobs if k.name == name)
+        knob = next((k for k in s.knobs if k.name == name), None)
+        if knob is None:
+            raise Broken(f"plain_at names {name}, which is no hyper-parameter")
         plain = plain.turned(knob, type(knob.value)(value))
         if knob.range and not knob.range.accepts(float(value)):
             raise Broken(f"plain_at names {setting}, which `ranges` excludes: {knob.range.text}")

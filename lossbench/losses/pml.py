@@ -37,10 +37,12 @@ _DEGREES = {
     ("TupletMarginLoss", "margin"),
     ("AngularLoss", "alpha"),
 }
-#: By name, what no loss can do with; about margins and the rest the library decides.
+#: Ranges that hold for every loss with a parameter of that name; the library declares none.
 _RANGES = parse_ranges(
-    "scale > 0, softmax_scale > 0, temperature > 0, gamma > 0, sub_centers >= 1, centers_per_class >= 1, num_bins >= 1"
+    "margin >= 0, scale > 0, softmax_scale > 0, temperature > 0, gamma > 0, "
+    "sub_centers >= 1, centers_per_class >= 1, num_bins >= 2"
 )
+_OWN_RANGES = {"LargeMarginSoftmaxLoss": parse_ranges("margin >= 1")}  # it multiplies the angle; SphereFaceLoss derives
 _SIZES = {"num_classes": "num_classes", "embedding_size": "embedding_dim", "descriptors_dim": "embedding_dim"}
 _HIDDEN = ("collect_stats", "weight_reg_weight", "embedding_reg_weight", "mat_based_loss")
 PAIRS = 4  # images per person where a loss has no class weights
@@ -111,8 +113,9 @@ def _parameters(name: str) -> list[Parameter]:
 
 
 def _parameter(loss: str, name: str, default: ast.expr | None) -> Parameter | None:
+    declared = (_RANGES | _OWN_RANGES.get(loss, {})).get(name)
     if default is None:
-        return Parameter(name, "number", REQUIRED, _RANGES.get(name))
+        return Parameter(name, "number", REQUIRED, declared)
     try:
         value = ast.literal_eval(default)
     except ValueError:  # another object: a distance, a reducer
@@ -121,7 +124,7 @@ def _parameter(loss: str, name: str, default: ast.expr | None) -> Parameter | No
         return None
     kind = "number (degrees)" if (loss, name) in _DEGREES else "number"
     kind = type(value).__name__ if isinstance(value, bool | str) else kind
-    return Parameter(name, kind, ast.unparse(default), _RANGES.get(name))
+    return Parameter(name, kind, ast.unparse(default), declared)
 
 
 @cache

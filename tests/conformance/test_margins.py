@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from support import FORWARD, plugin
 
-from lossbench.conformance.margins import in_radians, larger_margin, units
+from lossbench.conformance.margins import in_radians, larger_margin, plain_at_zero, units
 from lossbench.conformance.probe import Subject
 from lossbench.conformance.property import Broken, Skipped
 from lossbench.losses.head import Mix
@@ -70,3 +71,9 @@ def test_a_margin_near_its_end_is_enlarged_within_its_range():
         larger_margin.measure(subject("cosface:margin=2"))
     with pytest.raises(Skipped, match="is a margin by its name"):
         larger_margin.measure(subject("ce"))
+
+
+def test_a_plain_point_that_names_no_hyper_parameter_is_named(tmp_path):
+    file = plugin(tmp_path, "mine", '    plain_at = "m=0"\n' + FORWARD, ", *, margin: float = 0.1")
+    with pytest.raises(Broken, match=r"^plain_at names m, which is no hyper-parameter$"):
+        plain_at_zero.measure(subject(file))

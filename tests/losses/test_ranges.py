@@ -134,6 +134,8 @@ def test_every_number_of_a_shipped_plugin_has_a_range_and_is_held_to_it(name, pa
         ("mv_softmax:t=0.9", "mv_softmax's t is 0.9; it must be at least 1 (default 1.12)"),
         ("elasticface:sigma=-1", "elasticface's sigma is -1; it must be at least 0 (default 0.05)"),
         ("pml:ArcFaceLoss:scale=-1", "pml:ArcFaceLoss's scale is -1; it must be above 0 (default 64)"),
+        ("pml:CosFaceLoss:margin=-1", "pml:CosFaceLoss's margin is -1; it must be at least 0 (default 0.35)"),
+        ("pml:SphereFaceLoss:margin=0", "pml:SphereFaceLoss's margin is 0; it must be at least 1 (default 4)"),
         ("pml:NTXentLoss:temperature=0", "pml:NTXentLoss's temperature is 0; it must be above 0 (default 0.07)"),
     ],
 )
