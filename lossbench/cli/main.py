@@ -89,9 +89,7 @@ def run(
     given: dict[str, Any],
     no_verify: Annotated[
         bool,
-        typer.Option(
-            "--no-verify", help="Do not compare the data's files with its split.json.", rich_help_panel="Data"
-        ),
+        typer.Option("--no-verify", help="Do not compare the data's files with its split.json.", rich_help_panel=_DATA),
     ] = False,
     config: Annotated[
         Path | None, typer.Option(help="Settings from a TOML file; options given here win.", rich_help_panel=_WHERE)
