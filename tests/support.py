@@ -1,5 +1,7 @@
 """What tests of several rooms share: a listener that remembers, a short benchmark, plugins written on the fly."""
 
+import copy
+import math
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +9,10 @@ from typing import Any
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
+from lossbench.results.study import Study
 
 FAST = {"epochs": 2, "image_size": 32, "repeats": 2}
+WORDS = ("--epochs", 2, "--image-size", 32, "--repeats", 1)  # the like, on the command line
 
 
 class Recorder:
@@ -72,3 +76,47 @@ def plugin(folder: Path, name: str, methods: str, extra: str = "") -> str:
 def heed_interrupts() -> None:
     """Undo what shells do to commands in the background: in a new process, Ctrl-C would be ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+GONE = object()
+
+
+def changed(whole, at, value):
+    """Return a copy of nested dictionaries and lists with another value at a place, or without it (GONE)."""
+    made = copy.deepcopy(whole)
+    holder = made
+    for key in at[:-1]:
+        holder = holder[key]
+    if value is GONE:
+        del holder[at[-1]]
+    else:
+        holder[at[-1]] = value
+    return made
+
+
+def known_record(entrant, repeat, accuracy, tpr=0.5, status="finished", reason=None):
+    """Return as much of a record as tables and verdicts need."""
+    metrics = {
+        "test_accuracy": accuracy,
+        "test_accuracy_ncm": accuracy,
+        "tpr@0.1": tpr,
+        "tpr@0.01": tpr,
+        "tpr@0.001": None,
+        "query_inter": 60.0,
+    }
+    return {
+        "entrant": entrant, "repeat": repeat, "fold": repeat, "status": status, "reason": reason, "epoch": 4,
+        "accuracy_by": "logits" if entrant != "untrained" else "class means", "sampler": "shuffle",
+        "split": f"fold {repeat}", "people": {"test": 24, "query": 8},
+        "metrics": metrics if status == "finished" else {}, "timings": {"images_per_second": 100.0, "seconds": 5.0},
+    }  # fmt: skip
+
+
+RECORDS = [
+    *(known_record("untrained", r, 0.3) for r in range(4)),
+    *(known_record("a", r, 0.90 + 0.001 * r) for r in range(4)),
+    *(known_record("b", r, 0.80 + 0.001 * r + 0.0001 * (r % 2)) for r in range(4)),
+    *(known_record("c", r, 0.9 + 0.1 * (-1) ** r, tpr=0.5 + 0.1 * (-1) ** r) for r in range(3)),
+    known_record("c", 3, math.nan, status="failed", reason="TrainingFailed: the loss became nan"),
+]
+STUDY = Study(tuple(RECORDS), {})

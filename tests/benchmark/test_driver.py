@@ -1,6 +1,7 @@
 """Benchmarks: skip what is finished, isolate failures, and leave records that say everything."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
 from lossbench.errors import InputError
 from lossbench.results.metric_fields import runs_frame
-from lossbench.results.store import load_records, read_record
+from lossbench.results.store import read_record
 
 
 def test_a_finished_benchmark_is_not_trained_again_and_one_more_loss_alone_is(tmp_path):
@@ -128,21 +129,6 @@ def test_a_run_without_run_json_is_not_whole_and_continues(tmp_path):
     assert figures(again) == figures(first)
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ('{"schema": 1, "entr', "cannot be read"),
-        ("[]", "not a lossbench record"),
-        ('{"schema": 99}', "has schema 99, this lossbench reads 2; upgrade"),
-    ],
-)
-def test_a_damaged_record_is_one_line(tmp_path, text, says):
-    folder, _, _ = bench(tmp_path, "ce", repeats=1)
-    next(folder.glob("runs/ce-*/run.json")).write_text(text)
-    with pytest.raises(InputError, match=rf"\A[^\n]*{says}[^\n]*\Z"):
-        load_records(folder)
-
-
 def test_nothing_is_left_behind_when_the_input_is_wrong(tmp_path, tree):
     (tree / "train" / "p0" / "0.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"0\.jpg is not an image in a known format"):
@@ -179,3 +165,15 @@ def test_force_begins_from_the_start_where_an_earlier_command_was_stopped(tmp_pa
     _, last, heard = bench(tmp_path, "ce", repeats=1, epochs=3)
     assert [epoch for _, _, epoch in heard.trained] == [1, 2, 3], "the second was heard of as it resumed"
     assert last[1]["metrics"] == first[1]["metrics"]
+
+
+def test_force_trains_anew_where_a_checkpoint_was_left(tmp_path):
+    _, records, _ = bench(tmp_path, "ce", repeats=1)
+    folder = Path(records[1]["folder"])
+    (folder / "checkpoint.pt").write_bytes(b"of a process that was killed right after writing the record")
+    (folder / ".ipynb_checkpoints").mkdir()
+    before = (folder / "weights.safetensors").stat().st_mtime_ns
+    heard = bench(tmp_path, "ce", repeats=1, force=True)[2]
+    assert (folder / "weights.safetensors").stat().st_mtime_ns > before
+    assert not (folder / "checkpoint.pt").exists()
+    assert not any("damaged" in note for note in heard.notes), "the checkpoint was not to be read"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import FORWARD, LOSS, Recorder, bench, figures, heed_interrupts, plugin
+from support import LOSS, Recorder, bench, figures, heed_interrupts, plugin
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.benchmark.locks import claimed
@@ -51,25 +51,6 @@ def nobody_left(group):
     return False
 
 
-def test_a_claim_ends_with_its_process_however_that_ends(tmp_path):
-    run = tmp_path / "orl" / "runs" / "ce-r0-0123"
-    script = (
-        "import sys, time, pathlib; from lossbench.benchmark.locks import claimed\n"
-        "with claimed(pathlib.Path(sys.argv[1])) as mine:\n    print(mine, flush=True); time.sleep(60)"
-    )
-    holder = subprocess.Popen([sys.executable, "-c", script, run], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout.readline() == "True\n"
-    with claimed(run) as mine:
-        assert not mine
-    with claimed(run.with_name("ce-r1-0123")) as other:
-        assert other
-    holder.kill()
-    holder.wait()
-    with claimed(run) as mine:
-        assert mine
-    assert not run.exists()
-
-
 def test_four_processes_do_each_run_once_and_one_that_is_killed_loses_none(tmp_path):
     words = ("--losses", "ce,arcface,cosface", "--repeats", 3, "--epochs", 16, "--out", tmp_path)
     processes = [start(*words) for _ in range(4)]
@@ -98,24 +79,6 @@ def test_four_processes_do_each_run_once_and_one_that_is_killed_loses_none(tmp_p
         assert {path.name for path in folder.iterdir()} == left
         if "history.jsonl" in left:
             assert len((folder / "history.jsonl").read_text().splitlines()) == 16
-
-
-def test_processes_with_other_losses_add_to_one_benchmark(lossbench, tmp_path):
-    words = ("--epochs", 1, "--image-size", 32, "--out", tmp_path)
-    lossbench("run", "--losses", "ce", "--repeats", 2, *words)
-    lossbench("run", "--losses", "cosface:margin=0.2", "--repeats", 1, *words)
-    code, out, _ = lossbench("run", "--config", tmp_path / "orl" / "benchmark.toml")
-    assert code == 0
-    assert "5 runs are finished already" in out
-    assert "training 1 run of" in out  # the second repeat of the second loss
-    gone = plugin(tmp_path, "gone", FORWARD)
-    lossbench("run", "--losses", gone, "--repeats", 1, *words)
-    assert f'losses = "ce,cosface:margin=0.2,{gone}"' in (tmp_path / "orl" / "benchmark.toml").read_text()
-    Path(gone).unlink()
-    lossbench("run", "--losses", "arcface", "--repeats", 1, *words)
-    assert 'losses = "ce,cosface:margin=0.2,arcface"' in (tmp_path / "orl" / "benchmark.toml").read_text()
-    lossbench("run", "--losses", "arcface", "--repeats", 1, *words, "--lr", "0.01")  # other settings: another benchmark
-    assert 'losses = "arcface"' in (tmp_path / "orl" / "benchmark.toml").read_text()
 
 
 def test_a_run_that_another_process_just_finished_is_not_trained_again(tmp_path):

@@ -1,12 +1,8 @@
 """Sections on unseen people, and shared ranks, from records whose right answer is known."""
 
-import math
-
-from lossbench.metrics.uncertainty import Estimate
 from lossbench.report.sections import clusters, gallery, operating_points
-from lossbench.results.metric_fields import metric
 from lossbench.results.study import Study
-from lossbench.results.verdicts import Verdict, rank_table, verdicts
+from lossbench.results.verdicts import rank_table, verdicts
 
 
 def record(repeat, negatives, tpr, status="finished"):
@@ -64,14 +60,3 @@ def test_who_never_finished_is_neither_ranked_nor_counted():
     found = [v for v in verdicts(Study(tuple(runs), {})) if v.figure.key == "tpr@0.1"]
     assert [(v.a, v.b, v.level) for v in found] == [("ce", "arcface", 0.05)]
     assert list(rank_table(found)["loss"]) == ["ce", "arcface"]
-
-
-def test_ranks_are_shared_where_nothing_is_separable():
-    figure = metric("tpr@0.1")
-
-    def verdict(a, b, difference, p):
-        return Verdict(figure, a, b, Estimate(difference, 0.1, 4, 0.01, 0.0, 5), p, 0.05)
-
-    found = [verdict("a", "b", 0.1, 0.01), verdict("a", "c", 0.05, 0.3), verdict("b", "c", -0.05, math.nan)]
-    ranks = rank_table(found)
-    assert dict(zip(ranks["loss"], ranks["tpr@0.1"], strict=True)) == {"a": 1, "b": 2, "c": 1}

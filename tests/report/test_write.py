@@ -1,11 +1,14 @@
 """The report's text: escaped, complete, and only of runs with the same settings."""
 
 import json
+from pathlib import Path
 
 import pytest
+from support import FORWARD, WORDS, plugin
 
 from lossbench.errors import InputError
 from lossbench.report.write import latest_benchmark, write_report
+from lossbench.results.store import load_records
 
 FAST = ("--epochs", 1, "--image-size", 32, "--repeats", 1)
 
@@ -71,3 +74,16 @@ def test_a_record_with_strange_figures_is_one_line(lossbench, tmp_path, damage):
     path.write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"\A[^\n]*run.json[^\n]*delete the run's folder[^\n]*\Z"):
         write_report(tmp_path / "orl")
+
+
+def test_a_report_shows_a_changed_plugin_once(lossbench, tmp_path):
+    path = Path(plugin(tmp_path, "mine", FORWARD))
+    out = tmp_path / "out"
+    lossbench("run", "--losses", path, "--out", out, *WORDS)
+    path.write_text(path.read_text().replace("0.1, 30.0", "0.2, 20.0"))
+    lossbench("run", "--losses", path, "--out", out, *WORDS)
+    assert len(load_records(out / "orl")) == 3
+    assert lossbench("report", out / "orl")[0] == 0
+    text = (out / "orl" / "report.md").read_text()
+    assert "| mine | 1 |" in text
+    assert "1 run with other settings in this folder is left out" in text

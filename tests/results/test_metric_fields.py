@@ -6,7 +6,7 @@ import math
 import pandas as pd
 import pytest
 import torch
-from support import bench
+from support import RECORDS, bench
 
 from lossbench.evaluation.measure import figures_of
 from lossbench.metrics.exact.directions import unit_rows
@@ -101,3 +101,10 @@ def test_columns_of_a_table_stand_in_its_order():
     ]  # fmt: skip
     assert [row.key for row in shown_in("gallery")][-2:] == ["dir@0.1", "dir@0.01"]
     assert metric_fields.with_figures([{"metrics": {}}, {"metrics": {"verification_eer": 0.1}}], "verification")
+
+
+def test_flat_metrics_name_every_operating_point():
+    flat = flat_metrics(RECORDS[0])
+    assert flat["tpr@0.01"] == 0.5
+    assert math.isnan(flat["tpr@0.001"])
+    assert flat["query_inter"] == 60.0

@@ -1,43 +1,25 @@
 """Results folders may come from anybody: whatever stands in their files ends in a result or in one line."""
 
-import copy
 import json
 import shutil
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
-from support import bench
+from support import GONE, bench, changed
 
 from lossbench.errors import InputError, RunDamaged
 from lossbench.evaluation.evaluate import known_names
 from lossbench.report.sections import negatives_line
 from lossbench.report.tables import failures, text_table
 from lossbench.report.write import write_report
-from lossbench.results.arrays import read_embeddings, read_resamples
-from lossbench.results.history import read_history
 from lossbench.results.metric_fields import shown_in
 from lossbench.results.schema import fault_of
 from lossbench.results.store import load_records, read_record
 from lossbench.results.study import Study
-from lossbench.results.weights import built_as, load_backbone
+from lossbench.results.weights import built_as
 
-GONE = object()
 VALUES = [GONE, 0, None, "x", [1], {}, -1, 1e400, 10**400, True, {"a": "b"}]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A benchmark whose records hold all there is but verification pairs; tests spoil copies of it."""
-    folder, _, _ = bench(tmp_path_factory.mktemp("made"), "ce,arcface", repeats=1, track=True, deconfound=True)
-    return folder
-
-
-@pytest.fixture
-def benchmark(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("lossbench.report.plots.write_figures", lambda *_: [])  # drawing takes seconds each time
-    return shutil.copytree(made, tmp_path / "orl")
 
 
 def places(value, at=()):
@@ -47,18 +29,6 @@ def places(value, at=()):
     inside = value.items() if isinstance(value, dict) else list(enumerate(value))[:2] if isinstance(value, list) else ()
     for key, item in inside:
         yield from places(item, (*at, key))
-
-
-def changed(whole, at, value):
-    made = copy.deepcopy(whole)
-    holder = made
-    for key in at[:-1]:
-        holder = holder[key]
-    if value is GONE:
-        del holder[at[-1]]
-    else:
-        holder[at[-1]] = value
-    return made
 
 
 def one_line(work):
@@ -117,72 +87,6 @@ def test_a_failed_run_has_a_reason(made, value):
     record = json.loads(next(made.glob("runs/ce-r0-*/run.json")).read_text())
     failed = changed({**record, "status": "failed", "metrics": {}}, ("reason",), value)
     assert fault_of(failed) == (None if value == "x" else "reason")
-
-
-@pytest.mark.parametrize("setting", ["dropout", "embedding_dim", "image_size", "backbone"])
-def test_a_model_is_built_from_sound_settings_alone(made, setting):
-    folder = next(made.glob("runs/ce-r0-*"))
-    whole = {**read_record(folder), "folder": str(folder)}
-    for value in (GONE, None, "7", -1, 7.5, True, [1], 10**9):
-        with pytest.raises(InputError, match=r"does not say what was trained|no backbone called '7'"):
-            load_backbone(changed(whole, ("protocol", "config", setting), value))
-
-
-SPOILT = {
-    "zero": ("query", lambda a: a * 0),
-    "one row": ("query", lambda a: a[0]),
-    "three dimensions": ("distractors", lambda a: a[:, :, None]),
-    "fewer images than labels": ("query", lambda a: a[:5]),
-    "shorter embeddings": ("distractors", lambda a: a[:, :5]),
-    "whole numbers": ("distractors", lambda a: a.astype(int)),
-    "numbers that torch has not": ("query", lambda a: a.astype(np.longdouble)),
-    "another byte order": ("distractors", lambda a: a.astype(">f4")),
-    "labels in another byte order": ("query_labels", lambda a: a.astype(">i8")),
-    "norms without a square": ("query", lambda a: a.astype(np.float64) * 1e-200),
-    "not finite": ("distractors", lambda a: a * np.nan),
-    "text": ("query", lambda a: a.astype(str)),
-    "a label of nobody": ("query_labels", lambda a: a + 100),
-    "a label below 0": ("query_labels", lambda a: a - 1),
-    "labels with fractions": ("query_labels", lambda a: a * 0.5),
-    "names in a square": ("query_people", lambda a: a[None]),
-    "numbers for names": ("query_people", lambda a: np.arange(len(a))),
-}
-
-
-@pytest.mark.parametrize(("name", "spoil"), SPOILT.values(), ids=SPOILT.keys())
-def test_embeddings_of_others_are_looked_at(benchmark, name, spoil):
-    path = next(benchmark.glob("runs/ce-r0-*/embeddings.npz"))
-    arrays = dict(np.load(path))
-    assert read_embeddings({"folder": str(path.parent)})["query"].shape == arrays["query"].shape
-    np.savez(path, **{**arrays, name: spoil(arrays[name])})
-    with pytest.raises(RunDamaged, match="does not hold a run's embeddings"):
-        read_embeddings({"folder": str(path.parent)})
-
-
-def test_resamples_and_histories_of_others_are_looked_at(benchmark):
-    folder = next(benchmark.glob("runs/ce-r0-*"))
-    record = {"folder": str(folder)}
-    arrays = dict(np.load(folder / "resamples.npz"))
-    for spoilt in (arrays["test_accuracy"][None], arrays["test_accuracy"][:-1], arrays["test_accuracy"].astype(str)):
-        np.savez(folder / "resamples.npz", **{**arrays, "test_accuracy": spoilt})
-        with pytest.raises(RunDamaged, match="does not hold a run's resamples"):
-            read_resamples(record)
-    np.savez(folder / "resamples.npz", **{name: array[:-1] for name, array in arrays.items()})
-    with pytest.raises(InputError, match=r"have .* resamples; is one of another benchmark"):
-        Study.of(load_records(benchmark))
-    other = shutil.copytree(benchmark / "runs", benchmark.parent / "other" / "runs")
-    for path in other.glob("*/run.json"):  # in another repeat, other people may be drawn another number of times
-        path.write_text(json.dumps({**json.loads(path.read_text()), "repeat": 1}))
-    second = [record for record in load_records(other.parent) if record["entrant"] == "ce"]
-    first_of_others = [record for record in load_records(benchmark) if record["entrant"] == "arcface"]
-    assert len(Study.of([*first_of_others, *second]).resamples) == 2
-    path = folder / "history.jsonl"
-    first, *rest = path.read_text().splitlines()
-    for key in ("epoch", "train_loss", "val_accuracy", "tracked"):
-        for value in ("x", [1], {"a": "b"}, 10**400):
-            path.write_text("\n".join([json.dumps({**json.loads(first), key: value}), *rest]))
-            with pytest.raises(InputError, match=r"history\.jsonl is damaged"):
-                read_history(record)
 
 
 @pytest.mark.parametrize(

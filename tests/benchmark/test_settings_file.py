@@ -1,0 +1,98 @@
+"""benchmark.toml: which runs belong together, for every process that shares the folder."""
+
+import shutil
+import tomllib
+from pathlib import Path
+
+from PIL import Image
+from support import FORWARD, WORDS, bench, plugin
+
+from lossbench.losses.registry import shipped_plugins
+from lossbench.results.store import load_records, of_benchmark
+
+
+def test_processes_with_other_losses_add_to_one_benchmark(lossbench, tmp_path):
+    words = ("--epochs", 1, "--image-size", 32, "--out", tmp_path)
+    lossbench("run", "--losses", "ce", "--repeats", 2, *words)
+    lossbench("run", "--losses", "cosface:margin=0.2", "--repeats", 1, *words)
+    code, out, _ = lossbench("run", "--config", tmp_path / "orl" / "benchmark.toml")
+    assert code == 0
+    assert "5 runs are finished already" in out
+    assert "training 1 run of" in out  # the second repeat of the second loss
+    gone = plugin(tmp_path, "gone", FORWARD)
+    lossbench("run", "--losses", gone, "--repeats", 1, *words)
+    assert f'losses = "ce,cosface:margin=0.2,{gone}"' in (tmp_path / "orl" / "benchmark.toml").read_text()
+    Path(gone).unlink()
+    lossbench("run", "--losses", "arcface", "--repeats", 1, *words)
+    assert 'losses = "ce,cosface:margin=0.2,arcface"' in (tmp_path / "orl" / "benchmark.toml").read_text()
+    lossbench("run", "--losses", "arcface", "--repeats", 1, *words, "--lr", "0.01")  # other settings: another benchmark
+    assert 'losses = "arcface"' in (tmp_path / "orl" / "benchmark.toml").read_text()
+
+
+def test_twins_stay_entrants_and_only_of_the_plugin_as_it_is(lossbench, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text((shipped_plugins() / "cosface.py").read_text())
+    words = ("run", "--losses", path, "--deconfound", "--out", tmp_path / "out", *WORDS)
+    for _ in range(2):
+        assert lossbench(*words)[0] == 0
+        path.write_text(path.read_text() + "# changed\n")
+    settings = tomllib.loads((tmp_path / "out" / "orl" / "benchmark.toml").read_text())
+    assert settings["record"]["entrants"] == ["untrained", "ce", "mine", "mine:margin=0.0"]
+    assert settings["deconfound"] is True
+    kept = of_benchmark(load_records(tmp_path / "out" / "orl"), settings["record"])
+    assert sorted(record["entrant"] for record in kept) == ["ce", "mine", "mine:margin=0.0", "untrained"]
+
+
+def test_joining_a_benchmark_executes_none_of_its_plugins(lossbench, tmp_path):
+    """Its file may come from anybody; and a plugin that no longer works takes no twin of another loss with it."""
+    path = tmp_path / "mine.py"
+    path.write_text((shipped_plugins() / "cosface.py").read_text())
+    words = ("--repeats", 1, "--deconfound", "--out", tmp_path / "out", *WORDS)
+    assert lossbench("run", "--losses", f"{path},cosface", *words)[0] == 0
+    path.write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nraise OSError\n" + path.read_text())
+    assert lossbench("run", "--losses", "arcface", *words)[0] == 0
+    assert not (tmp_path / "executed").exists()
+    entrants = tomllib.loads((tmp_path / "out" / "orl" / "benchmark.toml").read_text())["record"]["entrants"]
+    whole = ["ce", "mine", "mine:margin=0.0", "cosface", "cosface:margin=0.0", "arcface", "arcface:margin=0.0"]
+    assert entrants == ["untrained", *whole]
+
+
+def test_data_that_changed_is_said_and_trained_anew(lossbench, tree, tmp_path):
+    settings = {"batch_size": 8, "backbone": "tiny", "data": str(tree), "repeats": 1}
+    _, first, _ = bench(tmp_path / "out", "ce", **settings)
+    photo = tree / "train" / "p0" / "0.jpg"
+    before = photo.read_bytes()
+    Image.new("RGB", (64, 64), "grey").save(photo)
+    folder, second, heard = bench(tmp_path / "out", "ce", **settings)
+    assert heard.trained
+    assert heard.notes == [
+        f"2 finished runs were made with other images (the data has changed since): kept in {folder}, not reused"
+    ]
+    assert [r["protocol_hash"] != s["protocol_hash"] for r, s in zip(first, second, strict=True)] == [True, True]
+    shutil.copytree(tree / "query" / "p4", tree / "distractors" / "p9")
+    _, _, heard = bench(tmp_path / "out", "ce", **settings)
+    assert heard.notes[0].startswith("4 finished runs were made with other images")
+    assert lossbench("report", folder)[0] == 0
+    assert "4 runs with other settings in this folder are left out" in (folder / "report.md").read_text()
+    shutil.rmtree(tree / "distractors" / "p9")
+    photo.write_bytes(before)
+    _, _, heard = bench(tmp_path / "out", "ce", **settings)  # as it was at first: nothing was lost
+    assert (heard.trained, heard.notes) == ([], [])
+
+
+def test_the_same_images_dealt_out_otherwise_are_another_benchmark(tree, tmp_path):
+    settings = {"batch_size": 8, "backbone": "tiny", "data": str(tree), "repeats": 1}
+    _, first, _ = bench(tmp_path / "out", "ce", **settings)
+    last = max((tree / "train").glob("*/*.jpg"))
+    last.rename(tree / "val" / last.parent.name / f"0{last.name}")
+    _, second, heard = bench(tmp_path / "out", "ce", **settings)
+    assert heard.trained
+    assert first[1]["protocol_hash"] != second[1]["protocol_hash"]
+
+
+def test_a_damaged_benchmark_file_is_written_anew(tmp_path):
+    folder, _, _ = bench(tmp_path, "ce", repeats=1)
+    (folder / "benchmark.toml").write_bytes(b"\xff\x00 = [")
+    bench(tmp_path, "cosface", repeats=1)
+    assert 'losses = "cosface"' in (folder / "benchmark.toml").read_text()
+    assert (folder / "benchmark.toml.old").read_bytes() == b"\xff\x00 = ["

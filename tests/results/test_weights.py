@@ -1,0 +1,64 @@
+"""A run's model comes back from its folder, or one line says why it does not."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import FORWARD, GONE, bench, changed, plugin
+
+from lossbench.errors import InputError
+from lossbench.evaluation.embed import embed
+from lossbench.results.store import read_record
+from lossbench.results.weights import load_backbone
+
+
+@pytest.mark.parametrize("setting", ["dropout", "embedding_dim", "image_size", "backbone"])
+def test_a_model_is_built_from_sound_settings_alone(made, setting):
+    folder = next(made.glob("runs/ce-r0-*"))
+    whole = {**read_record(folder), "folder": str(folder)}
+    for value in (GONE, None, "7", -1, 7.5, True, [1], 10**9):
+        with pytest.raises(InputError, match=r"does not say what was trained|no backbone called '7'"):
+            load_backbone(changed(whole, ("protocol", "config", setting), value))
+
+
+def test_a_backbone_comes_back_from_its_folder(orl, pixels, tmp_path):
+    path = plugin(tmp_path, "mine", FORWARD)
+    _, records, _ = bench(tmp_path / "out", f"{path},arcface+0.5*triplet", repeats=1)
+    for record in records:
+        saved = np.load(f"{record['folder']}/embeddings.npz")
+        assert np.array_equal(embed(load_backbone(record), pixels, orl.split(0).query).numpy(), saved["query"])
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"\xff" * 500])
+def test_weights_that_fail_to_load_are_one_line(tmp_path, damage):
+    _, records, _ = bench(tmp_path, "ce", repeats=1)
+    path = Path(records[1]["folder"]) / "weights.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors is damaged[^\n]*trains only this run\Z"):
+        load_backbone(records[1])
+    path.unlink()
+    with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors cannot be read[^\n]*trains only this run\Z"):
+        load_backbone(records[1])
+
+
+def test_weights_of_another_run_are_one_line(tmp_path):
+    _, records, _ = bench(tmp_path, "ce", repeats=2)
+    first, second = [record for record in records if record["entrant"] == "ce"]
+    shutil.copy(Path(second["folder"]) / "weights.safetensors", first["folder"])
+    with pytest.raises(InputError, match=r"\A[^\n]*is not the file that this run wrote; [^\n]*\Z"):
+        load_backbone(first)
+    protocol = {**first["protocol"], "config": {**first["protocol"]["config"], "embedding_dim": 32}}
+    with pytest.raises(InputError, match=r"\A[^\n]*do not fit \(Error[^\n]*size mismatch[^\n]*\Z"):
+        load_backbone({**second, "protocol": protocol})
+    with pytest.raises(InputError, match=r"run.json does not say what was trained \(no 'protocol'\)"):
+        load_backbone({key: value for key, value in second.items() if key != "protocol"})
+
+
+def test_a_record_executes_nothing(tmp_path):
+    """A run's folder may come from anybody: what it names as its loss is not run to use its backbone."""
+    path = Path(plugin(tmp_path, "mine", FORWARD))
+    _, records, _ = bench(tmp_path / "out", str(path), repeats=1)
+    path.write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n" + path.read_text())
+    load_backbone({**records[1], "plugin_files": {"mine": str(path)}})
+    assert not (tmp_path / "executed").exists()
