@@ -255,7 +255,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """
     import tomllib  # late: no command but `run --config` needs it
 
-    where = f"--config '{clipped(str(path))}'"
+    where = f"--config '{clipped(str(path), 200)}'"
     try:
         with Path(path).open("rb") as file:
             table = tomllib.load(file)

@@ -10,9 +10,9 @@ def shown(path: Path | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 
 
-def clipped(text: str) -> str:
-    """Return a file's text for one line of a message: escaped, and no more than 80 characters of it."""
-    return shown(text[:80]) + ("..." if len(text) > 80 else "")
+def clipped(text: str, most: int = 80) -> str:
+    """Return a file's text for one line of a message: escaped, and no more than `most` characters of it."""
+    return shown(text[:most]) + ("..." if len(text) > most else "")
 
 
 def first_line(error: BaseException) -> str:

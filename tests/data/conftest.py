@@ -3,27 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
-
-SIZE = (178, 218)
-
-
-def draw_face(seed: int, size: tuple[int, int] = SIZE) -> tuple[Image.Image, list[float]]:
-    """Return a cartoon on a random texture, and its ten landmarks in pixels by index."""
-    rng = np.random.default_rng(seed)
-    texture = Image.fromarray(rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    image = texture.filter(ImageFilter.GaussianBlur(2))
-    pen = ImageDraw.Draw(image)
-    middle = np.array([size[0] / 2, size[1] / 2]) + rng.uniform(-6, 6, 2)
-    angle, scale = rng.uniform(-0.3, 0.3), rng.uniform(0.8, 1.2)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
-    offsets = np.array([[-19, -25], [19, -25], [0, -2], [-16, 17], [16, 17]])
-    points = offsets @ turn.T + middle
-    for x, y in points:
-        pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=(255, 0, 0))
-    return image, [float(v) for v in np.round(points - 0.5, 3).ravel()]
+from support import draw_face
 
 
 @pytest.fixture

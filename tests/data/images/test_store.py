@@ -134,7 +134,7 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(files, cache):
     code = f"""
 import os, signal
 from pathlib import Path
-from lossbench.data.images import open_store
+from lossbench.data.images.store import open_store
 files = sorted(Path({str(files[0].parent)!r}).iterdir())
 open_store(files, 24, cache=Path({str(cache)!r}), on_progress=lambda done: os.kill(os.getpid(), signal.SIGKILL))
 """
@@ -273,7 +273,7 @@ def test_nothing_is_cleared_while_a_store_is_built(files, cache):
     open_store(files[:10], 32, cache=cache)
     code = f"""
 from pathlib import Path
-from lossbench.data.images import open_store
+from lossbench.data.images.store import open_store
 files = sorted(Path({str(files[0].parent)!r}).iterdir())
 def wait(done):
     print(done, flush=True)
@@ -315,7 +315,7 @@ def test_a_cache_deleted_while_a_store_is_built_makes_no_wrong_store(files, cach
 def open_elsewhere(files, cache):
     code = f"""
 from pathlib import Path
-from lossbench.data.images import open_store
+from lossbench.data.images.store import open_store
 open_store(sorted(Path({str(files[0].parent)!r}).iterdir()), 24, cache=Path({str(cache)!r}))
 """
     return subprocess.run([sys.executable, "-c", code], check=False, env=os.environ).returncode

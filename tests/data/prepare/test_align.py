@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from conftest import draw_face
 from PIL import Image
+from support import draw_face
 
 from lossbench.data.prepare.align import (
     ARCFACE,

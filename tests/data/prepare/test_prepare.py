@@ -113,7 +113,9 @@ def test_an_interruption_leaves_no_tree_and_is_resumed(face_tree, tmp_path):
 
 def interrupted(root, out, monkeypatch):
     """Stop a preparation when all crops are in their places."""
-    monkeypatch.setattr("lossbench.data.prepare.write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        "lossbench.data.prepare.prepare.write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         prepare(read_folder(root), out, SPLIT, CROP)
     monkeypatch.undo()
