@@ -12,7 +12,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
+from lossbench.losses.registry import find_plugins
+from lossbench.losses.spec import parse_spec
 from lossbench.results.study import Study
+from lossbench.training.train import train
 
 FAST = {"epochs": 2, "image_size": 32, "repeats": 2}
 WORDS = ("--epochs", 2, "--image-size", 32, "--repeats", 1)  # the like, on the command line
@@ -45,6 +48,24 @@ def bench(out: Path, losses: str, **options: Any):
     again = {name: options.pop(name, False) for name in ("force", "retry_failed")}
     folder, records = run_benchmark(Config(losses=losses, out=str(out), **{**FAST, **options}), heard, **again)
     return folder, records, heard
+
+
+def settings(**changes: Any) -> Config:
+    """Return the resolved settings of a short training on ORL."""
+    return Config(**{"epochs": 2, "image_size": 32, **changes}).resolved()
+
+
+def trained(text: str, split, pixels, folder: Path, config: Config | None = None, repeat: int = 0, **options: Any):
+    """Train one entrant of a spec in `folder`, for three epochs if no settings are given."""
+    folder.mkdir(exist_ok=True)
+    spec = parse_spec(text, find_plugins())
+    return train(config or settings(epochs=3), spec, repeat, split, pixels, folder, **options)
+
+
+def equal_states(a, b) -> bool:
+    """Return whether two modules have the same parameters and buffers, bit by bit."""
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(bool((a[name] == b[name]).all()) for name in a)
 
 
 def figures(records: Sequence[dict[str, Any]]):

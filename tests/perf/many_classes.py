@@ -62,7 +62,7 @@ def memory(way: str, args: argparse.Namespace) -> dict[str, float]:
         step(head, x, labels)
         return {"extra": torch.cuda.max_memory_allocated() / 2**20 - before, "peak": float("nan")}
     before = resident()
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew: building has one of its own
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again: building has one of its own
     step(head, x, labels)
     status = Path("/proc/self/status").read_text().splitlines()
     high = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024

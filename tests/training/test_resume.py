@@ -1,4 +1,4 @@
-"""kill -9, Ctrl-C and SIGTERM on a real run: each loses at most an epoch, and the same command ends with the same bits.
+"""kill -9 on a real run loses at most an epoch, and the same command ends with the same bits.
 
 `tests/perf/kill_drill.py` does the same 50 times, at 64 px.
 """
@@ -20,14 +20,12 @@ def epochs_done(out):
     return len(files[0].read_text().splitlines()) if files else 0
 
 
-def test_a_killed_run_goes_on_and_ends_bit_identical(tmp_path):
+def test_a_killed_run_continues_and_ends_bit_identical(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     subprocess.run([*COMMAND, whole], check=True, capture_output=True)
     killed = subprocess.Popen([*COMMAND, parts], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
     while epochs_done(parts) < 3:
-        assert killed.poll() is None
-        assert time.monotonic() < deadline
+        assert killed.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()

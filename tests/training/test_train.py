@@ -1,45 +1,71 @@
-"""Training: what entrants share, what augmentation touches, resume, determinism, selection."""
+"""The protocol that makes a comparison fair, line by line: what entrants share, what epochs and repeats do not."""
 
-from itertools import pairwise
+import json
+import math
+from dataclasses import dataclass, field
 
 import pytest
 import torch
+from support import equal_states, settings
+from support import trained as run
+from torch import Tensor, nn
 
-from lossbench.config import Config
+from lossbench.data.batches import augmentation_draws, epoch_order
 from lossbench.evaluation.measure import measure
-from lossbench.losses.registry import find_plugins
-from lossbench.losses.spec import parse_spec
-from lossbench.training.seeds import initial_backbone, initial_head
-from lossbench.training.step import TrainingFailed, learning_rate
-from lossbench.training.train import train
+from lossbench.training import train as training
+from lossbench.training.seeds import generator_of, initial_backbone, seed_of
+from lossbench.training.step import TrainingFailed, train_step
 
-CONFIG = Config(epochs=3, image_size=32).resolved()
-
-
-def spec(text):
-    return parse_spec(text, find_plugins())
-
-
-def run(text, split, pixels, folder, config=CONFIG, **options):
-    folder.mkdir(exist_ok=True)
-    return train(config, spec(text), 0, split, pixels, folder, **options)
+CONFIG = settings(epochs=3)
+STEPS = 4  # of an epoch: full batches of 32 out of 144 training images
 
 
 class Stopped(Exception):
     pass
 
 
-def stop_after(epochs):
-    def on_epoch(epoch):
-        if epoch.epoch == epochs:
-            raise Stopped
+@dataclass
+class Steps:
+    """What each step of a training was given, and what the optimiser and the modes were then."""
 
-    return on_epoch
+    images: list[Tensor] = field(default_factory=list)
+    labels: list[Tensor] = field(default_factory=list)
+    draws: list[Tensor] = field(default_factory=list)
+    chance: list[Tensor] = field(default_factory=list)  # the state of the generator that dropout draws from
+    rates: list[float] = field(default_factory=list)
+    groups: list[list[tuple[float, float]]] = field(default_factory=list)  # rate and decay after the step
+    modes: list[tuple[bool, bool]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
 
 
-def equal_states(a, b):
-    a, b = a.state_dict(), b.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+@pytest.fixture
+def watched(monkeypatch, orl, pixels, tmp_path):
+    """Train for real, and return what was trained and its steps."""
+
+    def go(text, config=CONFIG, repeat=0, split=None, faces=pixels, **options):
+        steps = Steps()
+
+        def watching(backbone, head, optimizer, images, labels, draws, lr):
+            steps.images.append(images.clone())
+            steps.labels.append(labels.clone())
+            steps.draws.append(draws.clone())
+            steps.chance.append(torch.get_rng_state())
+            steps.rates.append(lr)
+            steps.modes.append((backbone.training, head.training))
+            loss = train_step(backbone, head, optimizer, images, labels, draws, lr)
+            steps.groups.append([(group["lr"], group["weight_decay"]) for group in optimizer.param_groups])
+            steps.losses.append(loss.item())
+            return loss
+
+        monkeypatch.setattr(training, "train_step", watching)
+        folder = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
+        return run(text, split or orl.split(0), faces, folder, config, repeat, **options), steps
+
+    return go
+
+
+def alike(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def test_all_entrants_of_a_repeat_start_from_the_same_weights(orl, pixels, tmp_path, monkeypatch):
@@ -65,29 +91,6 @@ def test_all_entrants_of_a_repeat_start_from_the_same_weights(orl, pixels, tmp_p
     assert any(not torch.equal(tensor, different[name]) for name, tensor in seen[0].items())
 
 
-def test_heads_with_weights_of_one_shape_start_from_the_same_ones():
-    arcface, cosface = (initial_head(CONFIG, spec(text), 0, 24) for text in ("arcface", "cosface"))
-    assert torch.equal(arcface.weight, cosface.weight)
-
-
-def test_entrants_see_the_same_images_in_the_same_order_and_augmentation(orl, pixels, tmp_path, monkeypatch):
-    from lossbench.data.batches import augment
-
-    seen = []
-
-    def watch(images, draws):
-        out = augment(images, draws)
-        seen.append(out.sum())
-        return out
-
-    monkeypatch.setattr("lossbench.training.step.augment", watch)
-    run("ce", orl.split(0), pixels, tmp_path / "a")
-    run("arcface", orl.split(0), pixels, tmp_path / "b")
-    half = len(seen) // 2
-    assert half == 12
-    assert torch.equal(torch.stack(seen[:half]), torch.stack(seen[half:]))
-
-
 def test_augmentation_acts_on_training_batches_alone(orl, pixels, tmp_path, monkeypatch):
     """Every image that reaches the network in training mode was augmented; every other is the stored pixels."""
     split = orl.split(0)
@@ -100,7 +103,7 @@ def test_augmentation_acts_on_training_batches_alone(orl, pixels, tmp_path, monk
         return backbone
 
     monkeypatch.setattr("lossbench.training.train.initial_backbone", watched)
-    trained = run("ce", split, pixels, tmp_path / "run", Config(epochs=1, image_size=32).resolved())
+    trained = run("ce", split, pixels, tmp_path / "run", settings(epochs=1))
     measure(trained.backbone, trained.head, pixels, split)
 
     def share_stored(batches):
@@ -112,66 +115,181 @@ def test_augmentation_acts_on_training_batches_alone(orl, pixels, tmp_path, monk
     assert share_stored(modes[True]) == 0.0
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(orl, pixels, tmp_path):
+def test_entrants_share_images_order_augmentation_and_dropout(watched):
+    (_, first), (_, second) = watched("ce"), watched("arcface")
+    assert len(first.images) == 3 * STEPS
+    for name in ("images", "labels", "draws", "chance"):
+        assert alike(getattr(first, name), getattr(second, name)), name
+    assert first.rates == second.rates
+
+
+def test_a_sampler_of_its_own_changes_the_order_alone(watched):
+    """Triplets need four images of a person in a batch: as many images, augmented and dropped by the same draws."""
+    (ours, shuffled), (theirs, grouped) = watched("ce"), watched("triplet")
+    assert alike(shuffled.draws, grouped.draws)
+    assert shuffled.chance[0].equal(grouped.chance[0])
+    assert [e.images for e in ours.history] == [e.images for e in theirs.history] == [128] * 3
+    assert all(set(labels.bincount().tolist()) <= {0, 4} for labels in grouped.labels)
+    assert any(set(labels.bincount().tolist()) - {0, 4} for labels in shuffled.labels)
+
+
+def test_every_epoch_draws_its_own_order_augmentation_and_dropout(watched):
+    _, steps = watched("ce")
+    for name in ("images", "draws", "chance"):
+        kept = getattr(steps, name)
+        assert all(not torch.equal(kept[i], kept[j]) for i in range(len(kept)) for j in range(i)), name
+    orders = [torch.cat(steps.labels[i : i + STEPS]) for i in range(0, 3 * STEPS, STEPS)]
+    assert not any(torch.equal(orders[i], orders[j]) for i in range(3) for j in range(i))
+
+
+@pytest.mark.parametrize("other", ["repeat", "seed"])
+def test_every_repeat_and_every_seed_draws_its_own(watched, other):
+    _, first = watched("ce")
+    changed = {"repeat": 1} if other == "repeat" else {"config": settings(epochs=3, seed=1)}
+    _, second = watched("ce", **changed)
+    for name in ("images", "draws", "chance"):
+        pairs = zip(getattr(first, name), getattr(second, name), strict=True)
+        assert not any(torch.equal(a, b) for a, b in pairs), name
+
+
+def test_every_draw_comes_from_its_documented_seed(watched, orl):
+    """Epochs count from 1; the purposes are order, augment and epoch."""
+    config = settings(seed=5)
+    _, steps = watched("ce", config, repeat=2)
+    labels = torch.tensor(orl.split(0).train.labels)
+    for number in (1, 2):
+        order = epoch_order(labels, 32, None, generator_of(5, 2, "order", number))
+        draws = augmentation_draws(order.shape, generator_of(5, 2, "augment", number))
+        found = slice((number - 1) * STEPS, number * STEPS)
+        assert alike(steps.labels[found], list(labels[order]))
+        assert alike(steps.draws[found], list(draws))
+        expected = torch.Generator().manual_seed(seed_of(5, 2, "epoch", number)).get_state()
+        assert torch.equal(steps.chance[found][0], expected)
+
+
+def test_the_images_of_a_step_are_those_of_its_people(watched, orl, pixels):
+    _, steps = watched("ce", settings(epochs=1))
+    train_part = orl.split(0).train
+    person = {
+        tuple(pixels[row].flatten()[:60].tolist()): label
+        for row, label in zip(train_part.rows, train_part.labels, strict=True)
+    }
+    for images, labels in zip(steps.images, steps.labels, strict=True):
+        stored = images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        assert [person[tuple(image.flatten()[:60].tolist())] for image in stored] == labels.tolist()
+    seen = torch.cat(steps.images)
+    assert len({tuple(image.flatten()[:200].tolist()) for image in seen}) == 128, "each image once"
+
+
+def test_the_rate_of_every_step_is_that_of_the_schedule(watched):
+    config = settings(epochs=3, lr=0.02, warmup=0.3)
+    trained, steps = watched("ce", config)
+    total, warm = 3 * STEPS, 0.3 * 3 * STEPS
+    expected = [
+        0.02 * (i + 1) / (warm + 1) if i < warm else 0.02 * math.cos(math.pi / 2 * (i - warm) / (total - warm)) ** 2
+        for i in range(total)
+    ]
+    assert steps.rates == pytest.approx(expected, rel=1e-9)
+    assert [group[0][0] for group in steps.groups] == [group[1][0] for group in steps.groups] == steps.rates
+    assert [epoch.lr for epoch in trained.history] == steps.rates[STEPS - 1 :: STEPS]
+
+
+@pytest.mark.parametrize("decay", [5e-4, 0.03])
+def test_the_weight_decay_that_was_asked_for_is_in_effect(watched, decay):
+    _, steps = watched("ce", settings(epochs=1, weight_decay=decay))
+    assert all([value for _, value in groups] == [decay, 0.0] for groups in steps.groups)
+
+
+def test_weight_decay_changes_the_result(orl, pixels, tmp_path):
+    first, second = (
+        run("ce", orl.split(0), pixels, tmp_path / str(decay), settings(epochs=1, weight_decay=decay))
+        for decay in (0.0, 1.0)
+    )
+    convolutions = [[p for p in t.backbone.parameters() if p.ndim == 4] for t in (first, second)]
+    assert sum(p.square().sum() for p in convolutions[0]) > sum(p.square().sum() for p in convolutions[1])
+
+
+def test_both_are_in_training_mode_in_every_step_and_in_evaluation_mode_at_the_end(watched):
+    trained, steps = watched("arcface")
+    assert steps.modes == [(True, True)] * (3 * STEPS)
+    assert not trained.backbone.training
+    assert not trained.head.training
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_steps(watched):
+    trained, steps = watched("arcface")
+    means = [math.fsum(steps.losses[i : i + STEPS]) / STEPS for i in range(0, 3 * STEPS, STEPS)]
+    assert [epoch.train_loss for epoch in trained.history] == pytest.approx(means, rel=1e-12)
+
+
+@pytest.mark.parametrize(("size", "steps", "images"), [(50, 2, 100), (144, 1, 144), (1000, 1, 144)])
+def test_batches_are_full_and_hold_all_images_where_there_are_fewer(watched, size, steps, images):
+    trained, seen = watched("ce", settings(batch_size=size))
+    assert [len(labels) for labels in seen.labels] == [min(size, 144)] * (2 * steps)
+    assert [epoch.images for epoch in trained.history] == [images] * 2
+    assert trained.steps == 2 * steps
+
+
+def test_epochs_are_counted_and_timed(watched, tmp_path):
+    heard = []
+    trained, _ = watched("ce", on_epoch=heard.append)
+    assert [epoch.epoch for epoch in trained.history] == [1, 2, 3]
+    assert heard == trained.history
+    assert all(epoch.seconds > 0 and epoch.tracked is None for epoch in trained.history)
+    (history,) = tmp_path.glob("*/history.jsonl")
+    assert [json.loads(line) for line in history.read_text().splitlines()] == [vars(e) for e in trained.history]
+
+
+def test_the_same_seed_gives_the_same_bits(orl, pixels, tmp_path):
     first, second = (run("arcface", orl.split(0), pixels, tmp_path / name) for name in "ab")
     assert equal_states(first.backbone, second.backbone)
     assert equal_states(first.head, second.head)
     assert [e.train_loss for e in first.history] == [e.train_loss for e in second.history]
-    other = run("arcface", orl.split(0), pixels, tmp_path / "c", Config(epochs=3, image_size=32, seed=1).resolved())
-    assert not equal_states(first.backbone, other.backbone)
+    assert torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.parametrize("text", ["sphereface", "arcface_triplet"])
-@pytest.mark.parametrize("select", ["last", "val"])
-def test_a_resumed_run_ends_bit_identical(orl, pixels, tmp_path, text, select):
-    config = Config(epochs=4, image_size=32, select=select).resolved()
-    whole = run(text, orl.split(0), pixels, tmp_path / "whole", config)
-    for stop in (1, 3):
-        with pytest.raises(Stopped):
-            run(text, orl.split(0), pixels, tmp_path / "parts", config, on_epoch=stop_after(stop))
-    resumed = run(text, orl.split(0), pixels, tmp_path / "parts", config)
-    assert equal_states(whole.backbone, resumed.backbone)
-    assert equal_states(whole.head, resumed.head)
-    assert resumed.selected_epoch == whole.selected_epoch
-    assert [(e.epoch, e.train_loss, e.val_accuracy) for e in whole.history] == [
-        (e.epoch, e.train_loss, e.val_accuracy) for e in resumed.history
-    ]
-    lines = (tmp_path / "parts" / "history.jsonl").read_text().splitlines()
-    assert len(lines) == 4
-
-
-def test_a_damaged_checkpoint_is_said_and_the_run_starts_anew(orl, pixels, tmp_path):
-    with pytest.raises(Stopped):
-        run("ce", orl.split(0), pixels, tmp_path / "run", on_epoch=stop_after(2))
-    checkpoint = tmp_path / "run" / "checkpoint.pt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    notes = []
-    again = run("ce", orl.split(0), pixels, tmp_path / "run", on_note=notes.append)
-    assert "damaged" in notes[0]
-    assert equal_states(again.backbone, run("ce", orl.split(0), pixels, tmp_path / "whole").backbone)
-
-
-def test_select_val_reports_the_best_epoch_on_val(orl, pixels, tmp_path):
-    config = Config(epochs=5, image_size=32, select="val").resolved()
-    trained = run("ce", orl.split(0), pixels, tmp_path / "run", config)
-    accuracies = [e.val_accuracy for e in trained.history]
-    assert trained.selected_epoch == accuracies.index(max(accuracies)) + 1
-    measured = measure(trained.backbone, trained.head, pixels, orl.split(0))
-    assert measured.figures["val_accuracy"] == max(accuracies)
-
-
-def test_the_schedule_warms_up_and_ends_at_nothing():
-    rates = [learning_rate(step, 100, 3e-3, 0.1) for step in range(100)]
-    assert rates[0] < rates[5] < rates[9] < max(rates) == pytest.approx(3e-3)
-    assert all(a >= b for a, b in pairwise(rates[10:]))
-    assert rates[-1] < 1e-5
-
-
-def test_a_loss_that_is_no_number_fails_with_its_reason(orl, pixels, tmp_path):
-    (tmp_path / "vector.py").write_text(
-        "from lossbench import Head\n\nclass Vector(Head):\n    '''No mean.'''\n"
+def loss_file(folder, body):
+    (folder / "mine.py").write_text(
+        "import torch\nfrom torch import nn\nfrom lossbench import Head\n\nclass Mine(Head):\n    '''A test.'''\n"
         "    def __init__(self, num_classes, embedding_dim):\n        super().__init__()\n"
-        "    def forward(self, embeddings, labels):\n        return embeddings.sum(1)\n"
+        "        self.weight = nn.Parameter(torch.ones(num_classes, embedding_dim))\n"
+        f"    def forward(self, embeddings, labels):\n        return {body}\n"
     )
-    with pytest.raises(TrainingFailed, match=r"one differentiable number, not of shape \[32\]"):
-        run(str(tmp_path / "vector.py"), orl.split(0), pixels, tmp_path / "run")
+    return str(folder / "mine.py")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("embeddings.sum(1)", r"one differentiable number, not of shape \[32\]"),
+        ("embeddings.sum() * float('nan')", "the loss became nan"),
+        ("embeddings.sum() * float('inf')", "the loss became (inf|-inf|nan)"),
+    ],
+)
+def test_a_loss_that_is_no_number_fails_with_its_reason(orl, pixels, tmp_path, body, reason):
+    heard = []
+    with pytest.raises(TrainingFailed, match=reason):
+        run(loss_file(tmp_path, body), orl.split(0), pixels, tmp_path / "run", on_epoch=heard.append)
+    assert heard == []
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_backbone_that_no_gradient_reached_is_noticed(orl, pixels, tmp_path):
+    text = loss_file(tmp_path, "self.weight.square().sum() + 0 * embeddings.sum()")
+    assert not run(text, orl.split(0), pixels, tmp_path / "still", settings(epochs=1)).moved
+    assert run("ce", orl.split(0), pixels, tmp_path / "moved", settings(epochs=1)).moved
+
+
+def test_dropout_acts_in_training(watched):
+    """The seed of an epoch decides dropout: with it off, the same images and draws give another loss."""
+    (_, on), (_, off) = watched("ce", settings(epochs=1)), watched("ce", settings(epochs=1, dropout=0.0))
+    assert alike(on.images, off.images)
+    assert on.losses[0] != off.losses[0]
+
+
+def test_the_backbone_is_laid_out_as_the_images_are(watched):
+    trained, steps = watched("ce", settings(epochs=1))
+    weight = next(p for p in trained.backbone.parameters() if p.ndim == 4 and p.shape[1] > 3 and p.shape[2] > 1)
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert steps.images[0].is_contiguous(memory_format=torch.channels_last)
+    assert any(isinstance(module, nn.Dropout) and module.p == 0.2 for module in trained.backbone.modules())
