@@ -119,6 +119,23 @@ def test_options_that_are_named_exist(lossbench, word):
     assert any(word in lossbench(*command, "--help")[1] for command in commands)
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("check", "central differences"),
+        ("passport", "degrees taken for radians"),
+        ("evaluate", "LFW's protocol"),
+        ("embed", "not normalised"),
+        ("data check", "near-duplicates"),
+        ("data cache", "LOSSBENCH_CACHE"),
+        ("data prepare", ".webp"),
+        ("data prepare bin", "no code in it is ever executed"),
+    ],
+)
+def test_reference_that_left_the_readme_is_in_the_help(lossbench, command, says):
+    assert says in " ".join(lossbench(*command.split(), "--help")[1].split())
+
+
 def test_the_published_figures_show_no_face():
     """Figures are drawn from numbers; a photograph would have many more colours than a plot's palette."""
     files = list((ROOT / "results" / "orl" / "figures").glob("*.png"))

@@ -39,7 +39,12 @@ def check(
     plugins: Plugins = None,
     fast: Annotated[bool, typer.Option("--fast", help="Skip what takes more than a second.")] = False,
 ) -> None:
-    """Test a loss numerically before it trains: one line per property; exit code 1 if any fails."""
+    """Test a loss numerically before it trains: one line per property; exit code 1 if any fails.
+
+    Among the properties: the gradient against central differences around 0, 90 and 180 degrees, finite values at
+    cosines of 1 and -1 and in half precision, a margin that makes the task harder, hyper-parameters that have an
+    effect, and scores without margin. Without --fast the loss is also compiled, and has to overfit 64 real faces.
+    """
     from lossbench.cli import console
     from lossbench.losses.registry import find_plugins
     from lossbench.losses.spec import parse_spec
@@ -64,7 +69,11 @@ def passport(
     plugins: Plugins = None,
     out: Annotated[Path, typer.Option(help="The folder for the plot and the table.")] = Path(),
 ) -> None:
-    """Measure what a loss really does at every angle, beside CE and ArcFace: a plot, a table, and flags."""
+    """Measure what a loss really does at every angle, beside CE and ArcFace: a plot, a table, and flags.
+
+    Flagged are a margin that does not reach the gradient, a hyper-parameter without effect, a loss that does not fall
+    with the own angle, and degrees taken for radians.
+    """
     from lossbench.cli import console
     from lossbench.losses.registry import find_plugins
     from lossbench.losses.spec import parse_spec
