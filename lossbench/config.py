@@ -227,7 +227,7 @@ class Config:
         if self.name is not None:
             _check_name(self.name)
         if self.flip and self.pairs is None:
-            raise InputError("--flip is about verification pairs; give --pairs, too, or leave it out")
+            raise InputError("--flip applies to verification pairs only; add --pairs, or drop --flip")
         return filled
 
 

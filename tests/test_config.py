@@ -100,7 +100,7 @@ def test_the_ends_of_a_range_are_in_it_and_what_is_beyond_is_refused(name):
         ({"select": "best"}, "--select 'best' is not known; use 'last' or 'val'"),
         ({"pretrained": "casia"}, "--pretrained 'casia' is not known; use 'imagenet'"),
         ({"backbone": "resnet19"}, "did you mean 'resnet18'"),
-        ({"flip": True}, "--flip is about verification pairs; give --pairs"),
+        ({"flip": True}, "--flip applies to verification pairs only; add --pairs"),
         ({"out": "x" * 300}, "--out 'x+[.]{3}' is longer"),
         ({"data": "x" * 300}, "--data 'x+[.]{3}' is longer"),
         ({"pairs": "x" * 300}, "--pairs 'x+[.]{3}' is longer"),
