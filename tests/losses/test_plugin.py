@@ -92,7 +92,7 @@ def test_a_value_outside_is_refused_and_none_is_not(tmp_path):
 def test_two_files_of_one_name_are_refused_and_two_paths_to_one_file_are_not(tmp_path):
     mine = described(tmp_path)
     mine.refuse_namesake(None)
-    mine.refuse_namesake(mine._replace(path=tmp_path / "." / "mine.py"))
+    mine.refuse_namesake(mine._replace(path=tmp_path / "x" / ".." / "mine.py"))
     mine.refuse_namesake(mine._replace(name="other", path=tmp_path / "other.py"))
     with pytest.raises(InputError, match=f"two plugins are called 'mine': .*elsewhere.* and {mine.path}; rename one"):
         mine.refuse_namesake(mine._replace(path=tmp_path / "elsewhere" / "mine.py"))

@@ -260,12 +260,13 @@ def test_every_shipped_loss_has_a_loop():
     assert set(LOOPS) == set(heads())
 
 
-def test_sphereface2_bias_starts_in_balance():
+@pytest.mark.parametrize(("classes", "balance"), [(1000, 0.7), (2, 0.7), (2, 0.5), (4, 0.9997)])
+def test_sphereface2_bias_starts_in_balance(classes, balance):
     """At cosines of 0, lambda times the pull of the positive is (1 - lambda) times the push of all the others."""
-    b = load_head("sphereface2", num_classes=1000, embedding_dim=D).bias.item()
+    b = load_head("sphereface2", num_classes=classes, embedding_dim=D, balance=balance).bias.item()
     g = 2 * 0.5**3 - 1
-    pull = 0.7 / (1 + math.exp(40 * (g - 0.4) + b))
-    push = 0.3 * 999 / (1 + math.exp(-40 * (g + 0.4) - b))
+    pull = balance / (1 + math.exp(40 * (g - 0.4) + b))
+    push = (1 - balance) * (classes - 1) / (1 + math.exp(-40 * (g + 0.4) - b))
     assert pull == pytest.approx(push, rel=1e-3)
 
 
