@@ -124,3 +124,41 @@ def test_importing_the_heads_does_not_load_the_compiler():
     """torch._dynamo doubles the time that torch takes to import."""
     code = "import sys, lossbench.losses.head; assert 'torch._dynamo' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.usefixtures("small_blocks")
+def test_float32_stays_float32_under_autocast(monkeypatch, compiled):
+    """Autocast leaves float64 alone, so that only float32 shows whether products are made in bfloat16."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiled)
+    given_wide = [v.detach().requires_grad_() for v in given(3)[:4]]
+    labels = given(3)[4]
+    narrow = [v.detach().float().requires_grad_() for v in given_wide]
+
+    def loss_of(x, w, s, m):
+        return margin_softmax(x, w, labels, lambda own: own - m, s, squared)
+
+    expected = loss_of(*given_wide)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss_of(*narrow)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not compiled):  # what is compiled has no backward of ours
+        gradients = torch.autograd.grad(found, narrow)
+    for a, b in zip(gradients, torch.autograd.grad(expected, given_wide), strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
+
+
+def test_no_block_holds_more_scores_than_it_may_but_for_a_thousand_classes():
+    for batch, classes, first in [(128, 10**6, 8192), (2**20, 5000, 1024), (1, 3 * 2**20, 2**20), (0, 10, 10)]:
+        sizes = [len(range(classes)[b]) for b in blocks._blocks(torch.empty(batch, 1), torch.empty(classes, 1))]
+        assert sizes[0] == first
+        assert sum(sizes) == classes
+
+
+def test_what_is_kept_for_the_backward_pass_is_bounded(monkeypatch):
+    x, w, s, _, labels = given(4)
+    for most, kept in [(B * C, 1), (B * C - 1, 0)]:
+        monkeypatch.setattr(blocks, "KEEP_NUMBERS", most)
+        own, _ = blocks.own_and_rest(F.normalize(x, dim=1), w, labels, s)
+        assert len(own.grad_fn.kept) == kept

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lossbench import Mix, cosine, linear, load_head, margin_softmax
+from lossbench import Head, Mix, add_angle, cosine, linear, load_head, margin_softmax
+from lossbench.losses.head import angle, is_own, margin_cross_entropy, own_cosine
 
 SIZES = {"num_classes": 7, "embedding_dim": 5}
 
@@ -88,3 +89,119 @@ def test_logits_carry_no_margin():
     torch.testing.assert_close(head.logits(x), F.normalize(x, dim=1) @ F.normalize(head.weight, dim=1).T)
     assert load_head("triplet", **SIZES).logits(x) is None
     assert load_head("triplet", **SIZES).class_centers() is None
+
+
+class Bare(Head):
+    def forward(self, embeddings, labels):
+        return embeddings.sum()
+
+
+def test_a_head_declares_nothing_unless_it_says_so():
+    head = Bare()
+    assert head.samples_per_class is None
+    assert head.uses_norm is False
+    assert head.stops_gradient == ""
+    assert head.plain_at is None
+    assert head.margin_in_degrees is False
+    assert head.logits(torch.ones(2, 3)) is None
+    assert head.class_centers() is None
+
+
+def declaring(**declared):
+    head = Bare()
+    for name, value in declared.items():
+        setattr(head, name, value)
+    return head
+
+
+def test_a_mix_declares_what_its_parts_do():
+    plain, other = Bare(), declaring(samples_per_class=2, uses_norm=True, stops_gradient="the scale")
+    third = declaring(samples_per_class=6, stops_gradient="the weights")
+    mix = Mix((1.0, plain), (0.5, other), (2.0, third))
+    assert mix.samples_per_class == 6
+    assert mix.uses_norm is True
+    assert mix.stops_gradient == "the scale; the weights"
+    alone = Mix((1.0, plain), (2.0, Bare()))
+    assert (alone.samples_per_class, alone.uses_norm, alone.stops_gradient) == (None, False, "")
+    assert alone.logits(torch.ones(2, 3)) is None
+    assert alone.class_centers() is None
+    assert mix(torch.ones(2, 3), torch.zeros(2)).item() == 6 * 3.5
+
+
+def test_scores_and_centers_of_a_mix_are_those_of_the_first_part_that_has_them():
+    torch.manual_seed(0)
+    x, first, second = torch.randn(4, 5), load_head("cosface", **SIZES), load_head("arcface", **SIZES)
+    mix = Mix((1.0, Bare()), (1.0, first), (1.0, second))
+    assert torch.equal(mix.logits(x), first.logits(x))
+    assert torch.equal(mix.class_centers(), first.class_centers())
+
+
+def test_centers_are_unit_rows_without_a_gradient():
+    head = load_head("arcface", **SIZES)
+    torch.testing.assert_close(head.class_centers().norm(dim=1), torch.ones(7))
+    assert not head.class_centers().requires_grad
+
+
+@pytest.mark.parametrize("cos", [1.0, -1.0, 0.999999, 0.0])
+@pytest.mark.parametrize("map_", [angle, lambda c: add_angle(c, 0.5), lambda c: add_angle(c, torch.tensor([0.5]))])
+def test_angles_have_a_finite_slope_everywhere(map_, cos):
+    x = torch.tensor([cos], requires_grad=True)
+    map_(x).sum().backward()
+    assert x.grad.isfinite().all()
+    assert x.grad.abs().max() < 1e4
+
+
+def test_angles_are_those_of_acos():
+    cos = torch.linspace(-0.99, 0.99, 199, dtype=torch.float64)
+    torch.testing.assert_close(angle(cos), cos.acos())
+    theta = cos.acos()
+    near = theta + 0.5 < math.pi
+    expected = torch.where(near, (theta + 0.5).cos(), cos - 0.5 * math.sin(0.5))
+    assert 0 < (~near).sum() < 199
+    torch.testing.assert_close(add_angle(cos, 0.5), expected)
+    torch.testing.assert_close(add_angle(cos, torch.full_like(cos, 0.5)), expected)
+
+
+@pytest.mark.parametrize("margin", [0.2, 0.5, 1.0])
+def test_a_larger_angle_never_scores_higher_with_the_margin(margin):
+    pushed = add_angle(torch.linspace(-1, 1, 1001, dtype=torch.float64), margin)
+    steps = pushed.diff()
+    assert (steps > 0).sum() >= len(steps) - 1, "but for the step down where the fall-back begins"
+
+
+def test_cross_entropy_of_given_cosines_is_margin_softmax():
+    torch.manual_seed(5)
+    x, w, labels = torch.randn(6, 5).double(), torch.randn(7, 5).double(), torch.tensor([0, 6, 3, 3, 1, 2])
+    got = margin_cross_entropy(cosine(x, w), labels, lambda c: c - 0.2, 16.0)
+    torch.testing.assert_close(got, margin_softmax(x, w, labels, lambda c: c - 0.2, 16.0))
+
+
+def test_own_cosines_are_constants_of_the_own_class():
+    torch.manual_seed(6)
+    x, w, labels = torch.randn(4, 5, requires_grad=True), torch.randn(7, 5, requires_grad=True), torch.arange(4)
+    found = own_cosine(x, w, labels)
+    torch.testing.assert_close(found, cosine(x, w).diagonal().detach())
+    assert not found.requires_grad
+    assert own_cosine(x.bfloat16(), w.bfloat16(), labels).dtype == torch.float32
+
+
+def test_linear_adds_its_bias_and_keeps_wide_numbers_wide():
+    torch.manual_seed(7)
+    x, w, b = torch.randn(4, 5), torch.randn(7, 5), torch.randn(7)
+    torch.testing.assert_close(linear(x, w, b), x @ w.T + b)
+    assert linear(x.double(), w, b).dtype == torch.float64
+    assert linear(x, w.double(), b).dtype == torch.float64
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(linear(x.bfloat16(), w, b), x.bfloat16().float() @ w.T + b, rtol=0.02, atol=0.05)
+        assert linear(x, w, b).dtype == torch.float32
+        exact = x.double() @ w.double().T + b
+        torch.testing.assert_close(linear(x, w, b).double(), exact, atol=1e-5, rtol=0)
+
+
+def test_the_own_class_is_marked():
+    mask = is_own(torch.tensor([2, 0, 2]), 4)
+    assert mask.dtype == torch.bool
+    assert mask.nonzero().tolist() == [[0, 2], [1, 0], [2, 2]]
+    assert mask.shape == (3, 4)
+    with pytest.raises(RuntimeError):
+        is_own(torch.tensor([4]), 4)

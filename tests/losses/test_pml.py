@@ -98,3 +98,49 @@ def test_mistakes_are_one_line(spec, message):
     with pytest.raises(InputError, match=message) as error:
         load_head(spec, num_classes=5, embedding_dim=8)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "centers"),
+    [
+        ("ArcFaceLoss", lambda loss: loss.W.T),
+        ("NormalizedSoftmaxLoss", lambda loss: loss.W.T),
+        ("ProxyAnchorLoss", lambda loss: loss.proxies),
+        ("ProxyNCALoss", lambda loss: loss.proxies),
+        ("SphereFaceLoss", lambda loss: loss.W.T),
+    ],
+)
+def test_scores_are_cosines_with_the_librarys_own_centers(name, centers):
+    head, (x, _) = build(name), batch()
+    rows = torch.nn.functional.normalize(centers(head.loss), dim=1)
+    assert rows.shape == (5, 8)
+    torch.testing.assert_close(head.class_centers(), rows.detach())
+    torch.testing.assert_close(head.logits(x), torch.nn.functional.normalize(x, dim=1) @ rows.T)
+    assert not head.class_centers().requires_grad
+
+
+@pytest.mark.parametrize("name", ["SubCenterArcFaceLoss", "SoftTripleLoss"])
+def test_of_several_centers_the_nearest_scores_and_none_is_the_classs(name):
+    head, (x, _) = build(name), batch()
+    columns = (head.loss.W if name.startswith("Sub") else head.loss.fc).detach()
+    per_class = columns.shape[1] // 5
+    assert per_class > 1
+    cosines = torch.nn.functional.normalize(x, dim=1) @ torch.nn.functional.normalize(columns, dim=0)
+    torch.testing.assert_close(head.logits(x), cosines.view(16, 5, per_class).amax(2))
+    assert head.class_centers() is None
+
+
+def test_a_loss_without_classes_has_neither_scores_nor_centers():
+    head, (x, _) = build("TripletMarginLoss"), batch()
+    assert head.logits(x) is None
+    assert head.class_centers() is None
+    assert head.uses_norm
+
+
+def test_what_is_known_of_a_loss():
+    plugin = pml.describe("ArcFaceLoss")
+    assert plugin.name == "pml:ArcFaceLoss"
+    assert plugin.path.name == "arcface_loss.py"
+    assert plugin.summary.startswith("Implementation of https://arxiv.org/pdf/1801.07698")
+    assert pml.head_class("ArcFaceLoss").margin_in_degrees
+    assert not pml.head_class("CosFaceLoss").margin_in_degrees

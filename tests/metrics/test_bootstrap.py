@@ -108,3 +108,48 @@ def test_spread_of_a_share_is_the_textbooks():
 def test_large_sets_take_fewer_replicates():
     assert replicates_for(80, 80) == 1000
     assert replicates_for(3000, 3000) == 500
+    assert replicates_for(1600, 0, [0.1]) == 625
+    assert replicates_for(0, 10**6) == 1000
+    assert replicates_for(1000, 2000, [0.05]) == 640
+    assert replicates_for(10**6, 10**6, [0.9]) == 500, "no more negatives are kept"
+
+
+def test_a_resample_that_does_not_support_an_operating_point_is_nan():
+    """It counts the negatives of the resample, not of the data: 1 / N is the last rate that N of them support."""
+    query, labels, distractors, others = data(people=4, each=2, others=3)
+    drawn = torch.tensor([[1, 1, 1, 1], [2, 1, 0, 0], [0, 0, 0, 0], [3, 0, 0, 0]])
+    beside = torch.tensor([[1, 1, 1], [0, 1, 1], [1, 1, 1], [1, 0, 0]])
+    negatives = []
+    for own, other in zip(drawn * 2, beside * 3, strict=True):
+        within = sum(int(own[i] * own[j]) for i in range(4) for j in range(i))
+        negatives.append(within + int(own.sum() * other.sum()))
+    assert negatives == [24 + 72, 8 + 36, 0, 18]
+    for rate in (1 / 18, 1 / 44, 0.999 / 44, 1 / 96, 0.999 / 96):
+        got = bootstrap_identification(query, labels, distractors, others, drawn, beside, [rate, 0.4])
+        supported = [rate * n >= 1 - 1e-9 for n in negatives]
+        assert (~got[:, 0].isnan()).tolist() == supported, rate
+
+
+def test_a_resample_without_a_pair_of_one_person_has_no_rate():
+    query, labels, distractors, others = torch.randn(3, 4), torch.tensor([0, 1, 1]), torch.randn(6, 4), torch.arange(6)
+    drawn, beside = torch.tensor([[1, 0], [1, 1], [0, 2]]), torch.ones(3, 6, dtype=torch.int64)
+    got = bootstrap_identification(query, labels, distractors, others, drawn, beside, [0.5])
+    assert got[:, 0].isnan().tolist() == [True, False, False]
+
+
+def test_a_threshold_beyond_the_kept_tail_is_nan_and_not_a_guess():
+    """Of low rates alone only the highest negatives are kept, of which a strange resample may have too few."""
+    query, labels, distractors, others = data(people=4, each=2, others=3)
+    drawn, beside = torch.tensor([[3, 0, 0, 0]]), torch.tensor([[1, 0, 0]])
+    alone = bootstrap_identification(query, labels, distractors, others, drawn, beside, [1 / 18])
+    with_more = bootstrap_identification(query, labels, distractors, others, drawn, beside, [1 / 18, 0.4])
+    assert alone.isnan().all()
+    assert not with_more.isnan().any()
+
+
+def test_chunks_of_replicates_change_nothing(monkeypatch):
+    query, labels, distractors, others = data()
+    drawn = multiplicities([f"q{i}" for i in range(6)], 20), multiplicities([f"d{i}" for i in range(5)], 20)
+    whole = bootstrap_identification(query, labels, distractors, others, *drawn, FPRS)
+    monkeypatch.setattr("lossbench.metrics.bootstrap._CHUNK", 300)
+    assert torch.equal(bootstrap_identification(query, labels, distractors, others, *drawn, FPRS), whole)

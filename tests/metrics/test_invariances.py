@@ -5,7 +5,7 @@ A new metric is one line of METRICS. Every public function of lossbench.metrics 
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
 
 import pytest
 import torch
@@ -172,3 +172,12 @@ def test_other_embeddings_give_other_figures(name):
 def test_no_metric_is_left_out():
     public = {name for name in metrics.__all__ if inspect.isfunction(getattr(metrics, name))}
     assert public == METRICS.keys() | OTHERS
+
+
+def test_what_a_metric_returns_cannot_be_changed():
+    results = [getattr(metrics, name) for name in metrics.__all__ if inspect.isclass(getattr(metrics, name))]
+    assert len(results) >= 9
+    for result in results:
+        found = object.__new__(result)
+        with pytest.raises(FrozenInstanceError):
+            setattr(found, fields(result)[0].name, 0)

@@ -96,9 +96,10 @@ def test_holm():
     assert math.isnan(holm([0.5, math.nan])[1])
 
 
-def test_intervals_cover_the_truth_and_identical_entrants_are_seldom_told_apart():
+def test_intervals_cover_the_truth_and_identical_entrants_are_seldom_called_different(monkeypatch):
     """A small part of what `python tests/perf/coverage.py` simulates; the bounds are wider by the fewer experiments."""
-    found = coverage.simulate("one tree", experiments=50, seed=1)
+    monkeypatch.setattr(coverage, "RESAMPLES", 60)
+    found = coverage.simulate("folds", experiments=30, seed=1)
     assert found.coverage >= 0.85
     assert found.false_verdicts <= 0.12
 
@@ -112,3 +113,72 @@ def test_repeats_that_happen_to_agree_are_no_evidence():
     assert got.error == pytest.approx(0.05 * 0.1**0.5, rel=0.1)  # a tenth of 2 * 0.05^2 / 2
     assert got.p_value > 0.5
     assert paired_difference(a, b, {}, {}, 8).p_value == 0.5, "without resamples rounding is no spread"
+
+
+def test_resamples_that_only_one_entrant_has_are_left_out():
+    draws = np.random.default_rng(0).normal(size=500)
+    a, b = {0: 0.9, 1: 0.8, 2: 0.7}, {0: 0.5, 1: 0.6, 2: 0.4}
+    both = dict.fromkeys(range(3), draws)
+    missing = {0: draws, 1: draws}
+    assert paired_difference(a, b, both, missing, 30) == paired_difference(a, b, missing, missing, 30)
+    assert paired_difference(a, b, missing, both, 30) == paired_difference(a, b, missing, missing, 30)
+    shorter = {0: draws, 1: draws, 2: draws[:10]}
+    assert paired_difference(a, b, both, shorter, 30) == paired_difference(a, b, missing, missing, 30)
+
+
+def test_repeats_without_a_common_resample_add_no_covariance():
+    """The mean covariance is over all pairs of repeats; one with fewer than two draws in common counts as 0."""
+    draws = np.random.default_rng(0).normal(0, 0.1, 400)
+    holes = draws.copy()
+    holes[1:] = math.nan
+    alone = estimate(by_repeat([0.8, 0.9]), {0: draws, 1: draws}, 30)
+    assert alone.shared == pytest.approx(np.var(draws, ddof=1))
+    three = estimate(by_repeat([0.8, 0.9, 0.7]), {0: draws, 1: draws, 2: holes}, 30)
+    assert three.shared == pytest.approx(alone.shared / 3)
+
+
+def test_the_floor_is_a_tenth_of_the_variance_of_the_mean_over_resamples():
+    """s^2 / R + c is never less; it counts once, with what the repeats' covariance adds already."""
+    rng = np.random.default_rng(3)
+    draws = {r: 0.5 + rng.normal(0, 0.1, 300) for r in range(4)}
+    agreeing = estimate(by_repeat([0.5] * 4), draws, 20)
+    alone = np.var(np.mean(list(draws.values()), axis=0), ddof=1)
+    assert agreeing.between + agreeing.shared == pytest.approx(max(0.1 * alone, agreeing.shared), rel=1e-9)
+    assert agreeing.error == pytest.approx(math.sqrt(agreeing.between + agreeing.shared))
+    without = estimate(by_repeat([0.5] * 4), {r: draws[r] for r in range(3)}, 20)
+    assert without.between == 0, "a repeat without resamples leaves that variance unknown"
+
+
+def test_degrees_of_freedom_are_satterthwaites():
+    common = np.random.default_rng(0).normal(0, 0.05, 2000)
+    got = estimate(by_repeat([0.80, 0.86, 0.75]), dict.fromkeys(range(3), common), 12)
+    expected = (got.between + got.shared) ** 2 / (got.between**2 / 2 + got.shared**2 / 11)
+    assert got.freedom == pytest.approx(expected)
+    assert got.half_width == pytest.approx(stats.t.ppf(0.975, expected) * got.error)
+    alone = estimate(by_repeat([0.80, 0.86, 0.75]), dict.fromkeys(range(3), common), 1)
+    assert alone.freedom == pytest.approx((got.between + got.shared) ** 2 / (got.between**2 / 2 + got.shared**2))
+    assert estimate(by_repeat([0.5, 0.5]), {}, 8).freedom == 1.0
+
+
+def test_how_many_repeats_separate_is_the_least_number_that_would():
+    seen = estimate(by_repeat([0.02, 0.03, -0.01]), {}, 8)
+
+    def passes(repeats):
+        return seen.mean > stats.t.ppf(0.975, repeats - 1) * math.sqrt(seen.between * 3 / repeats)
+
+    needed = seen.repeats_to_separate()
+    assert passes(needed)
+    assert not any(passes(fewer) for fewer in range(3, needed))
+    assert seen.repeats_to_separate(most=needed) == needed
+    assert seen.repeats_to_separate(most=needed - 1) is None
+    assert estimate(by_repeat([0.30, 0.31, 0.29]), {}, 8).repeats_to_separate() == 3
+    assert estimate(by_repeat([-0.30, -0.31, -0.29]), {}, 8).repeats_to_separate() == 3
+    assert estimate(by_repeat([0.1, -0.1]), {}, 8).repeats_to_separate() is None
+    assert estimate({0: 0.3}, {}, 8).repeats_to_separate() is None
+
+
+def test_the_detectable_difference_depends_on_the_level():
+    got = estimate(by_repeat([0.1, 0.2, 0.4]), {}, 8)
+    for level in (0.05, 0.01):
+        quantiles = stats.t.ppf(1 - level / 2, 2) + stats.t.ppf(0.8, 2)
+        assert got.detectable(level) == pytest.approx(quantiles * got.error)

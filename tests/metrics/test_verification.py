@@ -157,6 +157,7 @@ def test_pair_scores_are_cosines():
     [
         ({"scores": torch.tensor([0.1, math.nan])}, "not finite"),
         ({"same": torch.tensor([True, True])}, "pairs of one person and pairs of two"),
+        ({"scores": torch.ones(2, 1), "same": torch.ones(2, 1).bool()}, r"must (all|both) be \[P\]"),
         ({"folds": torch.tensor([0, 0])}, "two folds"),
         ({"folds": torch.tensor([0, 1, 2])}, "must all be"),
         ({"far": 1.0}, "between 0 and 1"),
@@ -166,3 +167,17 @@ def test_what_cannot_be_measured_is_refused(change, message):
     good = {"scores": torch.tensor([0.1, 0.2]), "same": torch.tensor([True, False]), "folds": torch.tensor([0, 1])}
     with pytest.raises(ValueError, match=message):
         verification(**(good | change))
+
+
+@pytest.mark.parametrize("measure", [roc, auc])
+def test_scores_must_be_one_row_of_numbers_of_two_kinds(measure):
+    scores, same = torch.tensor([0.1, 0.2]), torch.tensor([True, False])
+    for wrong, says in [
+        ((scores.view(2, 1), same.view(2, 1)), r"must both be \[P\]"),
+        ((scores, same[:1]), r"must both be \[P\]"),
+        ((scores * math.inf, same), "not finite"),
+        ((scores, ~(same & ~same)), "pairs of one person and pairs of two"),
+        ((scores, same & ~same), "pairs of one person and pairs of two"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            measure(*wrong)

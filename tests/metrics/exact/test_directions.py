@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from lossbench.metrics.exact.directions import GRID, grid_cosines, people_of, unit_rows
+from lossbench.metrics.exact.directions import (
+    GRID,
+    Directions,
+    exact_scores,
+    grid_cosines,
+    norms,
+    people_of,
+    unit_rows,
+)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
@@ -48,3 +56,31 @@ def test_what_has_no_direction_is_refused(rows, says):
 def test_labels_must_fit():
     with pytest.raises(ValueError, match=r"labels \(3,\) must be \[2\]"):
         people_of(torch.ones(2, 3), torch.zeros(3))
+
+
+def test_the_slack_is_a_few_roundings_a_dimension():
+    """An upper bound alone would be met by any large number, for which everything is computed twice."""
+    for dim in (2, 64, 512):
+        slack = Directions(torch.ones(1, dim)).slack
+        assert (dim + 2) * 2**-24 + 0.5 / GRID < slack < (dim + 20) * 2**-24 + 2 / GRID
+
+
+@pytest.mark.parametrize("count", [1, 511, 513, 1500])
+def test_exact_scores_are_rounded_cosines_however_many(count):
+    torch.manual_seed(0)
+    a, b = torch.randn(40, 5), torch.randn(30, 5)
+    i, j = torch.randint(0, 40, (count,)), torch.randint(0, 30, (count,))
+    cosines = torch.nn.functional.cosine_similarity(a[i].double(), b[j].double(), dim=1)
+    found = exact_scores(Directions(a), i, Directions(b), j)
+    assert found.dtype == torch.int64
+    assert (found - cosines * GRID).abs().max() <= 0.51
+
+
+@pytest.mark.parametrize("count", [1, 1024, 1025, 2500])
+def test_norms_and_unit_rows_however_many(count):
+    rows = torch.randn(count, 3) * torch.logspace(-10, 10, count).unsqueeze(1)
+    torch.testing.assert_close(norms(rows), rows.double().norm(dim=1))
+    for chosen in (slice(None), slice(0, count // 2 + 1), torch.randperm(count)):
+        unit = Directions(rows).unit(chosen)
+        assert unit.dtype == torch.float32
+        torch.testing.assert_close(unit, torch.nn.functional.normalize(rows.double()[chosen], dim=1).float())
