@@ -9,7 +9,7 @@ from lossbench import Head, angle, cosine, is_own, margin_softmax, own_cosine
 
 
 class AdaCos(Head):
-    """Cross-entropy on s·cos(theta), s = ln B_avg / cos(min(pi/4, median theta_y)) anew in every training step."""
+    """Cross-entropy on s·cos(theta), s = ln B_avg / cos(min(pi/4, median theta_y)), updated in every training step."""
 
     def __init__(self, num_classes: int, embedding_dim: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""ElasticFace-Cos, a cosine margin drawn anew for every image. Boutros et al. 2022, arXiv:2109.09416."""
+"""ElasticFace-Cos, a cosine margin drawn for every image. Boutros et al. 2022, arXiv:2109.09416."""
 
 import torch
 from torch import Tensor, nn

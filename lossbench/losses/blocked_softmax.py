@@ -1,7 +1,7 @@
 """Softmax over very many classes: own-class cosine and the log-sum-exp of the rest, in blocks over the classes.
 
-Beyond 64 MiB no [B, C] is kept: a block of scores lives while it is used, forward and, computed anew, backward. The
-gradient of the weights is the only large thing that the backward pass makes.
+Beyond 64 MiB no [B, C] is kept: a block of scores exists only while it is used; the backward pass computes it again.
+The gradient of the weights is the only large tensor that the backward pass allocates.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 Elementwise = Callable[[Tensor], Tensor]
 
 BLOCK_NUMBERS = 2**20  # scores per block: 4 MiB of float32 stay in a cache
-KEEP_NUMBERS = 2**24  # up to 64 MiB of float32 in all, cosines are kept for the backward pass: a product less
+KEEP_NUMBERS = 2**24  # up to 64 MiB of float32 in all, cosines are kept, which saves the backward pass a product
 _EPS = 1e-12  # as torch.nn.functional.normalize
 
 
@@ -40,7 +40,7 @@ def own_and_rest(
 def _at_once(
     unit: Tensor, weight: Tensor, labels: Tensor, scale: Tensor, others: Elementwise | None
 ) -> tuple[Tensor, Tensor]:
-    """Do the same with the whole [B, C] in sight: a compiler fuses it its own way, and a loop would be in its way."""
+    """Do the same with the whole [B, C] at once: a compiler fuses it by itself, and a loop would hinder it."""
     with torch.autocast(unit.device.type, enabled=False):
         cos = unit @ F.normalize(weight.to(unit.dtype), dim=1).T
     column = labels.unsqueeze(1)
@@ -78,7 +78,7 @@ class _OwnAndRest(torch.autograd.Function):
         ctx: Any, grad_own: Tensor, grad_rest: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, Tensor | None, None]:
         unit, weight, labels, scale, inverse, rest = ctx.saved_tensors
-        rest = rest.clamp_min(torch.finfo(rest.dtype).min)  # one class alone: minus infinity minus itself is no number
+        rest = rest.clamp_min(torch.finfo(rest.dtype).min)  # with one class, minus infinity minus itself is NaN
         grad_unit, grad_scale = torch.zeros_like(unit), torch.zeros_like(scale)
         grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         with torch.autocast(unit.device.type, enabled=False):
@@ -93,7 +93,7 @@ class _OwnAndRest(torch.autograd.Function):
                 if ctx.others is not None:
                     grad = _chain(ctx.others, cos, grad)
                 _set_own(grad, labels, block, grad_own)
-                if grad_weight is not None:  # through w / ||w||: what lies along w goes
+                if grad_weight is not None:  # through w / ||w||: the part along w vanishes
                     along = (grad * cos).sum(0).mul_(inv * inv * (inv < 1 / _EPS))
                     grad.mul_(inv)
                     grad_weight[block] = (grad.T @ unit).addcmul_(rows, along.unsqueeze(1), value=-1)
