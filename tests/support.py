@@ -2,7 +2,11 @@
 
 import copy
 import math
+import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -163,3 +167,32 @@ def draw_face(seed: int, size: tuple[int, int] = FACE_SIZE) -> tuple[Image.Image
     for x, y in points:
         pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=(255, 0, 0))
     return image, [float(v) for v in np.round(points - 0.5, 3).ravel()]
+
+
+COMMAND = [sys.executable, "-m", "lossbench", "run", "--image-size", "32"]
+
+
+def start(*words, **options):
+    """Start `lossbench run` at 32 px in a process of its own, which heeds Ctrl-C."""
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*COMMAND, *map(str, words)], env=environment, preexec_fn=heed_interrupts, **quiet, **options
+    )
+
+
+def wait_for(what, seconds=120):
+    """Wait until something is so; fail where it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def nobody_left(group):
+    """Return whether a process group has ended."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False

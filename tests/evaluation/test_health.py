@@ -109,11 +109,8 @@ def test_a_collapsed_run_is_measured_but_in_no_mean(tmp_path):
     assert rows["untrained*"][0] == "1"
 
 
-@pytest.mark.slow
 def test_healthy_short_trainings_are_not_called_ill(tmp_path):
-    """The losses that come nearest to the rules: values that rise by design, no scores, negative scores."""
-    losses = "ce,sphereface,curricularface,triplet,circle,uniface,sphereface2,proxy_anchor"
-    for epochs in (2, 13):  # 13 epochs of 4 steps: the first length that is judged
-        config = Config(losses=losses, out=str(tmp_path), epochs=epochs, repeats=1, image_size=32, device="cpu")
-        _, records = run_benchmark(config, Recorder())
-        assert [r["reason"] for r in records if r["status"] == "failed"] == []
+    """Three of the losses that come nearest to the rules; 13 epochs of 4 steps are the first length that is judged."""
+    config = Config(losses="sphereface,triplet,circle", out=str(tmp_path), epochs=13, repeats=1, image_size=32)
+    _, records = run_benchmark(config, Recorder())
+    assert [r["reason"] for r in records if r["status"] == "failed"] == []
