@@ -70,7 +70,8 @@ class Config:
     deconfound: bool = _of_losses(
         False,
         touches="neither",
-        help="Also train ce, and every margin loss at margin 0 with its own scale: this separates margin and scale.",
+        help="Also train ce, and every margin loss at margin 0 with its own scale: the report then splits each gain "
+        "over ce into scale and margin.",
     )
 
     data: str = _of_data(
@@ -102,7 +103,7 @@ class Config:
         None,
         touches="measuring",
         path=True,
-        help="Also verify these pairs: a pairs.txt as LFW's, or a folder from data prepare bin.",
+        help="Also measure verification pairs: a pairs.txt like LFW's, or a folder from data prepare bin.",
     )
     flip: bool = _of_data(False, touches="measuring", help="Verify pairs with the mirrored image's embedding added.")
 

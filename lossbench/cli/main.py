@@ -98,10 +98,21 @@ def run(
         bool, typer.Option("--force", help="Train everything again, from the start.", rich_help_panel=_WHERE)
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Train again what has failed.", rich_help_panel=_WHERE)
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Train failed runs again; one whose process was killed continues from its last epoch.",
+            rich_help_panel=_WHERE,
+        ),
     ] = False,
 ) -> None:
-    """Train every loss on the same backbone, split and images; print the comparison."""
+    """Train every loss on the same backbone, split and images; print the comparison.
+
+    Each run has a folder below OUT/NAME/runs: run.json, history.jsonl, weights.safetensors, embeddings.npz and
+    resamples.npz. Finished runs are not trained again; where only the measuring has changed, they are measured again
+    from their weights. After Ctrl-C or a crash the same command continues, on a CPU to the same bits. Several commands
+    on one results folder share the work. The exit code is 1 if every run failed.
+    """
     if "plugins" in given:
         given["plugins"] = tuple(given["plugins"])
     settings = read_config(config) if config else {}

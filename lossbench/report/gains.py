@@ -54,7 +54,7 @@ def gap_table(study: Study) -> "pd.DataFrame":
 def _gaps(study: Study) -> list[tuple[str, str, list[Estimate]]]:
     """Return figure, entrant, and five estimates: last, best on val, best on test, test - last, test - val."""
     found = []
-    for figure in shown_in("tracked_told"):
+    for figure in shown_in("tracked_highlights"):
         for entrant in (e for e in study.entrants if e != UNTRAINED):
             own = [r for r in study.of_entrant(entrant) if r["status"] == "finished"]
             picked = {r["repeat"]: picks for r in own if (picks := _picks(r, figure.key))}
@@ -82,7 +82,7 @@ def scale_and_margin(study: Study) -> list[str]:
     if not pairs:
         return []
     rows = []
-    for figure in shown_in("told"):
+    for figure in shown_in("highlights"):
         for entrant, twin in pairs:
             parts = (entrant, BASELINE), (twin, BASELINE), (entrant, twin)
             rows.append([figure.title, entrant, *(signed(study.difference(a, b, figure.key), True) for a, b in parts)])
@@ -104,7 +104,7 @@ def split_table(study: Study) -> "pd.DataFrame":
     import pandas as pd
 
     rows = []
-    for figure in shown_in("told"):
+    for figure in shown_in("highlights"):
         for entrant, twin in twins(study):
             row: dict[str, object] = {"figure": figure.key, "loss": entrant, "plain_twin": twin}
             parts = {"gain": (entrant, BASELINE), "scale": (twin, BASELINE), "margin": (entrant, twin)}

@@ -164,7 +164,7 @@ def _figure(captions: dict[str, str], stem: str) -> list[str]:
 def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
     if not found:
         return [f"There is only one loss beside `{UNTRAINED}`: nothing to compare."]
-    found = [v for v in found if "told" in v.figure.shown]
+    found = [v for v in found if "highlights" in v.figure.shown]
     separated = [v for v in found if v.ahead]
     lines = [
         "Losses are compared by paired differences over the same repeats and the same people. *Ahead* means that the "
@@ -176,10 +176,10 @@ def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
         "",
     ]
     ranks = rank_table(found)
-    told = shown_in("told")
-    shown = [[row["loss"], *(str(row[figure.key]) for figure in told)] for row in ranks.to_dict("records")]
+    highlights = shown_in("highlights")
+    shown = [[row["loss"], *(str(row[figure.key]) for figure in highlights)] for row in ranks.to_dict("records")]
     lines += ["The rank of a loss is 1 plus the number of losses that are ahead of it.", ""]
-    lines += [*table(["loss", *(figure.title for figure in told)], shown), ""]
+    lines += [*table(["loss", *(figure.title for figure in highlights)], shown), ""]
     headers = ["figure", "pair", "difference", "p (Holm)", "verdict", "detectable", "repeats"]
     return lines + table(headers, [_verdict_row(v) for v in found])
 

@@ -20,11 +20,11 @@ from lossbench.results.metric_inputs import Computation, resampled_share
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Tables of a report, in its order; what `run` and `evaluate` print; the CSVs of runs and verdicts; what the text of a
-#: report tells of verdicts and gains; what `--track` measures after every epoch, and what the report tells of that.
+#: The tables of a report, in its order; what `evaluate` prints; the CSVs of runs and of verdicts; the figures that the
+#: text of a report highlights; what `--track` measures after every epoch, and which of that the report highlights.
 Place = Literal[
     "headline", "verification", "gallery", "transfer", "retrieval", "clusters", "angles", "speed",
-    "evaluate", "runs", "verdicts", "told", "tracked", "tracked_told",
+    "evaluate", "runs", "verdicts", "highlights", "tracked", "tracked_highlights",
 ]  # fmt: skip
 
 
@@ -92,9 +92,9 @@ _HIDDEN: dict[str, Any] = {"shown": ()}  # in run.json alone
 
 
 def _identification(i: int, fpr: float) -> list[Metric]:
-    told: tuple[Place, ...] = ("told", "tracked_told") if fpr in (0.1, 0.01) else ()
+    highlights: tuple[Place, ...] = ("highlights", "tracked_highlights") if fpr in (0.1, 0.01) else ()
     column = Computation(lambda rates: rates[:, i], ("resampled_rates",))
-    shown: tuple[Place, ...] = ("runs", "headline", "verdicts", "evaluate", "tracked", *told)
+    shown: tuple[Place, ...] = ("runs", "headline", "verdicts", "evaluate", "tracked", *highlights)
     title, short = f"ID rate @ FPR {fpr:g}", "" if i == 0 else f"@ {fpr:g}"
     common: dict[str, Any] = {"unit": "share", "better": "more", "resamples": column, "point": fpr}
     return [
@@ -146,8 +146,10 @@ _CLUSTERS: tuple[Place, ...] = ("runs", "clusters")
 _ANGLES: dict[str, Any] = {"shown": ("runs", "angles"), "unit": "degrees", "digits": 2}
 
 METRICS: tuple[Metric, ...] = (
-    _accuracy("test_accuracy", "accuracy", "test_hits", ("runs", "headline", "tracked", "tracked_told")),
-    _accuracy("test_accuracy_ncm", "accuracy (class means)", "test_hits_ncm", ("runs", "headline", "verdicts", "told")),
+    _accuracy("test_accuracy", "accuracy", "test_hits", ("runs", "headline", "tracked", "tracked_highlights")),
+    _accuracy(
+        "test_accuracy_ncm", "accuracy (class means)", "test_hits_ncm", ("runs", "headline", "verdicts", "highlights")
+    ),
     Metric("val_accuracy", "accuracy on val", _share, ("val_hits",), unit="share", better="more"),
     Metric("train_effective_rank", "effective rank of train", effective_rank, ("train",), digits=1),
     _field("rates", "positives", "positives", "same-person pairs", unit="count"),

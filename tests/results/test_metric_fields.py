@@ -22,7 +22,7 @@ def mean_length(query, query_labels):
 
 
 def test_a_new_metric_is_one_function_and_one_row(tmp_path, monkeypatch, lossbench):
-    shown = ("runs", "headline", "verdicts", "told")
+    shown = ("runs", "headline", "verdicts", "highlights")
     row = Metric("mean_length", "mean length", mean_length, ("query", "query_labels"), shown=shown, better="more")
     monkeypatch.setattr("lossbench.results.metric_fields.METRICS", (*METRICS, row))
     folder, records, _ = bench(tmp_path, "ce,arcface")
@@ -62,7 +62,7 @@ SUFFIXES = ("", "_labels", "_people")
 
 
 def test_what_is_compared_has_a_direction_and_what_is_resampled_its_people():
-    assert all(row.better for row in shown_in("verdicts", "told"))
+    assert all(row.better for row in shown_in("verdicts", "highlights"))
     assert {row.key for row in METRICS if row.resamples and row.people == "test"} == {
         "test_accuracy",
         "test_accuracy_ncm",
