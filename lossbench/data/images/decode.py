@@ -51,37 +51,7 @@ def pillow_silent() -> Iterator[None]:
 
 
 def decode_quietly(data: bytes, name: Path | str) -> Image.Image:
-    """Do what `decode` does, within the caller's `pillow_silent`: for many images that once is enough."""
-    return _plain_jpeg(data) or _any_format(data, name)
-
-
-_JFIF, _SCAN = b"\xff\xd8\xff\xe0", b"\xff\xda"
-_FRAMES = (b"\xff\xc0", b"\xff\xc2")  # baseline, progressive
-_HARMLESS = (b"\xff\xe0", b"\xff\xdb", b"\xff\xc4", b"\xff\xdd", b"\xff\xfe", *_FRAMES)  # JFIF, tables, comment
-
-
-def _plain_jpeg(data: bytes) -> Image.Image | None:
-    """Return a colour JPEG whose header holds nothing that turns or recolours it (EXIF, Adobe); None for all else.
-
-    Pillow's Python reads every header field of a file; for a small face that is a fifth of the time to its pixels.
-    """
-    at, frame = 2, b""
-    while (marker := data[at : at + 2]) in _HARMLESS:
-        if marker in _FRAMES:
-            frame = data[at + 4 : at + 10]  # bits, height, width, components
-        at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    if not data.startswith(_JFIF) or marker != _SCAN or len(frame) < 6 or (frame[0], frame[5]) != (8, 3):
-        return None
-    height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
-    if not 0 < width * height <= MAX_PIXELS:
-        return None
-    try:
-        return Image.frombytes("RGB", (width, height), data, "jpeg", "RGB", "")
-    except (ValueError, OSError):  # cut short or damaged: the other way says how
-        return None
-
-
-def _any_format(data: bytes, name: Path | str) -> Image.Image:
+    """Do what `decode` does, within the caller's `pillow_silent`: for many images, once is enough."""
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
