@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -25,7 +24,7 @@ from lossbench.results.history import Epoch
 from lossbench.results.store import Record
 from lossbench.utils.device import be_deterministic
 from lossbench.utils.memory import keep_freed_memory
-from lossbench.utils.processes import cores
+from lossbench.utils.processes import cores, interrupts_held
 
 _FROM_OUTSIDE = {-signal.SIGTERM, -signal.SIGINT, *([-signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])}
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
@@ -88,8 +87,7 @@ def _start(inputs: Inputs, jobs: int, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")  # not fork, which torch's threads do not survive
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(inputs, threads, theirs))
-    resource_tracker.ensure_running()  # otherwise it would start later and unblock interrupts
-    with _environment(jobs, threads), _interrupts_held():
+    with _environment(jobs, threads), interrupts_held():
         process.start()
     theirs.close()
     return _Worker(process, ours)
@@ -110,19 +108,6 @@ def _environment(jobs: int, threads: int) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C from processes started here, even while they start; this one receives it when the context ends."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _hear(worker: _Worker, inputs: Inputs, queue: Queue, listener: Listener) -> Done | None:

@@ -1,29 +1,26 @@
-"""The same function over many items, in processes: threads gain nothing where images are this small (the GIL).
+"""The same function over many items, in worker processes: joblib's loky, which scikit-learn brings.
 
 Not `multiprocessing`: a forked copy of torch's threads can deadlock, and a spawned process first runs the caller's
-script again and imports what that imports. A process here starts in a tenth of a second, needs no guard in the caller's
-script, and does not hear Ctrl-C: that is this process's to handle.
+script again. A worker of loky needs no guard in that script.
 """
 
 import os
-import pickle
-import subprocess
-import sys
+import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any, TypeVar
+from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from threading import Event, Thread
+from typing import TypeVar
 
-from lossbench.errors import CONTINUE, InputError
+from lossbench.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _SMALL = 1000  # items; below, starting processes costs more than they save
-_AHEAD = 2  # chunks handed to a helper at once, so that it never waits for this process to look up from its own
-_SERVE = "import sys; sys.path[:] = sys.argv[1:]; from lossbench.utils.worker import serve; serve()"
 
 
 def cores() -> int:
@@ -32,117 +29,104 @@ def cores() -> int:
 
 
 def workers_for(items: int) -> int:
-    """Return how many processes pay for so many images: one per core, or just this one for few."""
+    """Return how many processes pay off for so many images: one per core, or only this one for few images."""
     return cores() if items > _SMALL else 1
 
 
 def in_parallel(
     function: Callable[[Item], Result], items: Sequence[Item], *, workers: int | None = None, chunk: int = 64
 ) -> Iterator[Result]:
-    """Yield `function` of every item, in the order of the items.
+    """Yield `function` of every item, in the order of the items, as they are ready.
 
-    This process works, too, and from the start.
+    All workers have ended when the iterator is exhausted or closed, and they end when this process is killed. Ctrl-C
+    does not reach them.
 
     Args:
-        function: a module's function, or a `functools.partial` of one: other processes must be able to import it.
+        function: a function of a module, or a `functools.partial` of one.
         items: what to work on.
-        workers: processes, this one included; `workers_for` the items when None.
-        chunk: items handed to a process at a time.
+        workers: processes; `workers_for` the items when None. With 1, this process does the work.
+        chunk: items handed to a process at a time; handing over costs about a millisecond.
 
     Raises:
-        InputError: `function` raised it (the first such item's, in their order), or a process died.
+        Exception: what `function` raised for the first such item, in their order.
+        InputError: a worker died, or cannot be started.
     """
-    helpers = (workers_for(len(items)) if workers is None else workers) - 1
     chunks = [items[i : i + chunk] for i in range(0, len(items), chunk)]
-    if helpers < 1 or len(chunks) < 2:
+    count = min(workers_for(len(items)) if workers is None else workers, len(chunks))
+    if count < 2:
         yield from map(function, items)
         return
-    done: list[Future[list[Result]]] = [Future() for _ in chunks]
-    left: SimpleQueue[int] = SimpleQueue()
-    for i in range(len(chunks)):
-        left.put(i)
-    team: list[_Helper] = []
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    line, held = Pipe(duplex=False)
+    pool = ProcessPoolExecutor(count, initializer=_begin, initargs=(line,))
+    waiting: deque[Future[tuple[list[Result], Exception | None]]] = deque()
     try:
-        for _ in range(min(helpers, len(chunks) - 1)):
-            team.append(_Helper(function, chunks, left, done))
-            team[-1].start()
-        first = 0
-        while (mine := _next(left)) is not None:
-            try:
-                done[mine].set_result([function(item) for item in chunks[mine]])
-            except Exception as error:
-                done[mine].set_exception(error)
-            while first < len(done) and done[first].done():
-                yield from done[first].result()
-                first += 1
-        for future in done[first:]:
-            yield from future.result()
-    finally:
-        while _next(left) is not None:
-            pass
-        for helper in team:
-            helper.end()
-
-
-def _next(left: "SimpleQueue[int]") -> int | None:
-    try:
-        return left.get_nowait()
-    except Empty:
-        return None
-
-
-class _Helper(Thread):
-    """Feeds one process and takes its results."""
-
-    def __init__(
-        self,
-        function: Callable[[Any], Any],
-        chunks: Sequence[Sequence[Any]],
-        left: "SimpleQueue[int]",
-        done: Sequence["Future[list[Any]]"],
-    ):
-        super().__init__(daemon=True)
-        self.function, self.chunks, self.left, self.results = function, chunks, left, done
         try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _SERVE, *sys.path],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is not for it; it ends with its input
-            )
+            with interrupts_held():
+                waiting.extend(pool.submit(_apply, function, part) for part in chunks)
         except OSError as error:
             raise InputError(f"a worker process cannot be started ({error.strerror}); close other programs") from error
+        while waiting:
+            results, failure = waiting.popleft().result()
+            yield from results
+            if failure is not None:
+                raise failure
+    except TerminatedWorkerError as error:
+        raise InputError(
+            "a worker process died (out of memory?); the same command continues where this one stopped"
+        ) from error
+    finally:
+        for future in waiting:
+            future.cancel()
+        held.close()
+        pool.shutdown()  # not with kill_workers, which fails where there is neither psutil nor pgrep
+        line.close()
 
-    def run(self) -> None:
-        """Hand out chunks until none is left."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        given: deque[int] = deque()
+
+_stopped = Event()  # in a worker: its parent wants no more results, or is gone
+_GRACE = 2.0  # seconds that a worker then has for the item it is at
+
+
+def _begin(line: Connection) -> None:
+    """Prepare a worker: what a library prints goes to standard error, and it stops when its parent's end closes."""
+    os.dup2(2, 1)
+    Thread(target=_follow, args=(line,), daemon=True).start()
+
+
+def _follow(line: Connection) -> None:
+    with suppress(EOFError, OSError):
+        line.recv()  # nothing is ever sent
+    _stopped.set()
+    time.sleep(_GRACE)
+    os._exit(1)
+
+
+def _apply(function: Callable[[Item], Result], items: Sequence[Item]) -> tuple[list[Result], Exception | None]:
+    """Return the results of the items before the first that raises, and what it raises."""
+    results: list[Result] = []
+    for item in items:
+        if _stopped.is_set():
+            break
         try:
-            pickle.dump(self.function, self.process.stdin)
-            while True:
-                while len(given) < _AHEAD and (i := _next(self.left)) is not None:
-                    given.append(i)
-                    pickle.dump(self.chunks[i], self.process.stdin)
-                self.process.stdin.flush()
-                if not given:
-                    return
-                good, value = pickle.load(self.process.stdout)
-                if good:
-                    self.results[given.popleft()].set_result(value)
-                else:
-                    self.results[given.popleft()].set_exception(value)
-        except Exception as error:  # whatever pickle raises, nobody may wait for these for ever
-            died = InputError(f"a worker process died (out of memory?); {CONTINUE}")
-            for i in given:
-                self.results[i].set_exception(died if isinstance(error, OSError | EOFError) else error)
+            results.append(function(item))
+        except Exception as error:
+            return results, error
+    return results, None
 
-    def end(self) -> None:
-        """Stop the process, whatever it does."""
-        self.process.kill()
-        self.process.wait()
-        self.join()
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                with suppress(BrokenPipeError):  # half an item is left in its buffer, and nobody is there to read it
-                    stream.close()
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C from processes that start in this context, for good; this one gets it when the context ends."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # otherwise it would start in the context and unblock interrupts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -30,6 +30,7 @@ from lossbench.utils.text import shown
 __all__ = ["MAX_PIXELS", "ImageStore", "cache_folder", "clear_cache", "open_store", "stores"]
 
 _CHUNK = 32  # images that a process decodes and writes at a time
+_CHUNKS = 4  # that it is handed at a time
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def _build(
         work = partial(decode_into, half, len(header), side)
         names = [str(file) for file in files]
         jobs = [(start, names[start : start + _CHUNK]) for start in range(0, len(names), _CHUNK)]
-        for packed in in_parallel(work, jobs, workers=workers or workers_for(len(files)), chunk=1):
+        for packed in in_parallel(work, jobs, workers=workers or workers_for(len(files)), chunk=_CHUNKS):
             digests += packed.digests
             faults += packed.faults
             on_progress(len(digests) + len(faults))

@@ -165,20 +165,19 @@ list(in_parallel(partial(work, os.getpid(), Path(__file__).parent), list(range(9
 import os, signal, time
 
 def work(parent, folder, item):
-    if os.getpid() != parent:
-        (folder / f"{os.getpid()}.child").touch()
-        time.sleep(60)
+    (folder / f"{os.getpid()}.child").touch()
     for _ in range(600):
-        if len(list(folder.glob("*.child"))) == 2:
+        if len(list(folder.glob("*.child"))) == 3:
             os.kill(parent, signal.SIGKILL)
+            time.sleep(60)
         time.sleep(0.05)
-    raise RuntimeError("the helpers do not start")
+    raise RuntimeError("the workers do not start")
 """
     )
     killed = subprocess.run([sys.executable, str(script)], check=False, capture_output=True, text=True, env=os.environ)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     children = [child.stem for child in tmp_path.glob("*.child")]
-    assert len(children) == 2
+    assert len(children) == 3
     until = time.monotonic() + 10
     while any(alive(child) for child in children) and time.monotonic() < until:
         time.sleep(0.1)
