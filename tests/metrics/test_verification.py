@@ -26,7 +26,7 @@ def tensors(*arrays):
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_folds_as_in_a_plain_loop_with_scikit_learn(seed, ties):
-    scores, same, folds = made(seed, 160, ties=ties)
+    scores, same, folds = made(seed, 90, ties=ties)
     accuracies = []
     for train, test in KFold(10, shuffle=False).split(scores):
         candidates = [*np.unique(scores[train]), scores[train].min() - 1]

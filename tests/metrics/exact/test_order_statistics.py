@@ -292,7 +292,7 @@ def test_a_little_memory_and_nearly_equal_scores_end_and_equal_sorting(seed, mon
         return jobs(self, number)
 
     monkeypatch.setattr(Pairs, "jobs", counted)
-    found = identification_rate(query, labels, distractors, [0.02, 0.05, 0.5], block=int(chance.choice([1, 8, 64])))
+    found = identification_rate(query, labels, distractors, [0.02, 0.05, 0.5], block=int(chance.choice([4, 8, 64])))
     for fpr, threshold, achieved in zip((0.02, 0.05, 0.5), found.threshold, found.achieved_fpr, strict=True):
         assert (round(threshold.item() * GRID), achieved.item()) == exact_rate(query, labels, distractors, fpr)
     assert passes
