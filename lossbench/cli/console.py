@@ -69,6 +69,19 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     terminal().print(drawn)
 
 
+class Quarters:
+    """Notices when a count has passed another quarter of its total, whatever its step; a smaller count is a new one."""
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def passed(self, done: int, total: int) -> bool:
+        """Return whether a quarter lies between the last count and this one."""
+        before = self.last if done > self.last else 0
+        self.last = done
+        return done * 4 // total > before * 4 // total
+
+
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show how far a count is: a bar on a terminal, else a line per quarter. Yields what is called with done, total."""
@@ -82,11 +95,11 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+        task, quarters = bar.add_task(what, total=None), Quarters()
 
         def advance(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
-            if not console.is_terminal and done * 4 // total > (done - 1) * 4 // total:
+            if quarters.passed(done, total) and not console.is_terminal:
                 console.print(f"{what}: {done:,} of {total:,}", soft_wrap=True, markup=False)
 
         yield advance

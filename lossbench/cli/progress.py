@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lossbench.benchmark.plan import Run
     from lossbench.results.history import Epoch
     from lossbench.results.store import Record
-from lossbench.cli.console import terminal
+from lossbench.cli.console import Quarters, terminal
 
 _BAR = 65  # columns that the bar and the figures beside it need
 
@@ -34,6 +34,7 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         self.active: dict[str, tuple[str, str]] = {}  # by the run's hash: where it is, at length and in short,
         self.epochs_of: dict[str, int] = {}  # and how many epochs it has done
         self.started = time.monotonic()
+        self.quarters = Quarters()
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -55,10 +56,13 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         self.bar.stop()
 
     def decoding(self, done: int, total: int) -> None:
-        """Show how far the image store is."""
+        """Show how many images are decoded; without a terminal, a line per quarter."""
         self._advance("decoding images", done, total, "")
+        quarter = self.quarters.passed(done, total)
         if done == total:
-            self._line(f"decoded {total} images into the cache")
+            self._line(f"decoded {total:,} images into the cache")
+        elif quarter and not self.console.is_terminal:
+            self._line(f"decoding images: {done:,} of {total:,}")
 
     def start(self, runs: int, skipped: int, epochs: int) -> None:
         """Show what is to be done."""
