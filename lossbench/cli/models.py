@@ -1,12 +1,12 @@
 """Commands that use a finished run's model: evaluate, embed. torch is imported only when a command needs it."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lossbench.errors import InputError, RunDamaged
+from lossbench.utils.text import file_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def evaluate(
 
     damaged: list[RunDamaged] = []
     records, place = find_runs(runs, on_note=console.say, on_damaged=damaged.append), device_of(device)
-    file = Path("evaluations", f"{_plain(unseen.name)}-{sha256(str(data.resolve()).encode()).hexdigest()[:8]}.json")
+    file = Path("evaluations", f"{file_name(unseen.name)}-{sha256(str(data.resolve()).encode()).hexdigest()[:8]}.json")
     for path in [out] if out else [Path(record["folder"]) / file for record in records]:
         refuse_unwritable(path, "--out" if out else "the run's folder (--out writes elsewhere)")
     found = []
@@ -173,10 +173,6 @@ def _pair_counts(one: "Evaluation", people: tuple[str, ...]) -> str:
     lowest = f", lowest FPR {figures['lowest_fpr']:.2g}" if figures["lowest_fpr"] else ""
     pairs = f"{figures['positives']:,} same-person pairs, {figures['negatives']:,} different-person pairs"
     return f"{len(people)} query people, {pairs}{lowest}"
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 def _as_json(one: "Evaluation", data: Path) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from lossbench.conformance.passport import STEPS, Passport
 from lossbench.errors import InputError
-from lossbench.results.store import run_folder
+from lossbench.utils.files import whole_file
+from lossbench.utils.text import file_name
 
 _PANELS = (
     ("target_logit", "target logit"),
@@ -36,7 +37,6 @@ def write_passport(found: Passport, folder: Path) -> list[Path]:
     import seaborn as sns
     from matplotlib.figure import Figure
 
-    name = run_folder(Path(), found.curves[0].name, 0, "").name.removesuffix("-r0-")
     frame = pd.concat(
         pd.DataFrame(
             {"degrees": curve.theta.rad2deg(), "name": curve.name, **{n: getattr(curve, n) for n, _ in _PANELS}}
@@ -60,11 +60,14 @@ def write_passport(found: Passport, folder: Path) -> list[Path]:
         axes[1].set_yscale("log")
     axes[0].legend(title=None)
     drawing.suptitle("; ".join([found.curves[0].name, *found.units, *(f"FLAG {f}" for f in found.flags)])[:180], size=9)
-    paths = [folder / f"passport-{name}.{kind}" for kind in ("csv", "svg", "png")]
+    paths = [folder / f"passport-{file_name(found.curves[0].name)}.{kind}" for kind in ("csv", "svg", "png")]
     try:
-        frame.to_csv(paths[0], index=False, float_format="%.8g")
-        drawing.savefig(paths[1], metadata={"Date": None})
-        drawing.savefig(paths[2], dpi=110, metadata={"Software": None})
+        with whole_file(paths[0]) as file:
+            frame.to_csv(file, index=False, float_format="%.8g")
+        with whole_file(paths[1]) as file:
+            drawing.savefig(file, format="svg", metadata={"Date": None})
+        with whole_file(paths[2]) as file:
+            drawing.savefig(file, format="png", dpi=110, metadata={"Software": None})
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}); choose another --out") from error
     return paths

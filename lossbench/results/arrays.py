@@ -1,24 +1,19 @@
 """The arrays beside a run's record: embeddings and resamples, written whole and checked when they are read."""
 
-import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-
-from lossbench.errors import RunDamaged
-
-if TYPE_CHECKING:
-    pass
-
 from torch import Tensor
 
 from lossbench.data.faces import FaceSet
+from lossbench.errors import RunDamaged
 from lossbench.results.store import Record
+from lossbench.utils.files import whole_file
 
 
 def embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> dict[str, Any]:
@@ -38,13 +33,8 @@ def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with half.open("wb") as file:
-            np.savez(file, **arrays)
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        np.savez(file, **arrays)
 
 
 def read_arrays(record: Record, name: str, keys: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:

@@ -8,7 +8,6 @@ import errno
 import json
 import math
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lossbench.errors import InputError, RunDamaged
 from lossbench.results.schema import SCHEMA, fault_of, upgraded
 from lossbench.utils.files import write_text
+from lossbench.utils.text import file_name
 
 if TYPE_CHECKING:
     pass
@@ -25,9 +25,8 @@ Record = dict[str, Any]
 
 
 def run_folder(benchmark: Path, entrant: str, repeat: int, digest: str) -> Path:
-    """Return ``<benchmark>/runs/<spec>-r<repeat>-<hash>``, the spec reduced to characters any file system takes."""
-    name = re.sub(r"[^A-Za-z0-9._+=-]", "_", entrant)[:80]
-    return benchmark / "runs" / f"{name}-r{repeat}-{digest[:12]}"
+    """Return ``<benchmark>/runs/<spec>-r<repeat>-<hash>``, the spec as a `file_name`."""
+    return benchmark / "runs" / f"{file_name(entrant)}-r{repeat}-{digest[:12]}"
 
 
 def refuse_unwritable(path: Path, what: str) -> None:

@@ -1,25 +1,40 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all, and paths that are refused."""
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from lossbench.errors import InputError
 from lossbench.utils.text import clipped
 
 
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Write a file under a temporary name beside it, then rename it.
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing under a temporary name beside `path`; it is renamed to `path` once the block succeeds.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+        OSError: the disk is full or the folder cannot be written; nothing is left behind, and an older file is kept.
     """
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        half.write_bytes(data)
+        with half.open("wb") as file:
+            yield file
         half.replace(path)
     finally:
         half.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        OSError: as `whole_file`.
+    """
+    with whole_file(path) as file:
+        file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
-"""Names of files in messages, and names that no text file can hold."""
+"""Names of files: in messages, of results, and those that no text file can hold."""
 
+import re
 from pathlib import Path
 
 from lossbench.errors import InputError
@@ -13,6 +14,16 @@ def shown(path: Path | str) -> str:
 def clipped(text: str, most: int = 80) -> str:
     """Return a file's text for one line of a message: escaped, and no more than `most` characters of it."""
     return shown(text[:most]) + ("..." if len(text) > most else "")
+
+
+def file_name(text: str, limit: int = 80) -> str:
+    """Return text reduced to at most `limit` characters that any file system takes in a name; others become '_'.
+
+    Example:
+        >>> file_name("pml:ArcFaceLoss+0.5*triplet")
+        'pml_ArcFaceLoss+0.5_triplet'
+    """
+    return re.sub(r"[^A-Za-z0-9._+=-]", "_", text)[:limit]
 
 
 def first_line(error: BaseException) -> str:

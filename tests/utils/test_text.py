@@ -2,7 +2,7 @@
 
 import pytest
 
-from lossbench.utils.text import described, first_line
+from lossbench.utils.text import described, file_name, first_line
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,18 @@ from lossbench.utils.text import described, first_line
 def test_the_first_line_of_an_error(error, line, whole):
     assert first_line(error) == line
     assert described(error) == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("arcface:margin=0.3", "arcface_margin=0.3"),
+        ("pml:ArcFaceLoss+0.5*triplet", "pml_ArcFaceLoss+0.5_triplet"),
+        ("./my loss.py", "._my_loss.py"),
+        ("Zoë/人\n", "Zo____"),
+        ("n" * 300, "n" * 80),
+    ],
+)
+def test_a_file_name_is_one_that_any_file_system_takes(text, name):
+    assert file_name(text) == name
+    assert file_name(text, 3) == name[:3]

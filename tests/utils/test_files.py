@@ -1,0 +1,50 @@
+"""Files that are written whole or not at all."""
+
+import pytest
+from support import small_disk
+
+from lossbench.utils.files import whole_file, write_bytes
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "file"
+    with whole_file(path) as file:
+        file.write(b"one")
+        assert not path.exists()
+        file.write(b", two")
+    assert path.read_bytes() == b"one, two"
+    write_bytes(path, memoryview(b"three"))
+    assert path.read_bytes() == b"three"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def written(path, pieces):
+    with whole_file(path) as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+@pytest.mark.parametrize("older", [None, b"older"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, older):
+    path = tmp_path / "file"
+    if older:
+        path.write_bytes(older)
+    with small_disk(10_000), pytest.raises(OSError, match="too large"):
+        written(path, [bytes(1000)] * 100)
+    assert [entry.read_bytes() for entry in tmp_path.iterdir()] == ([older] if older else [])
+
+
+def test_an_error_while_writing_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"older")
+    with pytest.raises(ValueError, match="invalid literal"):
+        written(path, (bytes(int(size)) for size in ("3", "half")))
+    assert [entry.read_bytes() for entry in tmp_path.iterdir()] == [b"older"]
+
+
+def test_a_folder_that_is_not_there_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "none" / "file"):
+        pass
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotADirectoryError), whole_file(tmp_path / "file" / "file"):
+        pass
