@@ -42,9 +42,41 @@ def test_p_x_k_batches_hold_k_images_of_each_person_and_go_round():
         assert len(set(shown)) == 4, "nobody's image comes again before the others were shown"
 
 
-def test_the_generator_decides():
-    assert torch.equal(epoch_order(LABELS, 8, 4, generator(1)), epoch_order(LABELS, 8, 4, generator(1)))
-    assert not torch.equal(epoch_order(LABELS, 8, 4, generator(1)), epoch_order(LABELS, 8, 4, generator(2)))
+@pytest.mark.parametrize("k", [None, 4])
+def test_the_generator_decides_and_nothing_else(k):
+    torch.manual_seed(0)
+    first = epoch_order(LABELS, 8, k, generator(1))
+    torch.manual_seed(1)
+    assert torch.equal(epoch_order(LABELS, 8, k, generator(1)), first)
+    assert not torch.equal(epoch_order(LABELS, 8, k, generator(2)), first)
+    assert first.dtype == torch.int64
+
+
+def test_no_batch_repeats_a_person_before_all_had_a_turn():
+    people = torch.arange(10).repeat_interleave(8)
+    order = epoch_order(people, 16, 4, generator())
+    groups = people[order].view(-1, 4)[:, 0]
+    assert (people[order].view(-1, 4) == groups.unsqueeze(1)).all()
+    for start in (0, 10):
+        assert sorted(groups[start : start + 10].tolist()) == list(range(10))
+
+
+def test_a_batch_that_is_no_multiple_of_k_is_cut():
+    people = torch.arange(10).repeat_interleave(8)
+    order = epoch_order(people, 14, 4, generator())
+    assert order.shape == (5, 14)
+    assert all(sorted(people[batch].bincount().tolist(), reverse=True)[:4] == [4, 4, 4, 2] for batch in order)
+
+
+def test_augmentation_is_drawn_from_its_generator_uniformly():
+    torch.manual_seed(0)
+    draws = augmentation_draws(torch.Size((50, 40)), generator(3))
+    torch.manual_seed(1)
+    assert torch.equal(augmentation_draws(torch.Size((50, 40)), generator(3)), draws)
+    assert draws.shape == (50, 7, 40)
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    torch.testing.assert_close(draws.mean((0, 2)), torch.full((7,), 0.5), atol=0.03, rtol=0)
 
 
 def test_batches_are_the_stored_pixels(pixels):
@@ -101,3 +133,26 @@ def test_images_of_a_batch_draw_their_own_parameters(pixels):
     assert out.min() >= 0
     assert out.max() <= 1
     assert (out - same).abs().mean() < 0.25, "still the same face"
+
+
+def test_augmented_images_stay_in_range_and_the_given_ones_as_they_are():
+    """Whatever is drawn: half of the draws are extremes, on images of black and white."""
+    chance = generator()
+    images = (torch.rand(64, 3, 12, 12, generator=chance) < 0.5).float()
+    before = images.clone()
+    out = augment(images, torch.rand(7, 64, generator=chance).round())
+    assert torch.equal(images, before)
+    assert out.min() == 0
+    assert out.max() == 1
+    assert out.dtype == torch.float32
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_half_of_the_images_are_mirrored():
+    image = torch.linspace(0, 1, 12).expand(1, 3, 12, 12)
+    draws = torch.full((7, 100), 0.5)
+    draws[0] = torch.linspace(0, 0.99, 100)
+    out = augment(image.expand(100, -1, -1, -1), draws)
+    falling = out[:, 0, 6, 0] > out[:, 0, 6, -1]
+    assert falling.tolist() == (draws[0] < 0.5).tolist()
+    assert falling.sum() in (50, 51)

@@ -142,5 +142,12 @@ def test_what_is_known_of_a_loss():
     assert plugin.name == "pml:ArcFaceLoss"
     assert plugin.path.name == "arcface_loss.py"
     assert plugin.summary.startswith("Implementation of https://arxiv.org/pdf/1801.07698")
+    assert pml.head_class("ArcFaceLoss").__name__ == "PmlArcFaceLoss"
     assert pml.head_class("ArcFaceLoss").margin_in_degrees
     assert not pml.head_class("CosFaceLoss").margin_in_degrees
+
+
+def test_without_the_library_the_cure_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install pytorch-metric-learning"):
+        pml._folder()

@@ -209,3 +209,12 @@ def test_a_rate_of_nearly_one_is_the_lowest_threshold():
 def test_embeddings_that_are_being_trained_are_measured_like_others():
     faces, labels = torch.randn(24, 4, requires_grad=True), torch.arange(24) % 6
     assert torch.equal(enrol(faces, labels).templates, enrol(faces.detach(), labels).templates)
+
+
+def test_people_unlike_everybody_in_the_gallery_have_negative_scores():
+    templates, probes = torch.tensor([[1.0, 0.0], [1.0, 0.2]]), torch.tensor([[1.0, 0.1]])
+    unenrolled = torch.tensor([[-1.0, 0.0], [-1.0, 1.0], [-2.0, 0.5], [-1.0, -1.0]])
+    best = sorted(max(score(a, b) for b in templates) for a in unenrolled)
+    got = open_set(templates, probes, torch.tensor([0]), unenrolled, [0.3, 0.6])
+    assert got.threshold.tolist() == pytest.approx([best[-2], best[-3]], abs=1e-6)
+    assert best[-2] < 0

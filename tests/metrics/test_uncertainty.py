@@ -44,7 +44,9 @@ def test_one_repeat_has_no_interval():
     got = estimate({0: 0.8}, {0: np.full(10, 0.8)}, 40)
     assert got.mean == 0.8
     assert math.isnan(got.half_width)
-    assert math.isnan(paired_difference({0: 0.8}, {0: 0.1}, {}, {}, 40).p_value)
+    one = paired_difference({0: 0.8}, {0: 0.1}, {}, {}, 40)
+    assert math.isnan(one.p_value)
+    assert math.isnan(one.freedom)
 
 
 def test_nan_is_left_out_and_nothing_is_nothing():

@@ -181,3 +181,11 @@ def test_scores_must_be_one_row_of_numbers_of_two_kinds(measure):
     ]:
         with pytest.raises(ValueError, match=says):
             measure(*wrong)
+
+
+def test_a_rate_needs_one_different_pair_that_it_may_accept():
+    scores, same = torch.linspace(1, 0, 12), torch.arange(12) % 4 == 3  # 9 different pairs, 3 of one person
+    folds = torch.arange(12) % 2
+    for far, tar in [(1 / 9, 0.0), (2 / 9, 0.0), (3 / 9, 1 / 3), (6 / 9, 2 / 3)]:
+        assert verification(scores, same, folds, far=far).tar == pytest.approx(tar)
+    assert math.isnan(verification(scores, same, folds, far=0.999 / 9).tar)
