@@ -198,7 +198,7 @@ def _mates(gallery: Directions, probes: Directions, people: Tensor) -> Tensor:
             f"{tuple(people.shape)} must be [P, D], [N, D] and [N]"
         )
     if not len(gallery):
-        raise ValueError("there is nobody in the gallery")
+        raise ValueError("the gallery is empty; enrol at least one person")
     if len(people) and not 0 <= int(people.min()) <= int(people.max()) < len(gallery):
         raise ValueError(f"people must be in 0..{len(gallery) - 1}, the rows of the gallery")
     return exact_scores(probes, torch.arange(len(people), device=people.device), gallery, people)

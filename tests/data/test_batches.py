@@ -39,7 +39,7 @@ def test_p_x_k_batches_hold_k_images_of_each_person_and_go_round():
     assert seen.max() - seen.min() <= 4
     for person in range(20):
         shown = order.flatten()[people[order].flatten() == person][:4].tolist()
-        assert len(set(shown)) == 4, "nobody's image comes again before the others were shown"
+        assert len(set(shown)) == 4, "a person's images come again only after all were shown"
 
 
 @pytest.mark.parametrize("k", [None, 4])

@@ -64,7 +64,7 @@ def test_every_replicate_equals_plain_loops(seed):
         assert row.tolist() == pytest.approx(plain_rates(query, labels, distractors, others, a, b))
 
 
-def test_everybody_once_is_the_figure_itself():
+def test_each_person_once_gives_the_figure_itself():
     query, labels, distractors, others = data()
     once = torch.ones(1, 6, dtype=torch.int64), torch.ones(1, 5, dtype=torch.int64)
     got = bootstrap_identification(query, labels, distractors, others, *once, FPRS)
@@ -77,7 +77,7 @@ def test_share_is_that_of_the_resampled_people():
     assert bootstrap_share(hits, people, drawn).tolist() == pytest.approx([3 / 5, 3 / 6, 3 / 5])
 
 
-def test_a_person_is_drawn_alike_wherever_he_takes_part():
+def test_a_person_is_drawn_equally_often_in_every_repeat():
     drawn, other = multiplicities(["a", "b", "c"], 50), multiplicities(["c", "d", "a"], 80)
     assert torch.equal(drawn[:, 0], other[:50, 2])
     assert torch.equal(drawn[:, 2], other[:50, 0])

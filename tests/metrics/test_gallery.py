@@ -12,11 +12,11 @@ from lossbench.metrics.exact.pairs import Pairs
 from lossbench.metrics.exact.products import above
 
 
-def with_ties(seed, people=7, images=30, strangers=40, dim=4):
+def with_ties(seed, people=7, images=30, unenrolled=40, dim=4):
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(people), rng.integers(0, people - 2, images - people)])
     faces = rng.integers(-2, 3, (images, dim)) + 2 * rng.integers(-1, 2, (people, dim))[labels]
-    other = rng.integers(-3, 4, (strangers, dim))
+    other = rng.integers(-3, 4, (unenrolled, dim))
     for rows in (faces, other):
         rows[~rows.any(1)] = 1
     faces[12], other[5] = faces[3], 2 * faces[3]
@@ -50,13 +50,13 @@ def test_cmc_equals_plain_loops(seed, images):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_open_set_equals_plain_loops(seed):
-    faces, labels, strangers = with_ties(seed)
+    faces, labels, unenrolled = with_ties(seed)
     gallery = enrol(faces, labels)
     probes = faces[gallery.probes]
-    alarms = sorted((max(score(s, t) for t in gallery.templates) for s in strangers), reverse=True)
-    got = open_set(gallery.templates, probes, gallery.people, strangers, [0.5, 0.1, 0.01])
+    alarms = sorted((max(score(s, t) for t in gallery.templates) for s in unenrolled), reverse=True)
+    got = open_set(gallery.templates, probes, gallery.people, unenrolled, [0.5, 0.1, 0.01])
     for i, far in enumerate([0.5, 0.1]):
-        threshold = alarms[int(far * len(strangers))]
+        threshold = alarms[int(far * len(unenrolled))]
         right = [
             score(p, gallery.templates[w]) > threshold and plain_rank(p, w, gallery.templates, []) == 1
             for p, w in zip(probes, gallery.people.tolist(), strict=True)
@@ -75,16 +75,16 @@ def test_blocks_and_threads_change_nothing(block, threads, monkeypatch):
     torch.manual_seed(0)
     labels = torch.arange(40) % 10
     faces = torch.randn(10, 8)[labels] + torch.randn(40, 8)
-    strangers = torch.cat([torch.randn(60, 8), faces[:10]])
+    unenrolled = torch.cat([torch.randn(60, 8), faces[:10]])
     gallery = enrol(faces, labels)
-    arguments = gallery.templates, faces[gallery.probes], gallery.people, strangers
+    arguments = gallery.templates, faces[gallery.probes], gallery.people, unenrolled
     assert torch.equal(cmc(*arguments).rate, cmc(*arguments, block=block).rate)
     whole, parts = open_set(*arguments, [0.3, 0.1]), open_set(*arguments, [0.3, 0.1], block=block)
     assert torch.equal(whole.rate, parts.rate)
     assert torch.equal(whole.threshold, parts.threshold)
 
 
-def test_an_embedding_that_tells_nobody_apart_identifies_nobody():
+def test_an_embedding_that_separates_no_people_identifies_none():
     faces, labels = torch.ones(12, 3), torch.arange(12) % 4
     gallery = enrol(faces, labels)
     arguments = gallery.templates, faces[gallery.probes], gallery.people, torch.ones(20, 3)
@@ -120,7 +120,10 @@ def test_scores_decided_in_float64():
         (lambda: enrol(torch.zeros(3, 2), torch.zeros(3)), "zero or not finite"),
         (lambda: cmc(torch.ones(2, 3), torch.ones(4, 3), torch.zeros(3).long(), torch.ones(0, 3)), "must be"),
         (lambda: cmc(torch.ones(2, 3), torch.ones(3, 4), torch.zeros(3).long(), torch.ones(0, 3)), "must be"),
-        (lambda: open_set(torch.ones(0, 3), torch.ones(0, 3), torch.zeros(0).long(), torch.ones(4, 3)), "nobody"),
+        (
+            lambda: open_set(torch.ones(0, 3), torch.ones(0, 3), torch.zeros(0).long(), torch.ones(4, 3)),
+            "the gallery is empty",
+        ),
         (lambda: open_set(torch.ones(2, 3), torch.ones(1, 3), torch.zeros(1).long(), torch.ones(4, 3), [1]), "between"),
     ],
 )
@@ -130,30 +133,30 @@ def test_bad_input(call, says):
 
 
 def nearly_one_face(seed):
-    """Templates [40, D] and strangers [50, D] whose cosines float32 hardly tells apart; exact scores [50, 40]."""
+    """Templates [40, D] and unenrolled [50, D] whose cosines float32 hardly tells apart; exact scores [50, 40]."""
     torch.manual_seed(seed)
     face = torch.randn(1, 64)
-    templates, strangers = face + 1e-3 * torch.randn(40, 64), face + 1e-3 * torch.randn(50, 64)
+    templates, unenrolled = face + 1e-3 * torch.randn(40, 64), face + 1e-3 * torch.randn(50, 64)
     i, j = torch.meshgrid(torch.arange(50), torch.arange(40), indexing="ij")
-    scores = exact_scores(Directions(strangers), i.flatten(), Directions(templates), j.flatten())
-    return templates, strangers, scores.reshape(50, 40)
+    scores = exact_scores(Directions(unenrolled), i.flatten(), Directions(templates), j.flatten())
+    return templates, unenrolled, scores.reshape(50, 40)
 
 
 @pytest.mark.parametrize("many", [1 << 18, 20])
 @pytest.mark.parametrize("seed", range(10))
-def test_what_float32_cannot_tell_apart_is_told_apart(seed, many, monkeypatch):
+def test_what_float32_cannot_separate_is_separated(seed, many, monkeypatch):
     monkeypatch.setattr("lossbench.metrics.gallery._MANY", many)
-    templates, strangers, scores = nearly_one_face(seed)
+    templates, unenrolled, scores = nearly_one_face(seed)
     best = scores.max(1).values.sort(descending=True).values
-    got = open_set(templates, torch.randn(5, 64), torch.arange(5), strangers, [0.1, 0.3, 0.5], block=7)
+    got = open_set(templates, torch.randn(5, 64), torch.arange(5), unenrolled, [0.1, 0.3, 0.5], block=7)
     assert [round(cut * GRID) for cut in got.threshold.tolist()] == [int(best[k]) for k in (5, 15, 25)]
-    pairs = Pairs(Directions(templates), torch.arange(40) // 2, Directions(strangers), 16)
+    pairs = Pairs(Directions(templates), torch.arange(40) // 2, Directions(unenrolled), 16)
     negatives = pairs.exact(*pairs.negatives(10**9))
     assert pairs.accepted([int(negatives.median())])[1] == [int((negatives > negatives.median()).sum())]
 
 
 def test_no_product_is_made_in_less_than_float32(monkeypatch):
-    """Also where somebody has allowed bfloat16 for the whole process."""
+    """Also where bfloat16 is allowed for the whole process."""
     seen = []
 
     def looking(scores, *others, **options):
@@ -162,16 +165,16 @@ def test_no_product_is_made_in_less_than_float32(monkeypatch):
 
     for module in ("gallery", "exact.order_statistics", "exact.pairs"):
         monkeypatch.setattr(f"lossbench.metrics.{module}.above", looking)
-    templates, strangers, _ = nearly_one_face(0)
+    templates, unenrolled, _ = nearly_one_face(0)
     labels, people = torch.arange(40) // 2, torch.arange(5)
     before = torch.backends.mkldnn.matmul.fp32_precision
     torch.backends.mkldnn.matmul.fp32_precision = "bf16"
     try:
         for measure in (
-            lambda: identification_rate(templates, labels, strangers, [0.1]),
-            lambda: threshold_transfer(strangers, torch.arange(50) // 2, templates, labels, strangers, [0.1]),
-            lambda: cmc(templates, strangers[:5], people, strangers),
-            lambda: open_set(templates, strangers[:5], people, strangers),
+            lambda: identification_rate(templates, labels, unenrolled, [0.1]),
+            lambda: threshold_transfer(unenrolled, torch.arange(50) // 2, templates, labels, unenrolled, [0.1]),
+            lambda: cmc(templates, unenrolled[:5], people, unenrolled),
+            lambda: open_set(templates, unenrolled[:5], people, unenrolled),
         ):
             seen.clear()
             measure()
@@ -190,7 +193,7 @@ def test_what_does_not_fit_is_said():
         (lambda: open_set(templates, probes, people - 1, probes), r"people must be in 0\.\.7"),
         (lambda: cmc(templates, probes, people, probes, ()), "at least one"),
         (lambda: cmc(templates, probes, people, probes, (0, 1)), "each 1 or more"),
-        (lambda: cmc(templates[:0], probes, people, probes), "nobody in the gallery"),
+        (lambda: cmc(templates[:0], probes, people, probes), "the gallery is empty"),
         (lambda: enrol(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.zeros(2), 2), "cancel one another out"),
         (lambda: enrol(torch.full((2, 2), 1e-155, dtype=torch.float64), torch.arange(2)), "is zero or not finite"),
     ]:
@@ -199,10 +202,10 @@ def test_what_does_not_fit_is_said():
 
 
 def test_a_rate_of_nearly_one_is_the_lowest_threshold():
-    templates, strangers, scores = nearly_one_face(0)
-    got = open_set(templates, torch.randn(5, 64), torch.arange(5), strangers, [1 - 1e-12])
+    templates, unenrolled, scores = nearly_one_face(0)
+    got = open_set(templates, torch.randn(5, 64), torch.arange(5), unenrolled, [1 - 1e-12])
     assert round(got.threshold.item() * GRID) == int(scores.max(1).values.min())
-    rate = identification_rate(templates, torch.arange(40) // 2, strangers, [1 - 1e-15])
+    rate = identification_rate(templates, torch.arange(40) // 2, unenrolled, [1 - 1e-15])
     assert rate.threshold.item() < got.threshold.item()
 
 
@@ -211,7 +214,7 @@ def test_embeddings_that_are_being_trained_are_measured_like_others():
     assert torch.equal(enrol(faces, labels).templates, enrol(faces.detach(), labels).templates)
 
 
-def test_people_unlike_everybody_in_the_gallery_have_negative_scores():
+def test_people_unlike_all_in_the_gallery_have_negative_scores():
     templates, probes = torch.tensor([[1.0, 0.0], [1.0, 0.2]]), torch.tensor([[1.0, 0.1]])
     unenrolled = torch.tensor([[-1.0, 0.0], [-1.0, 1.0], [-2.0, 0.5], [-1.0, -1.0]])
     best = sorted(max(score(a, b) for b in templates) for a in unenrolled)

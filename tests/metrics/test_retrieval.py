@@ -83,7 +83,7 @@ def test_known_ranks():
     assert retrieval(x, torch.tensor([0, 1, 1, 0])) == Retrieval(0.0, 0.0, 0.0, 4, 0)
 
 
-def test_a_point_for_everybody_finds_nobody():
+def test_an_embedding_of_one_point_finds_no_match():
     assert retrieval(torch.ones(9, 4), torch.arange(9) % 3) == Retrieval(0.0, 0.0, 0.0, 9, 0)
 
 
@@ -92,7 +92,7 @@ def test_copies_of_ones_own_face_are_found():
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_nobody_to_find_is_nan(count):
+def test_no_match_to_find_is_nan(count):
     got = retrieval(torch.eye(3)[:count], torch.arange(count))
     assert math.isnan(got.precision_at_1)
     assert math.isnan(got.r_precision)

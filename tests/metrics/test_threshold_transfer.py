@@ -90,13 +90,13 @@ def test_nothing_to_measure_is_nan():
     assert no_calibration.calibration_negatives == 0
     for values in (no_calibration.threshold, no_calibration.achieved_fpr, no_calibration.tpr):
         assert values.isnan().all()
-    nobody = threshold_transfer(x, labels, x[:0], labels[:0], x, [0.5])
-    assert (nobody.positives, nobody.negatives) == (0, 0)
-    assert not nobody.threshold.isnan().any()
-    assert nobody.achieved_fpr.isnan().all()
-    strangers = threshold_transfer(x, labels, x, labels, x[:0], [0.5])
-    assert strangers.achieved_fpr.tolist() == [0.0]
-    assert strangers.tpr.isnan().all()
+    empty = threshold_transfer(x, labels, x[:0], labels[:0], x, [0.5])
+    assert (empty.positives, empty.negatives) == (0, 0)
+    assert not empty.threshold.isnan().any()
+    assert empty.achieved_fpr.isnan().all()
+    no_negatives = threshold_transfer(x, labels, x, labels, x[:0], [0.5])
+    assert no_negatives.achieved_fpr.tolist() == [0.0]
+    assert no_negatives.tpr.isnan().all()
 
 
 @pytest.mark.parametrize(

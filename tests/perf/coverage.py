@@ -2,9 +2,9 @@
 
     python tests/perf/coverage.py [EXPERIMENTS]
 
-Each experiment draws people, trains nobody: an entrant's embeddings are the people's own directions, seen through noise
-whose strength is the repeat's (the seed) and the person's. The truth is the mean over very many experiments. Goals:
-coverage 0.92 to 0.98, false verdicts at most 0.05 of experiments with three identical entrants.
+Each experiment draws people and trains nothing: an entrant's embeddings are the people's own directions, seen through
+noise whose strength is the repeat's (the seed) and the person's. The truth is the mean over very many experiments.
+Goals: coverage 0.92 to 0.98, false verdicts at most 0.05 of experiments with three identical entrants.
 """
 
 import sys
@@ -45,10 +45,10 @@ def _experiment(rng, people, repeats, step, number):
     """Return each entrant's mean, its half-width, and whether any two entrants were called different."""
     values = [{} for _ in range(ENTRANTS)]
     draws = [{} for _ in range(ENTRANTS)]
-    everybody = _people(rng, max(people, repeats * step))
+    everyone = _people(rng, max(people, repeats * step))
     for repeat in range(repeats):
-        who = (np.arange(people) + repeat * step) % len(everybody[1])
-        population = everybody[0][:, who], everybody[1][who]
+        who = (np.arange(people) + repeat * step) % len(everyone[1])
+        population = everyone[0][:, who], everyone[1][who]
         names = [f"{number}-{i}" for i in who]
         drawn = multiplicities(names, RESAMPLES), multiplicities([f"d{n}" for n in names], RESAMPLES)
         for entrant in range(ENTRANTS):

@@ -125,7 +125,7 @@ def tiny(seed, monkeypatch):
     return found, expected
 
 
-def test_a_few_scores_that_float32_cannot_tell_apart(monkeypatch):
+def test_a_few_scores_that_float32_cannot_separate(monkeypatch):
     """With either check in `settle` left out, some of these are wrong."""
     for seed in range(80):
         found, expected = tiny(seed, monkeypatch)
@@ -157,7 +157,7 @@ def test_a_rank_that_escapes_the_same_way_again_is_found_all_the_same(kept, tile
     whole = (scores.double() * GRID).round().to(torch.int64)
 
     def tiles(number):
-        assert number < 20, "for ever"
+        assert number < 20, "it never ends"
         for columns in torch.split(torch.arange(40), tile):
             yield lambda columns=columns: iter([Tile(scores[:, columns].contiguous(), 0, columns, len(columns))])
 
@@ -213,7 +213,7 @@ def test_float32_products_are_within_the_slack_however_they_are_summed(dim, kind
 
 
 @pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="an older torch")
-def test_the_precision_that_somebody_chose_is_kept():
+def test_the_precision_that_was_set_before_is_kept():
     before = torch.backends.mkldnn.matmul.fp32_precision
     torch.backends.mkldnn.matmul.fp32_precision = "bf16"
     try:
@@ -269,15 +269,15 @@ def exact_rate(query, labels, distractors, fpr):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_little_memory_and_nearly_equal_scores_end_and_equal_sorting(seed, monkeypatch):
-    """Seeds of which some once went round for ever: the rank's bracket, rounded to float32, left out its own end."""
+    """Seeds of which some once never ended: the rank's bracket, rounded to float32, left out its own end."""
     torch.manual_seed(seed)
     chance = np.random.default_rng(seed)
-    images, strangers, spread = (
+    images, others, spread = (
         int(chance.integers(12, 40)),
         int(chance.integers(0, 60)),
         10.0 ** -chance.integers(0, 7),
     )
-    faces = torch.randn(8) + spread * torch.randn(images + strangers, 8)
+    faces = torch.randn(8) + spread * torch.randn(images + others, 8)
     query, distractors, labels = faces[:images], faces[images:], torch.randint(0, images // 2, (images,))
     monkeypatch.setattr(identification, "_MOST", 300)
     monkeypatch.setattr(identification, "_LEAST", int(chance.choice([1, 40])))
@@ -288,7 +288,7 @@ def test_a_little_memory_and_nearly_equal_scores_end_and_equal_sorting(seed, mon
 
     def counted(self, number):
         passes.append(number)
-        assert number < 20, "it goes round for ever"
+        assert number < 20, "it never ends"
         return jobs(self, number)
 
     monkeypatch.setattr(Pairs, "jobs", counted)
