@@ -97,7 +97,8 @@ def bin_(
 def _prepare(read: "Callable[[], Collection]", out: Path, given: dict[str, Any], *, dedupe: bool) -> None:
     split, crop = build(SplitOptions, given), build(CropOptions, given)  # checked before CelebA is fetched
     from lossbench.cli import console
-    from lossbench.data.prepare.prepare import finished_crops, prepare, work_folder
+    from lossbench.data.prepare.prepare import prepare
+    from lossbench.data.prepare.target import finished_crops, work_folder
 
     collection = read()
     for note in collection.notes:

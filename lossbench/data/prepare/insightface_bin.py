@@ -10,6 +10,7 @@ import csv
 import io
 import pickle
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossbench.data.images.decode import decode
+from lossbench.data.prepare.target import alone, finished_crops, put_in_place, refuse_in_use
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
 from lossbench.utils.text import shown
@@ -147,27 +149,31 @@ def prepare_bin(path: Path, out: Path) -> tuple[int, int]:
         InputError: a file that `read_bin` refuses, an image that cannot be decoded, or a target in use or not writable.
     """
     images, labels = read_bin(path)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out: {shown(out)} is in use; choose another folder or delete it")
-    work = out.absolute().with_name(f".{out.name}.preparing")
     try:
-        shutil.rmtree(work, ignore_errors=True)
-        (work / "images").mkdir(parents=True)
-        names = []
-        for i, data in enumerate(images):
-            decode(data, f"image {i} of {path}")
-            names.append(f"images/{i:06d}.{'png' if data.startswith(_PNG) else 'jpg'}")
-            (work / names[-1]).write_bytes(data)
-        rows = io.StringIO()
-        table = csv.writer(rows, lineterminator="\n")
-        table.writerow(["a", "b", "same"])
-        table.writerows((names[2 * i], names[2 * i + 1], int(same)) for i, same in enumerate(labels))
-        write_bytes(work / "pairs.csv", rows.getvalue().encode())
-        if out.is_dir():
-            out.rmdir()
-        work.rename(out)
+        refuse_in_use(out)
+        with alone(out) as work:
+            if count := finished_crops(out):
+                raise InputError(
+                    f"--out: {count:,} finished crops of an interrupted preparation wait in {shown(work)}; finish it, "
+                    "delete that folder, or choose another --out"
+                )
+            put_in_place(_unpack(path, images, labels, work / "pairs"), out)
     except OSError as error:
         raise InputError(f"--out: {shown(out)} cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return len(labels), len(images)
+
+
+def _unpack(path: Path, images: Sequence[bytes], labels: Sequence[bool], folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    (folder / "images").mkdir(parents=True)
+    names = []
+    for i, data in enumerate(images):
+        decode(data, f"image {i} of {path}")
+        names.append(f"images/{i:06d}.{'png' if data.startswith(_PNG) else 'jpg'}")
+        (folder / names[-1]).write_bytes(data)
+    rows = io.StringIO()
+    table = csv.writer(rows, lineterminator="\n")
+    table.writerow(["a", "b", "same"])
+    table.writerows((names[2 * i], names[2 * i + 1], int(same)) for i, same in enumerate(labels))
+    write_bytes(folder / "pairs.csv", rows.getvalue().encode())
+    return folder

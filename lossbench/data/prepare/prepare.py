@@ -9,8 +9,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from lossbench.data.prepare.crops import make_crops
 from lossbench.data.prepare.options import CropOptions, SplitOptions
 from lossbench.data.prepare.selection import choose, photos_of
 from lossbench.data.prepare.split import choose_people
+from lossbench.data.prepare.target import alone, finished_crops, put_in_place, refuse_in_use, work_folder
 from lossbench.data.split_file import NAME, Entry, SplitFile, write_manifest
 from lossbench.data.tree import PARTS
 from lossbench.errors import InputError
@@ -49,19 +49,6 @@ class Prepared:
     left_out: tuple[str, ...]
     passed_over: tuple[str, ...]
     new: bool
-
-
-def work_folder(out: Path) -> Path:
-    """Return the hidden folder in which `out` is made; it is gone when `out` is whole."""
-    return out.absolute().with_name(f".{out.name}.preparing")
-
-
-def finished_crops(out: Path) -> int:
-    """Return how many crops an interrupted preparation of `out` left for the next try."""
-    try:
-        return sum(1 for place in ("crops", "tree/*") for _ in work_folder(out).glob(f"{place}/*/*.jpg"))
-    except OSError:  # a name longer than any that a disk can hold
-        return 0
 
 
 def prepare(
@@ -99,47 +86,21 @@ def prepare(
         "absent": len(collection.absent),
         "notes": list(collection.notes),
     }
-    work = work_folder(out)
     try:
         if (out / NAME).is_file():
             return _already_there(collection, split, out, header)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(
-                f"--out: {shown(out)} exists and was not made by this command; choose another folder or delete it"
-            )
-        with _alone(work, out):
+        refuse_in_use(out)
+        with alone(out) as work:
             try:
                 _take_back(work)
-                made = _make(collection, split, crop, dedupe, header, out, on_progress)
+                return _make(collection, split, crop, dedupe, header, out, on_progress)
             except InputError as error:
                 raise InputError(f"{error}{_waiting(out)}") from error
-            finally:
-                if not finished_crops(out):
-                    shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(work, ignore_errors=True)
-        return made
     except OSError as error:
         reason = error.strerror or error
         raise InputError(
             f"--out: {shown(out)} cannot be written ({reason}); make room or choose another place{_waiting(out)}"
         ) from error
-
-
-@contextmanager
-def _alone(work: Path, out: Path) -> Iterator[None]:
-    """Keep a second preparation of the same target out."""
-    from filelock import FileLock, Timeout
-
-    work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"--out: another process is preparing {shown(out)}; wait until it is done") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _waiting(out: Path) -> str:
@@ -187,9 +148,8 @@ def _make(
         "passed_over": choice.passed_over,
     }
     write_manifest(tree, {**header, **found}, entries)
-    if out.is_dir():
-        out.rmdir()
-    tree.rename(out)
+    put_in_place(tree, out)
+    shutil.rmtree(work / "crops")
     return _summary(out, [asdict(entry) for entry in entries], found, new=True)
 
 

@@ -3,10 +3,12 @@ import pickle
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from lossbench.data.pairs import read_pairs
 from lossbench.data.prepare.insightface_bin import prepare_bin, read_bin
+from lossbench.data.prepare.target import work_folder
 from lossbench.errors import InputError
 
 
@@ -71,8 +73,39 @@ def test_prepared_it_is_a_pair_set(tmp_path, content):
     assert [pairs.files[i].read_bytes() for pair in zip(pairs.a, pairs.b, strict=True) for i in pair] == encoded
     assert list(pairs.same) == labels
     assert list(pairs.folds) == [i // 2 for i in range(20)]
-    with pytest.raises(InputError, match="is in use"):
+    with pytest.raises(InputError, match="exists and is not an empty folder"):
         prepare_bin(tmp_path / "x.bin", tmp_path / "out")
+
+
+def test_the_crops_of_an_interrupted_preparation_are_kept(tmp_path, content):
+    (tmp_path / "x.bin").write_bytes(pickle.dumps(content))
+    crop = work_folder(tmp_path / "out") / "crops" / "p00" / "0123.jpg"
+    crop.parent.mkdir(parents=True)
+    crop.write_bytes(b"crop")
+    with pytest.raises(InputError, match=r"1 finished crops of an interrupted preparation wait in .*\.out\.preparing"):
+        prepare_bin(tmp_path / "x.bin", tmp_path / "out")
+    assert crop.read_bytes() == b"crop"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_another_process_prepares_is_left_alone(tmp_path, content):
+    (tmp_path / "x.bin").write_bytes(pickle.dumps(content))
+    work = work_folder(tmp_path / "out")
+    work.mkdir()
+    (work / "crops").mkdir()
+    with FileLock(work / "lock"), pytest.raises(InputError, match="another process is preparing"):
+        prepare_bin(tmp_path / "x.bin", tmp_path / "out")
+    assert (work / "crops").is_dir()
+
+
+def test_what_a_killed_process_left_is_replaced(tmp_path, content):
+    (tmp_path / "x.bin").write_bytes(pickle.dumps(content))
+    left = work_folder(tmp_path / "out") / "pairs" / "images" / "999999.jpg"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    prepare_bin(tmp_path / "x.bin", tmp_path / "out")
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 40
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "x.bin"]
 
 
 class Runs:
@@ -124,7 +157,7 @@ def test_what_is_no_such_file_is_one_line(tmp_path, data, message):
     (tmp_path / "x.bin").write_bytes(data)
     with pytest.raises(InputError, match=message):
         prepare_bin(tmp_path / "x.bin", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
 
 
 def test_a_missing_file_is_one_line(tmp_path):

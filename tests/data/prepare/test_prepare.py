@@ -12,7 +12,8 @@ from lossbench.data.prepare.align import landmark_matrix, template, transform
 from lossbench.data.prepare.celeba import read_celeba
 from lossbench.data.prepare.collection import LFW_BOX, read_folder
 from lossbench.data.prepare.options import CropOptions, SplitOptions
-from lossbench.data.prepare.prepare import prepare, work_folder
+from lossbench.data.prepare.prepare import prepare
+from lossbench.data.prepare.target import work_folder
 from lossbench.data.tree import read_tree
 from lossbench.errors import InputError
 
@@ -199,7 +200,7 @@ def test_a_target_in_use_is_refused(face_tree, tmp_path):
     root = face_tree(PEOPLE)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")
-    with pytest.raises(InputError, match="not made by this command"):
+    with pytest.raises(InputError, match="exists and is not an empty folder"):
         prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
     assert (tmp_path / "out" / "mine.txt").read_text() == "x"
 

@@ -1,0 +1,68 @@
+"""The folder that a preparation makes: made hidden beside its place, under a lock, and renamed when it is whole.
+
+The hidden folder, ``.NAME.preparing``, is kept where it holds finished crops: the same command continues from them.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lossbench.errors import InputError
+from lossbench.utils.text import shown
+
+
+def work_folder(out: Path) -> Path:
+    """Return the hidden folder in which `out` is made; it is gone when `out` is whole."""
+    return out.absolute().with_name(f".{out.name}.preparing")
+
+
+def finished_crops(out: Path) -> int:
+    """Return how many crops an interrupted preparation of `out` left for the next one."""
+    try:
+        return sum(1 for place in ("crops", "tree/*") for _ in work_folder(out).glob(f"{place}/*/*.jpg"))
+    except OSError:  # a name longer than any that a disk can hold
+        return 0
+
+
+def refuse_in_use(out: Path) -> None:
+    """Refuse a target that exists, unless it is an empty folder.
+
+    Raises:
+        InputError: such a target.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out: {shown(out)} exists and is not an empty folder; choose another folder or delete it")
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[Path]:
+    """Give the work folder of `out` to this preparation alone; in the end, it is deleted unless crops wait in it.
+
+    Raises:
+        InputError: another process is preparing the same target, or has made it meanwhile.
+        OSError: the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    work = work_folder(out)
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"--out: another process is preparing {shown(out)}; wait until it is done") from None
+    try:
+        refuse_in_use(out)
+        yield work
+    finally:
+        if not finished_crops(out):
+            shutil.rmtree(work, ignore_errors=True)
+        lock.release()
+
+
+def put_in_place(made: Path, out: Path) -> None:
+    """Rename a finished folder to the target."""
+    if out.is_dir():
+        out.rmdir()
+    made.rename(out)
