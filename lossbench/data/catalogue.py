@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lossbench.errors import InputError, did_you_mean
+from lossbench.utils.files import is_folder
 from lossbench.utils.text import shown
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def open_data(
         InputError: nothing there, or a tree that no split can be read from.
     """
     info = data_info(name)
-    if info.is_folder and not Path(name).is_dir():
+    if info.is_folder and not is_folder(Path(name)):
         known = " or ".join(f"'{known}'" for known in NAMES)
         raise InputError(
             f"no data called '{shown(name)}'{did_you_mean(name, list(NAMES))}; --data takes {known} or a folder"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lossbench.data.tree import CLOSED, OPEN, entries, has_image_suffix
 from lossbench.errors import InputError
-from lossbench.utils.files import refuse_traversal
+from lossbench.utils.files import is_file, is_folder, refuse_traversal
 from lossbench.utils.text import clipped, shown
 
 FOLDS = 10
@@ -43,13 +43,13 @@ def read_pairs(path: Path, tree: Path | None) -> PairSet:
         InputError: no such file, a malformed row, an image that is not there, or a person the data trains on.
     """
     try:
-        if path.is_dir() and not (path / "pairs.csv").is_file():
+        if is_folder(path) and not is_file(path / "pairs.csv"):
             raise InputError(f"--pairs {shown(path)} is a folder without pairs.csv; give the pairs.txt of a tree")
-        path = path / "pairs.csv" if path.is_dir() else path
+        path = path / "pairs.csv" if is_folder(path) else path
         if path.suffix == ".bin":
             cure = f"lossbench data prepare bin --file {shown(path)} --out DIR"
             raise InputError(f"--pairs {shown(path)} is not prepared; first: {cure}")
-        if path.exists() and not path.is_file():
+        if path.exists() and not is_file(path):
             raise InputError(f"--pairs {shown(path)} is no file; give a pairs.txt, or what data prepare bin made")
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -82,7 +82,7 @@ def _csv_rows(path: Path, text: str) -> list[_Row]:
             raise InputError(f"{where}: '{clipped(','.join(cells))}' should be PATH,PATH,0 or 1")
         a, b = (path.parent / refuse_traversal(cell, where) for cell in cells[:2])
         for file in (a, b):
-            if not _is_file(file):
+            if not is_file(file):
                 raise InputError(f"{where}: {clipped(str(file))} is not there; prepare the .bin again")
         found.append((a, b, cells[2] == "1", i * FOLDS // count))
     return found
@@ -157,9 +157,9 @@ class _Finder:
             raise InputError(f"{where}: '{clipped(person)}' should be a person's folder name, without any path")
         refuse_traversal(person, where)
         for root in self.roots:
-            if _is_dir(root / person):
+            if is_folder(root / person):
                 return {file.stem: file for file in filter(has_image_suffix, entries(root / person))}
-        if any(_is_dir(root / person) for root in self.trained):
+        if any(is_folder(root / person) for root in self.trained):
             raise InputError(
                 f"{where}: '{clipped(person)}' is somebody the data trains on; pairs must be of people no model has "
                 "seen"
@@ -168,20 +168,6 @@ class _Finder:
         raise InputError(
             f"{where}: nobody called '{clipped(person)}' in {places}; put the folder there or mend the row"
         )
-
-
-def _is_dir(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name longer than any that a disk can hold
-        return False
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def draw_pairs(people: Mapping[str, Sequence[str]], seed: int) -> str | None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lossbench.data.faces import FaceSet, Part, Split
 from lossbench.errors import InputError
-from lossbench.utils.text import check_name, shown
+from lossbench.utils.files import check_name, is_file, is_folder, listed
+from lossbench.utils.text import shown
 
 CLOSED = ("train", "val", "test")  # other images of the same people
 OPEN = ("query", "distractors")  # people nobody trains on
@@ -23,7 +24,7 @@ def read_tree(root: str | Path) -> FaceSet:
             is not in train, or somebody of train who is also in query or distractors.
     """
     root = Path(root)
-    if not root.is_dir():
+    if not is_folder(root):
         raise InputError(f"no folder '{shown(root)}'; a data tree holds {', '.join(f'{p}/' for p in PARTS)}")
     rows: dict[Path, int] = {}
     found = {part: _people(root, part) for part in PARTS}
@@ -40,18 +41,6 @@ def read_tree(root: str | Path) -> FaceSet:
     _refuse_overlap(root, found)
     files = tuple(rows)
     return FaceSet(root.resolve().name, files, tuple(f.relative_to(root).as_posix() for f in files), (Split(**parts),))
-
-
-def listed(folder: Path) -> list[Path]:
-    """Return what is in a folder by name, hidden entries left out.
-
-    Raises:
-        InputError: the folder cannot be read.
-    """
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{shown(folder)} cannot be read ({error.strerror}); fix or remove it") from error
 
 
 def entries(folder: Path) -> list[Path]:
@@ -77,13 +66,13 @@ def people_in(folder: Path, listing: Callable[[Path], list[Path]] = entries) -> 
         InputError: as `listing`.
     """
     for person in listing(folder):
-        if person.is_dir():
+        if is_folder(person):
             yield person, [file for file in listing(person) if is_image(file)]
 
 
 def _people(root: Path, part: str) -> dict[str, list[Path]]:
     folder = root / part
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(
             f"no folder {folder}; a data tree holds {', '.join(f'{p}/' for p in PARTS)}, a folder a person"
         )
@@ -107,7 +96,7 @@ def has_image_suffix(file: Path) -> bool:
 
 def is_image(file: Path) -> bool:
     """Return whether a path is a file that is named like an image and not hidden."""
-    return has_image_suffix(file) and not file.name.startswith(".") and file.is_file()
+    return has_image_suffix(file) and not file.name.startswith(".") and is_file(file)
 
 
 def _refuse_overlap(root: Path, found: dict[str, dict[str, list[Path]]]) -> None:
@@ -136,11 +125,11 @@ def read_unseen_people(root: str | Path) -> UnseenPeople:
         InputError: no such folder, no people in it, or somebody who is in query and in distractors.
     """
     root = Path(root)
-    if not root.is_dir():
+    if not is_folder(root):
         raise InputError(f"no folder '{root}'; --data takes a data tree or a folder per person")
-    tree = (root / "query").is_dir()
+    tree = is_folder(root / "query")
     query = _with_images(root / "query" if tree else root)
-    others = _with_images(root / "distractors") if tree and (root / "distractors").is_dir() else {}
+    others = _with_images(root / "distractors") if tree and is_folder(root / "distractors") else {}
     if both := sorted(set(query) & set(others)):
         raise InputError(f"person '{both[0]}' is in both {root / 'query'} and {root / 'distractors'}; keep one of them")
     if len(query) < 2:
@@ -159,14 +148,14 @@ def read_images(root: str | Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
         InputError: no such folder, or no image in it.
     """
     root = Path(root)
-    if not root.is_dir():
+    if not is_folder(root):
         raise InputError(f"no folder '{root}'; embed takes a folder with images in it")
     files: list[Path] = []
     waiting = [root]
     while waiting:
         found = entries(waiting.pop())
         files += [entry for entry in found if is_image(entry)]
-        waiting += [entry for entry in found if entry.is_dir() and not entry.is_symlink()]
+        waiting += [entry for entry in found if is_folder(entry) and not entry.is_symlink()]
     if not files:
         raise InputError(f"no image below '{root}'; embed takes .jpg, .png and the like")
     files.sort()

@@ -1,14 +1,15 @@
-"""Files that are written whole or not at all, and paths that are refused."""
+"""Files that are written whole or not at all, what a folder holds, and paths that are refused."""
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from lossbench.errors import InputError
-from lossbench.utils.text import clipped
+from lossbench.utils.text import clipped, shown
 
 
 @contextmanager
@@ -52,6 +53,66 @@ def refuse_traversal(name: str, where: str) -> str:
     if not name or {".", ".."} & set(parts) or parts[0] == "" or ":" in parts[0] or any(c < " " for c in name):
         raise InputError(f"{where}: '{clipped(name)}' is not a path inside the data folder; use PERSON/FILE")
     return name
+
+
+def check_name(path: Path) -> None:
+    """Refuse a file or folder whose name no text file can hold, and a link that leads nowhere.
+
+    Raises:
+        InputError: control characters or bytes that are not UTF-8 in its name; a broken or looping link; or a folder
+            above it may not be entered.
+    """
+    name = path.name
+    if any(c < " " or "\ud800" <= c <= "\udfff" or c == "\x7f" for c in name):
+        raise InputError(f"'{shown(path)}' has a line break or bytes that are not UTF-8 in its name; rename it")
+    if stat.S_ISLNK(_mode(path, follow=False)) and not _mode(path):
+        raise InputError(f"{shown(path)} is a link that leads nowhere or in a circle; remove it")
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a folder is there, or a link to one.
+
+    Raises:
+        InputError: a folder above it may not be entered, so that nobody can tell.
+    """
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a file is there, or a link to one.
+
+    Raises:
+        InputError: as `is_folder`.
+    """
+    return stat.S_ISREG(_mode(path))
+
+
+def _mode(path: Path, *, follow: bool = True) -> int:
+    """Return the mode of what is there, 0 for nothing; `Path.is_dir` and the like differ between Pythons in errors."""
+    try:
+        return path.stat(follow_symlinks=follow).st_mode
+    except ValueError:  # a null character
+        return 0
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            return 0
+        raise InputError(f"{shown(path)} {_closed(error)}") from error
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return what is in a folder by name, hidden entries left out.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{shown(folder)} {_closed(error)}") from error
+
+
+def _closed(error: OSError) -> str:
+    return f"cannot be read ({error.strerror}); change its permissions or remove it"
 
 
 def check_path(path: str | Path, option: str) -> None:

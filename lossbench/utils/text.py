@@ -1,9 +1,7 @@
-"""Names of files: in messages, of results, and those that no text file can hold."""
+"""Text for one line of a message, and for the name of a file."""
 
 import re
 from pathlib import Path
-
-from lossbench.errors import InputError
 
 
 def shown(path: Path | str) -> str:
@@ -35,16 +33,3 @@ def described(error: BaseException) -> str:
     """Return the name of an error's type and the first line of its message, where it has one."""
     name, line = type(error).__name__, first_line(error)
     return name if line == name else f"{name}: {line}"
-
-
-def check_name(path: Path) -> None:
-    """Refuse a file or folder whose name no text file can hold, and a link that leads nowhere.
-
-    Raises:
-        InputError: control characters or bytes that are not UTF-8 in its name; a broken or looping link.
-    """
-    name = path.name
-    if any(c < " " or "\ud800" <= c <= "\udfff" or c == "\x7f" for c in name):
-        raise InputError(f"'{shown(path)}' has a line break or bytes that are not UTF-8 in its name; rename it")
-    if path.is_symlink() and not path.exists():
-        raise InputError(f"{shown(path)} is a link that leads nowhere or in a circle; remove it")

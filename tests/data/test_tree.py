@@ -1,10 +1,17 @@
 """A tree of folders as data, and everything that can be wrong with one."""
 
+import os
 import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from lossbench.data.catalogue import open_data
+from lossbench.data.inspect.check import check_tree
+from lossbench.data.inspect.contact_sheet import contact_sheet
+from lossbench.data.tree import read_images, read_tree, read_unseen_people
 from lossbench.errors import InputError
 
 
@@ -76,3 +83,53 @@ def test_a_broken_tree_says_what_is_wrong_in_one_line(tree, what, says):
 def test_identities_out_of_range(tree):
     with pytest.raises(InputError, match="--identities 9 is out of range; this data has 2 to 4"):
         open_data(str(tree), identities=9)
+
+
+def images_of_unseen_people(root):
+    return read_unseen_people(root).files
+
+
+def check(root):
+    """Check a tree; what it says of the first image that cannot be read becomes an error."""
+    for finding in check_tree(root):
+        if finding.check == "unreadable images" and finding.details:
+            raise InputError(finding.details[0])
+
+
+READERS = (read_tree, images_of_unseen_people, read_images, check, contact_sheet)
+
+
+@contextmanager
+def as_a_user():
+    """Give up root's right to read everything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def open_tree(tree):
+    """A tree that every user may read: pytest's own folders are closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(tree, Path(folder, "tree"))
+        Path(folder).chmod(0o755)
+        yield Path(folder, "tree")
+        for closed in (Path(folder, "tree"), Path(folder, "tree", "query"), Path(folder, "tree", "query", "p4")):
+            closed.chmod(0o755)
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("place", [".", "query", "query/p4"])
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_a_folder_without_permission_is_one_line(open_tree, read, place, mode):
+    """Mode 444 lets a folder be listed, and nothing in it be looked at."""
+    read(open_tree)
+    (open_tree / place).chmod(mode)
+    said = rf"\A[^\n]*{(open_tree / place).resolve()}[^\n]* cannot be read \(Permission denied\); [^\n]*\Z"
+    with as_a_user(), pytest.raises(InputError, match=said):
+        read(open_tree)

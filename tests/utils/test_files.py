@@ -3,7 +3,8 @@
 import pytest
 from support import small_disk
 
-from lossbench.utils.files import whole_file, write_bytes
+from lossbench.errors import InputError
+from lossbench.utils.files import check_name, is_file, is_folder, listed, whole_file, write_bytes
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -48,3 +49,27 @@ def test_a_folder_that_is_not_there_is_an_os_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NotADirectoryError), whole_file(tmp_path / "file" / "file"):
         pass
+
+
+def test_what_is_there_and_what_is_not(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "lost").symlink_to(tmp_path / "none")
+    (tmp_path / ".hidden").mkdir()
+    assert [entry.name for entry in listed(tmp_path)] == ["file", "link", "loop", "lost"]
+    assert [is_folder(entry) for entry in listed(tmp_path)] == [False, True, False, False]
+    assert [is_file(entry) for entry in listed(tmp_path)] == [True, False, False, False]
+    for odd in ("n" * 300, "file/none", "null\0"):
+        assert not is_folder(tmp_path / odd)
+        assert not is_file(tmp_path / odd)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("loop", "in a circle"), ("lost", "leads nowhere"), ("a\nb", "line break")]
+)
+def test_names_and_links_that_are_refused(tmp_path, name, message):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "lost").symlink_to(tmp_path / "none")
+    with pytest.raises(InputError, match=message):
+        check_name(tmp_path / name)

@@ -13,11 +13,11 @@ import numpy as np
 from lossbench.data.images.decode import decode, read_bytes
 from lossbench.data.prepare.duplicates import Thumbnails, near_duplicates, thumbnail
 from lossbench.data.split_file import SplitFile
-from lossbench.data.tree import AT_LEAST, CLOSED, PARTS, has_image_suffix, listed
+from lossbench.data.tree import AT_LEAST, CLOSED, PARTS, has_image_suffix
 from lossbench.errors import InputError
-from lossbench.utils.files import write_bytes
+from lossbench.utils.files import check_name, is_folder, listed, write_bytes
 from lossbench.utils.processes import in_parallel
-from lossbench.utils.text import check_name, shown
+from lossbench.utils.text import shown
 
 FPRS = (0.1, 0.05, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
 
@@ -104,11 +104,11 @@ def write_findings(path: Path, root: Path, findings: Iterable[Finding]) -> None:
 
 
 def _walk(root: Path) -> Iterable[Look]:
-    if not root.is_dir():
+    if not is_folder(root):
         raise InputError(f"no folder {shown(root)}; lossbench data check takes a prepared tree")
     for part in PARTS:
         for person in _people(root / part):
-            if not person.is_dir():  # a link that leads nowhere or in a circle
+            if not is_folder(person):  # a link that leads nowhere or in a circle
                 yield Look(part, shown(person.name), person)
                 continue
             for file in filter(has_image_suffix, listed(person)):
@@ -116,7 +116,7 @@ def _walk(root: Path) -> Iterable[Look]:
 
 
 def _people(part: Path) -> list[Path]:
-    return [entry for entry in listed(part) if entry.is_dir() or entry.is_symlink()] if part.is_dir() else []
+    return [entry for entry in listed(part) if is_folder(entry) or entry.is_symlink()] if is_folder(part) else []
 
 
 def _look(look: Look) -> Look:
@@ -225,10 +225,10 @@ def _overlap(looks: Sequence[Look]) -> Finding:
 def _too_few(root: Path, looks: Sequence[Look]) -> Finding:
     counts = Counter((look.part, look.person) for look in looks)
     train = {person for part, person in counts if part == "train"}
-    wrong = [f"no folder {part}/" for part in PARTS if not (root / part).is_dir()]
+    wrong = [f"no folder {part}/" for part in PARTS if not is_folder(root / part)]
     for part in PARTS:
         folders = _people(root / part)
-        if not folders and (root / part).is_dir():
+        if not folders and is_folder(root / part):
             wrong.append(f"{part}/ is empty")
         for folder in folders:
             counts.setdefault((part, shown(folder.name)), 0)  # nothing in it was looked at

@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from lossbench.data.images.decode import decode, read_bytes
-from lossbench.data.tree import PARTS, listed, people_in
+from lossbench.data.tree import PARTS, people_in
 from lossbench.errors import InputError
-from lossbench.utils.files import write_bytes
+from lossbench.utils.files import is_folder, listed, write_bytes
 from lossbench.utils.text import shown
 
 _TEXT = 16  # pixels kept for a line of text
@@ -44,7 +44,7 @@ def contact_sheet(root: Path, *, people: int = 4, images: int = 10, side: int = 
 
 
 def _some_people(part: Path, people: int, images: int) -> list[tuple[str, list[Path]]]:
-    found = dict(people_in(part, listed)) if part.is_dir() else {}
+    found = dict(people_in(part, listed)) if is_folder(part) else {}
     return [(folder.name, sorted(_first(found[folder], images))) for folder in sorted(_first(list(found), people))]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lossbench.data.prepare.collection import Collection, Landmarks, Photo, ten_numbers
 from lossbench.errors import InputError
-from lossbench.utils.files import refuse_traversal
+from lossbench.utils.files import is_file, is_folder, refuse_traversal
 from lossbench.utils.text import clipped, first_line, shown
 
 IMAGES = "img_align_celeba"
@@ -23,7 +23,7 @@ def read_celeba(root: Path) -> Collection:
             image at all.
     """
     for name in (IMAGES, IDENTITIES, LANDMARKS, PARTITIONS):
-        if not (root / name).exists():
+        if not (is_file(root / name) or is_folder(root / name)):
             raise InputError(
                 f"--root: {shown(root / name)} is missing; CelebA's layout needs it (--download fetches all)"
             )

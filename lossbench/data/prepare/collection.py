@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lossbench.data.tree import PARTS, people_in
 from lossbench.errors import InputError
-from lossbench.utils.files import refuse_traversal
+from lossbench.utils.files import is_folder, refuse_traversal
 from lossbench.utils.text import clipped, shown
 
 Landmarks = tuple[float, ...]  # x1 y1 ... x5 y5: left eye, right eye, nose, left and right corner of the mouth
@@ -64,9 +64,9 @@ def read_folder(root: Path, landmarks: Path | None = None, *, kind: str = "folde
     Raises:
         InputError: no such folder, no images in it, a tree that is split already, or a malformed CSV.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise InputError(f"--root: no folder {shown(root)}; give a folder that holds one folder per person")
-    if all((root / part).is_dir() for part in PARTS):
+    if all(is_folder(root / part) for part in PARTS):
         raise InputError(f"--root: {shown(root)} is split already; use it as it is: lossbench run --data {shown(root)}")
     known = read_landmark_csv(landmarks) if landmarks else None
     photos, unknown = [], 0
