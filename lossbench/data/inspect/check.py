@@ -19,7 +19,7 @@ from lossbench.utils.files import check_name, is_folder, listed, write_bytes
 from lossbench.utils.processes import in_parallel
 from lossbench.utils.text import shown
 
-FPRS = (0.1, 0.05, 0.01, 0.001, 1e-4, 1e-5, 1e-6)
+_BEYOND = (1e-4, 1e-5, 1e-6)  # FPRs below those that a run reports
 
 
 @dataclass(frozen=True)
@@ -254,10 +254,12 @@ def _operating_points(looks: Sequence[Look]) -> list[Finding]:
     query, distractors = sum(per_person.values()), sum(look.part == "distractors" for look in looks)
     positives = sum(count * (count - 1) // 2 for count in per_person.values())
     negatives = query * (query - 1) // 2 - positives + query * distractors
-    rows = [{"fpr": fpr, "supported": fpr * negatives + 1e-9 >= 1} for fpr in FPRS]
+    from lossbench.metrics.operating_point import DEFAULT_FPRS, is_supported  # imports torch: workers do without
+
+    rows = [{"fpr": fpr, "supported": is_supported(fpr, negatives)} for fpr in (*DEFAULT_FPRS, *_BEYOND)]
     supported = ", ".join(f"{row['fpr']:g}" for row in rows if row["supported"]) or "none"
     missing = ", ".join(f"{row['fpr']:g}" for row in rows if not row["supported"])
-    verdict = "ok" if positives and rows[3]["supported"] else "note"
+    verdict = "ok" if positives and is_supported(DEFAULT_FPRS[-1], negatives) else "note"
     text = f"{positives:,} pairs of one person, {negatives:,} of two; supported FPRs: {supported}"
     return [Finding("identification rate", verdict, positives, text + (f"; not {missing}" if missing else ""), rows)]
 
