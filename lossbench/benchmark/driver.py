@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lossbench.benchmark.execute import can_go_on
+from lossbench.benchmark.execute import can_be_measured, can_go_on
 from lossbench.benchmark.inputs import gather
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.plan import Again, Run, plan_runs
@@ -89,7 +89,11 @@ def _threads(config: Config) -> Iterator[int]:
 
 def _again(run: Run, *, force: bool) -> Run:
     whole = run.record or run.replaces
-    how = Again.from_checkpoint if can_go_on(whole) and not force else Again.from_the_start
+    how = Again.from_the_start
+    if not force and can_go_on(whole):
+        how = Again.from_checkpoint
+    elif not force and can_be_measured(whole):
+        how = Again.measured
     return replace(run, record=None, replaces=whole, again=how)
 
 

@@ -67,6 +67,8 @@ def record_death(inputs: Inputs, run: Run, reason: str, epochs: Sequence[Epoch],
     Raises:
         InputError: the folder cannot be written.
     """
+    if run.again is Again.measured and run.replaces is not None:  # its training is complete and stays
+        return _recorded(run, lambda: {**(run.replaces or {}), **_how_measured(run), **_unmeasured(reason)})
     found = _failure(inputs, reason, len(epochs))
     unknown = {"peak_memory_mib": None}  # this process's memory says nothing about the other's
     return _recorded(run, lambda: _record(inputs, run, found, epochs, seconds) | unknown | {"process_died": True})
@@ -75,6 +77,15 @@ def record_death(inputs: Inputs, run: Run, reason: str, epochs: Sequence[Epoch],
 def can_go_on(record: Record | None) -> bool:
     """Return whether a failed run can resume from its checkpoint: its process died, perhaps for another reason."""
     return record is not None and record.get("process_died") is True
+
+
+def can_be_measured(record: Record | None) -> bool:
+    """Return whether a run failed only while it was measured: its training is complete and its weights are saved."""
+    return record is not None and record.get("unmeasured") is True
+
+
+def _unmeasured(reason: str) -> dict[str, Any]:
+    return {"status": "failed", "reason": reason, "metrics": {}, "unmeasured": True}
 
 
 def _recorded(run: Run, work: Callable[[], Record]) -> Record:
@@ -183,13 +194,13 @@ def _train_and_measure(
     if run.spec is None:
         backbone = initial_backbone(config, run.repeat).to(inputs.device).to(memory_format=torch.channels_last)
         digest = save_weights(run.folder / WEIGHTS, backbone, None)
-        return {"epoch": 0, "weights_sha256": digest, **_measured(inputs, pixels, run, backbone, None, None)}
+        return {"epoch": 0, "weights_sha256": digest, **_measured_or_failed(inputs, pixels, run, backbone, None, None)}
     trained = train(
         config, run.spec, run.repeat, split, pixels.faces, run.folder, on_epoch=on_epoch, on_note=listener.note
     )
     facts = TrainingFacts([epoch.train_loss for epoch in trained.history], trained.steps, trained.moved)
     digest = save_weights(run.folder / WEIGHTS, trained.backbone, trained.head)
-    found = _measured(inputs, pixels, run, trained.backbone, trained.head, facts)
+    found = _measured_or_failed(inputs, pixels, run, trained.backbone, trained.head, facts)
     what = {"steps": facts.steps, "moved": facts.moved}
     return {"epoch": trained.selected_epoch, "training": what, "weights_sha256": digest, **found}
 
@@ -203,7 +214,8 @@ def _measured_again(inputs: Inputs, pixels: Pixels, run: Run) -> Record:
     record = run.replaces
     assert record is not None
     record = {**record, **_how_measured(run), "folder": str(run.folder)}
-    if record["status"] == "finished" or (run.folder / WEIGHTS).exists():
+    if "weights_sha256" in record:  # older weights may lie beside a run that failed in training
+        record.pop("unmeasured", None)
         backbone = load_backbone(record).to(inputs.device)
         head, facts = None, None
         if run.spec is not None:
@@ -212,14 +224,21 @@ def _measured_again(inputs: Inputs, pixels: Pixels, run: Run) -> Record:
             head = load_head(run.spec, num_classes=classes, embedding_dim=inputs.config.embedding_dim)
             head = load_head_weights(record, head).to(inputs.device)
             facts = read_training_facts(record)
-        try:
-            record |= _measured(inputs, pixels, run, backbone, head, facts)
-        except (Exception, SystemExit) as error:  # as in training, an error in a loss is that run's result
-            if _is_disk(error, run.folder):
-                raise
-            record |= {"status": "failed", "reason": _explained(run, error, inputs.device), "metrics": {}}
+        record |= _measured_or_failed(inputs, pixels, run, backbone, head, facts)
     del record["folder"]
     return record
+
+
+def _measured_or_failed(
+    inputs: Inputs, pixels: Pixels, run: Run, backbone: nn.Module, head: Head | None, facts: TrainingFacts | None
+) -> dict[str, Any]:
+    """Return what `_measured` returns, or the failure: an error of a loss is that run's result."""
+    try:
+        return _measured(inputs, pixels, run, backbone, head, facts)
+    except (Exception, SystemExit) as error:
+        if _is_disk(error, run.folder):
+            raise
+        return _unmeasured(_explained(run, error, inputs.device))
 
 
 def _measured(

@@ -28,7 +28,14 @@ TRAINING = (
     "utils/threads.py",
     "utils/device.py",
 )
-MEASURING = ("evaluation/*.py", "metrics/*.py", "metrics/exact/*.py", "results/metric_fields.py")
+MEASURING = (
+    "evaluation/*.py",
+    "metrics/*.py",
+    "metrics/exact/*.py",
+    "results/metric_fields.py",
+    "results/metric_inputs.py",
+    "benchmark/execute.py",  # which judges what was measured
+)
 
 _TRAINING_PACKAGES = ("torch", "torchvision", "timm", "pytorch-metric-learning", "pillow")
 _MEASURING_PACKAGES = ("numpy", "scipy", "scikit-learn")

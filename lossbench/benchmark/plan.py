@@ -89,11 +89,11 @@ def plan_runs(
             digest = sha(identity)
             place = run_folder(folder, entrant, repeat, digest)
             run = Run(entrant, entered, repeat, identity, measuring, digest, place, read_record(place))
-            runs.append(measured_as_now(run))
+            runs.append(_measured_as_now(run))
     return runs
 
 
-def measured_as_now(run: Run) -> Run:
+def _measured_as_now(run: Run) -> Run:
     """Return a complete run as one to be measured again if its figures were computed differently."""
     if run.record is None or run.record.get("measuring") == run.measuring:
         return run

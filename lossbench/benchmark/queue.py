@@ -14,7 +14,7 @@ from lossbench.benchmark.execute import can_go_on, device_is_lost, execute
 from lossbench.benchmark.inputs import Inputs, Pixels, open_pixels
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.locks import claimed
-from lossbench.benchmark.plan import Run, measured_as_now
+from lossbench.benchmark.plan import Run
 from lossbench.errors import InputError
 from lossbench.results.store import Record, read_record
 
@@ -58,9 +58,20 @@ def tidy(run: Run) -> None:
 
 
 def made_meanwhile(run: Run) -> Run:
-    """Return a claimed run, with its record if another process has finished it since it was planned."""
+    """Return a claimed run, with its record if another process has finished it since it was planned.
+
+    Raises:
+        InputError: that process measures it differently; the two would undo each other's work.
+    """
     found = read_record(run.folder)
-    return run if found in (None, run.replaces) else measured_as_now(replace(run, record=found))
+    if found is None or found == run.replaces:
+        return run
+    if found.get("measuring") != run.measuring:
+        raise InputError(
+            f"another process measures the runs in {run.folder.parent.parent} differently (other --pairs or --flip, or "
+            "another version of lossbench); give one of the two commands its own --name"
+        )
+    return replace(run, record=found)
 
 
 def in_turn(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> dict[str, Record]:

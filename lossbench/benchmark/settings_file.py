@@ -94,12 +94,17 @@ def _fits(entrant: str, named: Mapping[str, Plugin]) -> bool:
     return True
 
 
+_OTHER_MEASURING = "other measuring (--pairs, --flip or lossbench's version); name their losses to measure them again"
+
+
 def left_out(folder: Path, runs: Sequence[Run]) -> list[str]:
     """Return a line for each reason why finished runs with the same settings in `folder` are not reused."""
-    ours = runs[0].identity["protocol"]
+    ours, planned = runs[0].identity["protocol"], {run.hash for run in runs}
     reasons: dict[str, int] = {}
     for record in _readable(folder):
         reason = _difference(record.get("protocol"), ours)
+        if record.get("protocol") == ours and record.get("hash") not in planned:
+            reason = _OTHER_MEASURING if record.get("measuring") != runs[0].measuring else None
         if reason and record["status"] == "finished":
             reasons[reason] = reasons.get(reason, 0) + 1
     return [
@@ -127,7 +132,7 @@ def _difference(theirs: Any, ours: dict[str, Any]) -> str | None:
         return "other images (the data has changed since)"
     if theirs.get("device") != ours["device"]:
         return f"another device ({theirs.get('device')}, not {ours['device']})"
-    if theirs.get("code") != ours["code"]:
+    if any(theirs.get(name) != ours[name] for name in ("code", "measuring_code")):
         return "another version of lossbench"
     if theirs.get("versions") != ours["versions"]:
         return "other versions of the packages"

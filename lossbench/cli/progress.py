@@ -78,6 +78,8 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         rate = epoch.images / epoch.seconds
         where = f"{run.entrant} · repeat {run.repeat + 1}/{self.repeats} · epoch {epoch.epoch}/{self.epochs}"
         self.active[run.hash] = where, f"{run.entrant} {run.repeat + 1}/{self.repeats} {epoch.epoch}/{self.epochs}"
+        if run.again == "measured" and run.hash not in self.epochs_of:
+            self.runs += 1  # it had to be trained after all
         self.epochs_of[run.hash] = epoch.epoch
         status = f"{rate:,.0f} images/s · {self._time_left()} left"
         self._show(status)
@@ -87,10 +89,11 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
     def finished(self, run: "Run", record: "Record") -> None:
         """Print a line for a run that was trained now."""
         self.active.pop(run.hash, None)
-        self.epochs_of.pop(run.hash, None)
+        trained = self.epochs_of.pop(run.hash, None) is not None
         if run.spec is None:
             return
-        self.runs_done += 1  # a failed run's missing epochs are not waited for
+        only_measured = run.again == "measured" and not trained
+        self.runs_done += not only_measured  # a failed run's missing epochs are not waited for
         what = f"{run.entrant} · repeat {run.repeat + 1}/{self.repeats}"
         if record["status"] == "failed":
             self._line(f"{what} FAILED in epoch {record['epoch']}: {record['reason']}")
@@ -98,7 +101,8 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
             self._line(f"{what} · done by another process")
         else:
             accuracy, seconds = record["metrics"]["test_accuracy"], record["timings"]["seconds"]
-            self._line(f"{what} · test accuracy {accuracy:.3f} · {seconds:.1f} s")
+            time_taken = "measured again" if only_measured else f"{seconds:.1f} s"
+            self._line(f"{what} · test accuracy {accuracy:.3f} · {time_taken}")
 
     def note(self, text: str) -> None:
         """Print one line that must not pass in silence."""

@@ -62,8 +62,8 @@ def read_pairs(path: Path, tree: Path | None) -> PairSet:
     position: dict[Path, int] = {}
     a = tuple(position.setdefault(first, len(position)) for first, _, _, _ in rows)
     b = tuple(position.setdefault(second, len(position)) for _, second, _, _ in rows)
-    digest = hashlib.sha256(repr([(x.name, y.name, same, fold) for x, y, same, fold in rows]).encode()).hexdigest()
     same, folds = tuple(row[2] for row in rows), tuple(row[3] for row in rows)
+    digest = hashlib.sha256(repr((a, b, same, folds)).encode()).hexdigest()  # the store's covers the images, in order
     return PairSet(tuple(position), a, b, same, folds, digest)
 
 

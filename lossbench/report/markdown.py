@@ -133,7 +133,7 @@ def _verification_lines(study: Study) -> list[str]:
     if not found:
         return []
     first = {name: found[0]["metrics"].get(f"verification_{name}") or 0 for name in ("same", "different", "folds")}
-    flipped = found[0].get("measuring", {}).get("config", {}).get("flip") is True
+    flipped = ((found[0].get("measuring") or {}).get("config") or {}).get("flip") is True
     return [
         "## Verification",
         "",

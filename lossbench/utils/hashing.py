@@ -45,13 +45,15 @@ def code_of(source: str) -> str:
         >>> code_of('def f():\\n    \"\"\"Say one.\"\"\"\\n\\n    return 1  # one\\n')
         'def f():\\n    return 1'
     """
-    lines, text = source.split("\n"), set[int]()
+    lines, text, opened = source.split("\n"), set[int](), list[int]()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Constant | ast.JoinedStr) and node.end_lineno is not None:
-            text |= set(range(node.lineno - 1, node.end_lineno - 1))  # the last line may end with code
+        elif tokenize.tok_name[token.type].endswith("STRING_START"):  # of an f-string, from Python 3.12 on
+            opened.append(token.start[0])
+        elif token.type == tokenize.STRING or tokenize.tok_name[token.type].endswith("STRING_END"):
+            first = token.start[0] if token.type == tokenize.STRING else opened.pop()
+            text |= set(range(first - 1, token.end[0] - 1))  # the last line may end with code
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             docstring = node.body[0]

@@ -14,7 +14,7 @@ from lossbench.config import Config
 ROOT = Path(lossbench.__file__).parent
 #: Reached from training or measuring, but they decide where things lie and how they are said, not what comes out.
 HARMLESS = {
-    *("config", "errors", "data/catalogue", "data/pairs", "results/metric_inputs"),
+    *("config", "errors", "data/catalogue", "data/pairs"),
     *("results/history", "results/schema", "results/store"),
     *(
         "utils/files",
