@@ -156,3 +156,17 @@ def test_half_of_the_images_are_mirrored():
     falling = out[:, 0, 6, 0] > out[:, 0, 6, -1]
     assert falling.tolist() == (draws[0] < 0.5).tolist()
     assert falling.sum() in (50, 51)
+
+
+@pytest.mark.parametrize("k", [5, 6, 11])
+def test_of_a_person_with_too_few_images_each_comes_equally_often(k):
+    """More images are asked for than there are: all of them, then again, as evenly as it can be."""
+    people = torch.tensor([0] * 2 + [1] * 3 + [2] * 40)
+    order = epoch_order(people, 3 * k, k, generator())
+    for batch in order:
+        for person, count in ((0, 2), (1, 3)):
+            shown = batch[people[batch] == person].bincount(minlength=45)[people == person]
+            assert shown.sum() == k
+            assert len(shown) == count
+            assert shown.max() - shown.min() <= 1
+        assert batch[people[batch] == 2].unique().numel() == k

@@ -146,3 +146,10 @@ def test_what_changes_nothing(change):
 def test_bad_input(query, labels, distractors, fprs, says):
     with pytest.raises(ValueError, match=says):
         identification_rate(query, labels, distractors, fprs)
+
+
+def test_rates_that_are_not_given_are_the_four_headline_ones():
+    query, labels, distractors = with_ties(0)
+    got = identification_rate(query, labels, distractors)
+    assert got.fpr.tolist() == [0.1, 0.05, 0.01, 0.001]
+    assert torch.equal(got.tpr, identification_rate(query, labels, distractors, got.fpr.tolist()).tpr)

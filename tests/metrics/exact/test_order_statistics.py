@@ -9,7 +9,7 @@ import torch
 from lossbench.metrics import identification, identification_rate
 from lossbench.metrics.exact import order_statistics
 from lossbench.metrics.exact.directions import GRID, Directions, exact_scores
-from lossbench.metrics.exact.pairs import Pairs
+from lossbench.metrics.exact.pairs import Pairs, scored_pairs
 from lossbench.metrics.exact.products import Tile, full_precision
 
 SLACK = 3e-5
@@ -296,3 +296,13 @@ def test_a_little_memory_and_nearly_equal_scores_end_and_equal_sorting(seed, mon
     for fpr, threshold, achieved in zip((0.02, 0.05, 0.5), found.threshold, found.achieved_fpr, strict=True):
         assert (round(threshold.item() * GRID), achieved.item()) == exact_rate(query, labels, distractors, fpr)
     assert passes
+
+
+@pytest.mark.parametrize(("distractors", "most", "share"), [(0, 10, 0.0), (1, 10, 1.0), (2, 10, 1.0), (40, 40, 0.5)])
+def test_the_share_of_the_negatives_that_is_kept(distractors, most, share):
+    torch.manual_seed(0)
+    query, owners = torch.randn(2, 3), torch.arange(-2, distractors).clamp_min(-1) + 1
+    found = scored_pairs(query, torch.randn(distractors, 3), owners, most)
+    assert found[4] == pytest.approx(share, abs=0.15 if share == 0.5 else 0)
+    assert len(found[2]) == round(found[4] * 2 * distractors)
+    assert found[0].shape == (1,)
