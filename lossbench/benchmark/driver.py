@@ -18,8 +18,6 @@ from lossbench.config import Config
 from lossbench.errors import InputError
 from lossbench.results.store import Record
 
-__all__ = ["Listener", "Run", "run_benchmark"]
-
 
 def run_benchmark(
     config: Config, listener: Listener, *, force: bool = False, retry_failed: bool = False, verify: bool = True
@@ -30,7 +28,7 @@ def run_benchmark(
 
     Args:
         config: settings as the user gave them.
-        listener: is told of progress.
+        listener: receives the progress.
         force: train everything again, from the start.
         retry_failed: train failed runs again; one whose process was killed resumes from its last epoch.
         verify: refuse data whose files are not what and where its split.json says.

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Protocol
 
+from lossbench.benchmark.plan import Run
 from lossbench.results.store import Record
 
 if TYPE_CHECKING:
     from lossbench.results.history import Epoch
-from lossbench.benchmark.plan import Run
 
 
 class Listener(Protocol):

@@ -120,7 +120,7 @@ def _prepare(read: "Callable[[], Collection]", out: Path, given: dict[str, Any],
         some = ", ".join(made.passed_over[:3]) + (", ..." if len(made.passed_over) > 3 else "")
         console.say(f"{len(made.passed_over)} people have too few images that differ and are passed over: {some}")
     if not made.new:
-        console.say("it was prepared by this very command before; nothing to do")
+        console.say("already prepared by this command; nothing to do")
     console.say(f"check it with: lossbench data check {made.folder}")
 
 
@@ -173,7 +173,7 @@ def check(
 
 @app.command()
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete all stores; a run builds its own anew.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all stores; a run builds its own again.")] = False,
 ) -> None:
     """List the stores of decoded images, or delete them.
 

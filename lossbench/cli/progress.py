@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from lossbench.cli.console import Quarters, terminal
 from lossbench.errors import NobodyListens
 from lossbench.utils.text import shown
 
@@ -14,13 +15,12 @@ if TYPE_CHECKING:
     from lossbench.benchmark.plan import Run
     from lossbench.results.history import Epoch
     from lossbench.results.store import Record
-from lossbench.cli.console import Quarters, terminal
 
 _BAR = 65  # columns that the bar and the figures beside it need
 
 
 class BenchProgress(AbstractContextManager["BenchProgress"]):
-    """Shows a benchmark as it goes: entrant, repeat, epoch, images/s, time left. Hears it as `plan.Listener`.
+    """Implements `benchmark.listener.Listener`: shows entrant, repeat, epoch, images/s and the time left.
 
     One bar counts the epochs of all runs; several jobs' runs are named beside it.
     """

@@ -69,7 +69,7 @@ def augmentation_draws(order: torch.Size, generator: torch.Generator) -> Tensor:
 
 
 def augment(images: Tensor, draws: Tensor) -> Tensor:
-    """Return training images as the network shall see them this time: flip, small affine, brightness and contrast.
+    """Return training images as augmented for this step: flip, small affine, brightness and contrast.
 
     Each image has its own parameters: mirrored with probability 1/2; turned by up to 10 degrees, scaled by 0.9 to
     1.1, shifted by up to 6 % of the side (borders repeated); contrast about its own mean and brightness each times

@@ -1,4 +1,4 @@
-"""The data sets by name: whom to credit, what suits them, how to open them. Importing this module is cheap."""
+"""The data sets by name: credit, suitable settings, and how to open them. Importing this module is cheap."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class DataInfo(NamedTuple):
-    """What a data set is, whom to credit for it, the settings that suit it, and how it is opened.
+    """What a data set is, who is credited for it, the settings that suit it, and how it is opened.
 
     `read` takes what the user gave for ``--data``. `is_folder` says whether that is a path; else it is a name.
     """

@@ -1,4 +1,4 @@
-"""What a data set is to the rest: files, and splits that say which file is whom and what it is for."""
+"""A data set as the other rooms see it: files, and splits that give the person and the part of every file."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -147,7 +147,7 @@ class _Finder:
             found = images.get(f"{person}_{int(image):04d}")
         if found is None:
             raise InputError(
-                f"{where}: no image '{clipped(image)}' of '{clipped(person)}' among the {len(images)} there; mend the "
+                f"{where}: no image '{clipped(image)}' of '{clipped(person)}' among the {len(images)} there; fix the "
                 "row"
             )
         return found
@@ -161,19 +161,16 @@ class _Finder:
                 return {file.stem: file for file in filter(has_image_suffix, entries(root / person))}
         if any(is_folder(root / person) for root in self.trained):
             raise InputError(
-                f"{where}: '{clipped(person)}' is somebody the data trains on; pairs must be of people no model has "
-                "seen"
+                f"{where}: '{clipped(person)}' is a training person; pairs must be of people not seen in training"
             )
         places = ", ".join(shown(root) for root in self.roots)
-        raise InputError(
-            f"{where}: nobody called '{clipped(person)}' in {places}; put the folder there or mend the row"
-        )
+        raise InputError(f"{where}: no person called '{clipped(person)}' in {places}; add the folder or fix the row")
 
 
 def draw_pairs(people: Mapping[str, Sequence[str]], seed: int) -> str | None:
     """Return a pairs.txt in LFW's format drawn from images of people: 10 folds, up to 300 pairs of each kind in each.
 
-    From 20 people on, no person is in two folds, so that a threshold is always tried on strangers.
+    From 20 people on, no person is in two folds, so that each threshold is tested on unseen people.
 
     Args:
         people: file names by person.

@@ -10,7 +10,7 @@ from lossbench.utils.files import check_name, is_file, is_folder, listed
 from lossbench.utils.text import shown
 
 CLOSED = ("train", "val", "test")  # other images of the same people
-OPEN = ("query", "distractors")  # people nobody trains on
+OPEN = ("query", "distractors")  # people not seen in training
 PARTS = (*CLOSED, *OPEN)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}
 AT_LEAST = {"train": 2, "val": 1, "test": 1, "query": 2, "distractors": 1}  # images of one person
@@ -20,8 +20,8 @@ def read_tree(root: str | Path) -> FaceSet:
     """Read the split that a tree of folders is.
 
     Raises:
-        InputError: no such folder, a part missing or empty, a person with too few images, somebody of val or test who
-            is not in train, or somebody of train who is also in query or distractors.
+        InputError: no such folder, a part missing or empty, a person with too few images, a person of val or test
+            who is not in train, or one of train who is also in query or distractors.
     """
     root = Path(root)
     if not is_folder(root):
@@ -32,8 +32,8 @@ def read_tree(root: str | Path) -> FaceSet:
     parts: dict[str, Part] = {}
     for name, people in found.items():
         names = closed if name in CLOSED else tuple(sorted(people))
-        if strangers := sorted(set(people) - set(names)):
-            raise InputError(f"{root / name / strangers[0]}: a person who is not in train; move the folder to query")
+        if unknown := sorted(set(people) - set(names)):
+            raise InputError(f"{root / name / unknown[0]}: a person who is not in train; move the folder to query")
         pairs = [(file, label) for label, person in enumerate(names) for file in people.get(person, ())]
         parts[name] = Part(
             tuple(rows.setdefault(file, len(rows)) for file, _ in pairs), tuple(label for _, label in pairs), names
@@ -74,7 +74,7 @@ def _people(root: Path, part: str) -> dict[str, list[Path]]:
     folder = root / part
     if not is_folder(folder):
         raise InputError(
-            f"no folder {folder}; a data tree holds {', '.join(f'{p}/' for p in PARTS)}, a folder a person"
+            f"no folder {folder}; a data tree holds {', '.join(f'{p}/' for p in PARTS)}, one folder per person"
         )
     people = {}
     for person, images in people_in(folder):

@@ -36,11 +36,6 @@ def hits(head: Head | None, embeddings: Tensor, labels: Tensor, train: Tensor, t
     return logit_hits(logits, labels)
 
 
-def share(found: Tensor) -> float:
-    """Return the share of true entries in `found` [N] (bool); NaN if it is empty."""
-    return found.to(torch.float64).mean().item()
-
-
 def figures_of(values: Values, metrics: Sequence[Metric] | None = None) -> dict[str, float]:
     """Return metrics by key, in the order of the table; NaN where the data does not support one.
 

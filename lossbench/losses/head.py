@@ -111,7 +111,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def cosine(x: Tensor, weight: Tensor) -> Tensor:
     """Return the cosines [B, C] between the rows of x [B, D] and of weight [C, D], in float32 or wider.
 
-    Rounding may put a value one unit in the last place beyond 1: guard roots, never use acos (see reference, traps).
+    Rounding may put a value one unit in the last place beyond 1: guard roots, and never use acos, whose slope is
+    infinite at +-1.
 
     Example:
         >>> cosine(torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]]))

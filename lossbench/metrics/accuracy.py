@@ -1,10 +1,20 @@
-"""Closed-set accuracy: who of the training people is on the image?"""
+"""Closed-set accuracy: is the training person on an image recognised?"""
 
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def share(hits: Tensor) -> float:
+    """Return the share of true entries of `hits` [N] (bool), in float64; NaN when N = 0.
+
+    Example:
+        >>> share(torch.tensor([True, False, True, True]))
+        0.75
+    """
+    return hits.to(torch.float64).mean().item()
 
 
 def logit_hits(logits: Tensor, labels: Tensor) -> Tensor:
@@ -24,7 +34,7 @@ def logit_accuracy(logits: Tensor, labels: Tensor) -> float:
         >>> logit_accuracy(torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.3]]), torch.tensor([0, 1, 1, 1]))
         0.75
     """
-    return logit_hits(logits, labels).to(torch.float64).mean().item() if len(labels) else math.nan
+    return share(logit_hits(logits, labels))
 
 
 def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -79,5 +89,4 @@ def nearest_mean_accuracy(embeddings: Tensor, labels: Tensor, train: Tensor, tra
         >>> nearest_mean_accuracy(torch.tensor([[3.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 1]), train, train_labels)
         0.5
     """
-    hits = nearest_mean_hits(embeddings, labels, train, train_labels)
-    return hits.to(torch.float64).mean().item() if len(hits) else math.nan
+    return share(nearest_mean_hits(embeddings, labels, train, train_labels))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lossbench.metrics.accuracy import class_means
+from lossbench.metrics.accuracy import class_means, share
 from lossbench.metrics.exact.directions import GRID, Directions, exact_scores, people_of
 from lossbench.metrics.exact.products import above, full_precision, products, where
 from lossbench.metrics.operating_point import allowed
@@ -21,8 +21,8 @@ _MANY = 1 << 18  # pairs that float32 cannot tell apart, before they are compute
 
 @dataclass(frozen=True)
 class Enrolment:
-    """`templates` [P, D] float64, a row a person; the other images are `probes` [N] (rows of the embeddings), `people`
-    [N] int64 says whose, in 0..P-1.
+    """`templates` [P, D] float64, one row per person; the other images are `probes` [N] (rows of the embeddings), and
+    `people` [N] int64 says whose, in 0..P-1.
     """
 
     templates: Tensor
@@ -117,7 +117,7 @@ def cmc(
     with full_precision():
         others = _others(Directions(templates), Directions(probes), people, Directions(distractors), max(ranks), block)
     entries = len(templates) + len(distractors)
-    rates = [_share(others < rank) if rank <= entries else math.nan for rank in ranks]
+    rates = [share(others < rank) if rank <= entries else math.nan for rank in ranks]
     return Cmc(tuple(ranks), torch.tensor(rates, dtype=torch.float64), len(probes), entries)
 
 
@@ -185,7 +185,7 @@ def open_set(
         rank = allowed(far, len(alarms))
         if rank >= 1:
             cut = int(alarms[rank])
-            values = _share(first & (mates > cut)), cut / GRID, _share(alarms > cut)
+            values = share(first & (mates > cut)), cut / GRID, share(alarms > cut)
             point[:] = torch.tensor(values, dtype=torch.float64)
     targets = torch.tensor(list(fars), dtype=torch.float64)
     return OpenSet(targets, points[:, 0], points[:, 1], points[:, 2], len(probes), len(unenrolled))
@@ -261,7 +261,3 @@ def _best(gallery: Directions, unenrolled: Directions, block: int) -> Tensor:
 
     blocks = in_threads(of_block, range(0, len(unenrolled), block), threads_for(device))
     return torch.cat([torch.zeros(0, dtype=torch.int64, device=device), *blocks])
-
-
-def _share(found: Tensor) -> float:
-    return found.to(torch.float64).mean().item()

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
-
 from lossbench.metrics import effective_rank
+from lossbench.metrics.accuracy import share
 from lossbench.metrics.gallery import DEFAULT_FARS, DEFAULT_RANKS
 from lossbench.metrics.operating_point import DEFAULT_FPRS
 from lossbench.results.metric_inputs import Computation, resampled_share
@@ -69,13 +68,9 @@ def at(name: str, point: float) -> str:
     return f"{name}@{point:g}"
 
 
-def _share(hits: Tensor) -> float:
-    return hits.double().mean().item()  # NaN of none
-
-
 def _accuracy(key: str, title: str, hits: str, shown: tuple[Place, ...]) -> Metric:
     drawn = Computation(resampled_share, (hits, "test_labels", "test_drawn"))
-    return Metric(key, title, _share, (hits,), shown=shown, unit="share", better="more", resamples=drawn, people="test")
+    return Metric(key, title, share, (hits,), shown=shown, unit="share", better="more", resamples=drawn, people="test")
 
 
 def _field(source: str, name: str, key: str, title: str, **options: Any) -> Metric:
@@ -150,7 +145,7 @@ METRICS: tuple[Metric, ...] = (
     _accuracy(
         "test_accuracy_ncm", "accuracy (class means)", "test_hits_ncm", ("runs", "headline", "verdicts", "highlights")
     ),
-    Metric("val_accuracy", "accuracy on val", _share, ("val_hits",), unit="share", better="more"),
+    Metric("val_accuracy", "accuracy on val", share, ("val_hits",), unit="share", better="more"),
     Metric("train_effective_rank", "effective rank of train", effective_rank, ("train",), digits=1),
     _field("rates", "positives", "positives", "same-person pairs", unit="count"),
     _field("rates", "negatives", "negatives", "different-person pairs", unit="count"),

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics import (
-    AngleStatistics,
     ClusterStatistics,
     Cmc,
     Enrolment,
@@ -90,10 +89,6 @@ def _open_set(gallery: Enrolment, query: Tensor, distractors: Tensor) -> OpenSet
     return open_set(gallery.templates, query[gallery.probes], gallery.people, distractors)
 
 
-def _angles(embeddings: Tensor, labels: Tensor) -> AngleStatistics:
-    return angle_statistics(embeddings, labels)
-
-
 def _replicates(query: Tensor, distractors: Tensor) -> int:
     return replicates_for(len(query), len(distractors))
 
@@ -120,7 +115,7 @@ _OPEN = ("query", "query_labels", "distractors")
 SHARED: dict[str, Computation] = {
     "test_hits_ncm": Computation(nearest_mean_hits, ("test", "test_labels", "train", "train_labels")),
     "train_angles": Computation(angle_statistics, ("train", "train_labels", "centers")),
-    "query_angles": Computation(_angles, ("query", "query_labels")),
+    "query_angles": Computation(angle_statistics, ("query", "query_labels")),
     "rates": Computation(identification_rate, (*_OPEN, "fprs")),
     "transfer": Computation(threshold_transfer, ("val", "val_labels", *_OPEN, "fprs")),
     "gallery": Computation(enrol, ("query", "query_labels")),

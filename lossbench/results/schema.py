@@ -60,7 +60,7 @@ def upgraded(record: dict[str, Any]) -> dict[str, Any]:
         return record
     config = (record.get("protocol") or {}).get("config") or {}
     measuring = {"config": {"flip": config.get("flip")}}
-    return {**record, "metrics": _flat(record.get("metrics") or {}), "measuring": measuring}
+    return {**record, "schema": SCHEMA, "metrics": _flat(record.get("metrics") or {}), "measuring": measuring}
 
 
 def _flat(metrics: Mapping[str, Any]) -> dict[str, Any]:

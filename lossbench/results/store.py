@@ -10,15 +10,12 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lossbench.errors import InputError, RunDamaged
 from lossbench.results.schema import SCHEMA, fault_of, upgraded
 from lossbench.utils.files import write_text
 from lossbench.utils.text import file_name
-
-if TYPE_CHECKING:
-    pass
 
 RUN_FILES = ("run.json", "checkpoint.pt", "history.jsonl", "weights.safetensors", "embeddings.npz", "resamples.npz")
 Record = dict[str, Any]

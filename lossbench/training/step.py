@@ -73,7 +73,7 @@ def train_step(
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=images.device.type == "cuda"):
         embeddings = backbone(augmented)
     loss = head(embeddings.float(), labels)
-    if fault := fault_of(loss):
+    if fault := loss_fault(loss):
         raise TrainingFailed(f"the loss must be one differentiable number, not {fault}")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -82,7 +82,7 @@ def train_step(
     return detached
 
 
-def fault_of(loss: object) -> str:
+def loss_fault(loss: object) -> str:
     """Return what keeps `loss` from being one differentiable number, or an empty text."""
     if not isinstance(loss, Tensor):
         return f"a {type(loss).__name__}"

@@ -19,9 +19,10 @@ from lossbench.config import Config
 from lossbench.data.batches import augmentation_draws, batch_images, epoch_order
 from lossbench.data.faces import Split
 from lossbench.evaluation.embed import embed
-from lossbench.evaluation.measure import hits, share, tracked_figures
+from lossbench.evaluation.measure import hits, tracked_figures
 from lossbench.losses.head import Head
 from lossbench.losses.spec import Spec
+from lossbench.metrics.accuracy import share
 from lossbench.results.history import Epoch
 from lossbench.training.checkpoint import copy_state, read_checkpoint, save_checkpoint
 from lossbench.training.seeds import generator_of, initial_backbone, initial_head, seed_of

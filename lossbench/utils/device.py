@@ -1,4 +1,4 @@
-"""The device that a benchmark computes on, and how it is made to repeat itself bit by bit."""
+"""The device to compute on, and deterministic computation on it."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Work in several threads of which each does its own part from end to end, waiting for no other."""
+"""Run independent parts of a computation in threads."""
 
 import math
 import threading
@@ -41,8 +41,8 @@ def threads_for(device: torch.device) -> int:
 def in_threads(work: Callable[[Item], Found], items: Iterable[Item], threads: int) -> Generator[Found]:
     """Yield what `work` makes of each item, in order, `threads` items at a time; torch's own threads are divided.
 
-    A thread that does a whole part by itself wastes no time on the others, and numpy works on one thread anyway. Who
-    stops before the end closes the iterator (`contextlib.closing`): until then torch's threads stay divided.
+    A thread that does a whole part by itself wastes no time on the others, and numpy works on one thread anyway. Close
+    the iterator (`contextlib.closing`) to stop early: until then torch's threads stay divided.
     """
     if threads == 1:
         for item in items:  # no map: a StopIteration in `work` would end it like the end of the items

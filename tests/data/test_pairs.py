@@ -63,8 +63,8 @@ def test_folders_may_lie_beside_the_pairs_file(tree):
     ("text", "message"),
     [
         ("1\nAnn\t1\t7\nAnn\t1\tCy\t1\n", "line 2: no image '7' of 'Ann' among the 3"),
-        ("1\nDan\t1\t2\nAnn\t1\tCy\t1\n", "line 2: nobody called 'Dan'"),
-        ("1\nt1\t1\t2\nAnn\t1\tCy\t1\n", "'t1' is somebody the data trains on"),
+        ("1\nDan\t1\t2\nAnn\t1\tCy\t1\n", "line 2: no person called 'Dan'"),
+        ("1\nt1\t1\t2\nAnn\t1\tCy\t1\n", "'t1' is a training person"),
         ("1\n..\t1\t2\nAnn\t1\tCy\t1\n", "'..' is not a path inside"),
         ("1\n../query/Ann\t1\t2\nAnn\t1\tCy\t1\n", "without any path"),
         ("1\nAnn\t../Ann/000023\t2\nAnn\t1\tCy\t1\n", "no image"),

@@ -12,7 +12,7 @@ from lossbench import Head, load_head
 from lossbench.config import Config
 from lossbench.data.batches import augment, augmentation_draws
 from lossbench.models.backbones import build_backbone
-from lossbench.training.step import TrainingFailed, fault_of, learning_rate, make_optimizer, train_step
+from lossbench.training.step import TrainingFailed, learning_rate, loss_fault, make_optimizer, train_step
 
 CONFIG = Config(image_size=32, weight_decay=0.25).resolved()
 
@@ -168,7 +168,7 @@ def test_a_loss_that_is_not_one_differentiable_number_is_refused_before_anything
 
 
 def test_one_differentiable_number_has_no_fault():
-    assert fault_of(torch.ones(3, requires_grad=True).sum()) == ""
+    assert loss_fault(torch.ones(3, requires_grad=True).sum()) == ""
 
 
 def schedule(step, steps, peak, warmup):

@@ -23,7 +23,7 @@ class Packed(NamedTuple):
 def decode_into(store: Path, offset: int, side: int, job: tuple[int, Sequence[str]]) -> Packed:
     """Decode some files and write them into their places.
 
-    A file that cannot be used does not stop the others: whoever mends a folder wants to hear of all of them at once.
+    An unusable file does not stop the others: all are reported at once.
 
     Args:
         store: the file to write into; long enough already.

@@ -19,15 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossbench.data.images.decode import MAX_PIXELS, read_bytes
+from lossbench.data.images.decode import read_bytes
 from lossbench.data.images.packing import RECIPE, decode_into
 from lossbench.data.images.unreadable import LIST, unreadable
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
 from lossbench.utils.processes import in_parallel, workers_for
 from lossbench.utils.text import shown
-
-__all__ = ["MAX_PIXELS", "ImageStore", "cache_folder", "clear_cache", "open_store", "stores"]
 
 _CHUNK = 32  # images that a process decodes and writes at a time
 _CHUNKS = 4  # that it is handed at a time
@@ -178,7 +176,7 @@ def _is_whole(store: Path) -> bool:
         try:
             found = _read_index(index)
         except InputError:
-            continue  # of other files: whoever opens these is told
+            continue  # of other files: reported when those are opened
         if found and found["store"] == store.name and found["written"] == _written(store):
             return True
     return False
@@ -197,7 +195,7 @@ def _write_index(index: Path, digests: list[str], side: int) -> dict[str, Any]:
 
 
 def _written(store: Path) -> list[int]:
-    """Return size and time of a store: whoever changes the file changes these."""
+    """Return size and modification time of a store; both change with the file."""
     stat = store.stat()
     return [stat.st_size, stat.st_mtime_ns]
 

@@ -1,4 +1,4 @@
-"""Images that cannot be used, all named at once: whoever mends a folder wants to hear of every one."""
+"""All unusable images in one message, so that a folder can be fixed in one pass."""
 
 from collections.abc import Sequence
 from pathlib import Path

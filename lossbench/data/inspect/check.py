@@ -138,7 +138,7 @@ def _manifest(root: Path, looks: Sequence[Look]) -> Finding:
         split_file = SplitFile.of(root)
         if split_file is None:
             return Finding(
-                "split.json", "note", 0, "none: nobody can tell whether files moved since the split was made"
+                "split.json", "note", 0, "none: files that moved since the split was made cannot be detected"
             )
     except InputError as error:
         return Finding("split.json", "flaw", 1, str(error))
@@ -146,7 +146,7 @@ def _manifest(root: Path, looks: Sequence[Look]) -> Finding:
     digests = {name: look.sha256 for name, look in zip(names, looks, strict=True) if look.sha256}
     unread = {entry["path"] for entry in split_file.content["files"]} & set(names) - set(digests)
     faults = split_file.layout_faults(names) + split_file.content_faults(list(digests), list(digests.values()))
-    faults += [f"{shown(root / name)} cannot be read, so nobody knows whether it changed" for name in sorted(unread)]
+    faults += [f"{shown(root / name)} cannot be read, so a change cannot be detected" for name in sorted(unread)]
     if faults:
         text = f"of {len(names):,} files {len(digests):,} were compared with it: {_some(faults)}"
         return Finding("split.json", "flaw", len(faults), text, faults)
@@ -201,10 +201,10 @@ def _pairs_text(pairs: Sequence[dict[str, Any]]) -> str:
     if not pairs:
         return ""
     scores = sorted(pair["correlation"] for pair in pairs)
-    strangers = sum(not pair["same_person"] for pair in pairs)
+    different = sum(not pair["same_person"] for pair in pairs)
     identical = sum(pair["identical"] for pair in pairs)
     best = max(pairs, key=lambda pair: pair["correlation"])
-    names = f"{strangers} under two names: wrong labels?" if strangers else "none under two names;"
+    names = f"{different} under two names: wrong labels?" if different else "none under two names;"
     return (
         f"correlation {scores[0]:.2f} to {scores[-1]:.2f}, half above {scores[len(scores) // 2]:.2f}; {identical} "
         f"identical files; {names} e.g. {best['a']} = {best['b']}"
@@ -243,7 +243,7 @@ def _too_few(root: Path, looks: Sequence[Look]) -> Finding:
 def _imbalance(looks: Sequence[Look]) -> Finding:
     counts = sorted(Counter(look.person for look in looks if look.part == "train").values())
     if not counts:
-        return Finding("images per training person", "flaw", 0, "nobody is in train")
+        return Finding("images per training person", "flaw", 0, "train is empty")
     ratio = counts[-1] / counts[0]
     text = f"{counts[0]} to {counts[-1]}, median {counts[len(counts) // 2]}: the most are {ratio:.1f} times the fewest"
     return Finding("images per training person", "note" if ratio > 5 else "ok", len(counts), text, counts)

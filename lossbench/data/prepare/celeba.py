@@ -102,7 +102,7 @@ def _read_pairs(path: Path, form: str, valid: Callable[[str], bool]) -> dict[str
     for number, words in _lines(path):
         where = f"{path.name} line {number}"
         if len(words) != 2 or not valid(words[1]):
-            raise InputError(f"{where}: '{clipped(' '.join(words))}' should be {form}; mend the row")
+            raise InputError(f"{where}: '{clipped(' '.join(words))}' should be {form}; fix the row")
         name = _file_name(words[0], where)
         if name in found:
             raise InputError(f"{where}: '{clipped(name)}' comes a second time; keep one row")

@@ -1,4 +1,4 @@
-"""A collection of photos before it has a split: which file is whom, and where on it the face is.
+"""A photo collection before it is split: the person and the face position of each file.
 
 Readers: a tree of one folder per person (here), LFW (here) and CelebA (`lossbench.data.prepare.celeba`).
 """

@@ -1,7 +1,7 @@
 """Aligned crops of photos, made in parallel, each written whole or not at all.
 
 A crop is kept under a key of all that it is made from (the photo's bytes, landmarks, options, versions): a later try
-takes it for that photo alone, and makes a changed photo's crop anew.
+takes it for that photo alone, and makes a changed photo's crop again.
 """
 
 import hashlib
@@ -99,7 +99,7 @@ def _make_crop(
         try:
             error = eye_error(landmark_matrix(photo.landmarks, options.size, options.crop), photo.landmarks, options)
         except ValueError as wrong:
-            raise InputError(f"{shown(photo.path)}: {wrong}; mend its row in the landmark file") from wrong
+            raise InputError(f"{shown(photo.path)}: {wrong}; fix its row in the landmark file") from wrong
     source = read_bytes(photo.path)
     source_sha256 = hashlib.sha256(source).hexdigest()
     made_from = f"{lossbench_version()}\0{pillow}\0{options}\0{face_box}\0{name}\0{photo.landmarks}\0{source_sha256}"

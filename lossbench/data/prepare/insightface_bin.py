@@ -117,7 +117,7 @@ def read_bin(path: Path) -> tuple[list[bytes], list[bool]]:
     images, labels = _list(found[0]), _list(found[1])
     if not images or len(images) != 2 * len(labels):
         raise InputError(
-            f"--file {shown(path)} holds {len(images)} images for {len(labels)} pairs; it should be two a pair"
+            f"--file {shown(path)} holds {len(images)} images for {len(labels)} pairs; it should be two per pair"
         )
     encoded = [_bytes(image) for image in images]
     if any(image is None for image in encoded) or not all(isinstance(label, bool | int) for label in labels):

@@ -1,7 +1,7 @@
 """From a collection of photos to a tree of aligned crops whose split is folders on disk, described by split.json.
 
 Everything is made in a hidden folder beside the target and renamed into place at the very end: the target is there if
-and only if it is whole. An interrupted preparation goes on from the finished crops of photos that did not change. The
+and only if it is whole. An interrupted preparation continues from the finished crops of photos that did not change. The
 same collection and options give the same bytes.
 """
 
@@ -164,7 +164,7 @@ def _fingerprint(
 
 
 def _already_there(collection: Collection, split: SplitOptions, out: Path, header: Mapping[str, Any]) -> Prepared:
-    """Return what an earlier command made, if it was this very one on these very photos; reads all of them."""
+    """Return what the same command made from the same photos, all of which are read."""
     split_file = SplitFile.of(out)
     manifest = split_file.content if split_file else {}
     same = {name: manifest.get(name) for name in header} == json.loads(json.dumps(header))

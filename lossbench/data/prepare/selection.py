@@ -1,4 +1,4 @@
-"""Who of a collection is taken for what, where near-duplicates count once: that is known only when crops are made."""
+"""Which people of a collection are used for what. Near-duplicates count once, which is known only after cropping."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from lossbench.utils.text import shown
 
 @dataclass(frozen=True)
 class Choice:
-    """Who is taken for what, the part of every image, crops by name, and what near-duplicates cost."""
+    """The people of each set, the part of every image, crops by name, and what near-duplicates cost."""
 
     people: dict[str, list[str]]
     part_of: dict[str, str]
@@ -33,7 +33,7 @@ def choose(
     *,
     dedupe: bool,
 ) -> Choice:
-    """Choose people, make their crops, and choose again without those whom near-duplicates leave with too few images.
+    """Choose people, make their crops, and choose again without those left with too few images by near-duplicates.
 
     Args:
         collection: the photos.

@@ -1,4 +1,4 @@
-"""Who is trained on, who is not, and which image of a person is for what; every draw is a hash of (seed, name)."""
+"""Assigns people to the closed and open sets, and each image to a part; every draw is a hash of (seed, name)."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -87,7 +87,7 @@ def split_images(
             goes to train where it holds more images than the share asked for.
 
     Returns:
-        The part of every image; the images left out; and the people whom near-duplicates leave with fewer than
+        The part of every image; the images left out; and the people left by near-duplicates with fewer than
         `min_images` images, fewer than 2 in train, or none in val or test (closed set), fewer than 2 (query), or none
         (distractors).
 

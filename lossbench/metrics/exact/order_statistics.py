@@ -97,7 +97,7 @@ def _by_place(exact: Exact, stride: int, places: Tensor) -> Tensor:
 
 
 def _share(rank: int, ranks: Sequence[int], kept: int) -> int:
-    """Deep ranks need more: what is uncertain of a rank is a share of it."""
+    """Deep ranks need more: their uncertainty is a share of the rank."""
     return max(_LEAST, math.ceil(kept * (rank + 1) / sum(other + 1 for other in set(ranks))))
 
 
