@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from support import FAST, WORDS
+from support import FAST, WORDS, Recorder
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
@@ -105,13 +105,7 @@ def test_nobody_who_reads_is_no_failed_run(tmp_path):
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() == 1
-    _, records = run_benchmark(Config(losses="ce", out=str(tmp_path), **{**FAST, "epochs": 12, "repeats": 1}), Quiet())
+    _, records = run_benchmark(
+        Config(losses="ce", out=str(tmp_path), **{**FAST, "epochs": 12, "repeats": 1}), Recorder()
+    )
     assert [record["status"] for record in records] == ["finished"] * 2
-
-
-class Quiet:
-    def decoding(self, done, total): ...
-    def start(self, runs, skipped, epochs): ...
-    def epoch(self, run, epoch): ...
-    def finished(self, run, record): ...
-    def note(self, text): ...

@@ -1,6 +1,5 @@
 """Runs of several processes on one folder: the first to claim one does it, and what it wrote is read, not undone."""
 
-
 import pytest
 from support import Recorder, bench, figures
 

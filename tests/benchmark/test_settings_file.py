@@ -96,3 +96,29 @@ def test_a_damaged_benchmark_file_is_written_anew(tmp_path):
     bench(tmp_path, "cosface", repeats=1)
     assert 'losses = "cosface"' in (folder / "benchmark.toml").read_text()
     assert (folder / "benchmark.toml.old").read_bytes() == b"\xff\x00 = ["
+
+
+def test_runs_of_other_losses_that_were_measured_differently_are_named(tmp_path, monkeypatch):
+    options = {"epochs": 1, "repeats": 1}
+    bench(tmp_path, "ce", **options)
+    _, _, heard = bench(tmp_path, "cosface", **options)
+    assert heard.notes == []
+    monkeypatch.setattr("lossbench.benchmark.fingerprints.MEASURING", ("evaluation/*.py",))
+    folder, _, heard = bench(tmp_path, "cosface", **options)
+    assert heard.notes == [
+        "1 finished run was made with other measuring (--pairs, --flip or lossbench's version); name their losses to "
+        f"measure them again: kept in {folder}, not reused",
+        "2 runs are measured again, not trained: only the measuring has changed",
+    ]
+    _, _, heard = bench(tmp_path, "ce", **options)  # as the note advises
+    assert heard.notes == ["1 run is measured again, not trained: only the measuring has changed"]
+    assert heard.trained == []
+
+
+def test_measuring_that_chose_an_epoch_and_has_changed_is_another_version(tmp_path, monkeypatch):
+    options = {"epochs": 1, "repeats": 1, "select": "val"}
+    bench(tmp_path, "ce", **options)
+    monkeypatch.setattr("lossbench.benchmark.fingerprints.MEASURING", ("evaluation/*.py",))
+    folder, _, heard = bench(tmp_path, "ce", **options)
+    assert heard.trained
+    assert heard.notes == [f"2 finished runs were made with another version of lossbench: kept in {folder}, not reused"]

@@ -1,9 +1,8 @@
-"""Progress where the output is not a terminal: a line per quarter."""
+"""Counts where the output is not a terminal: a line per quarter."""
 
 import pytest
 
 from lossbench.cli.console import counting
-from lossbench.cli.progress import BenchProgress
 
 
 def counts(step, total):
@@ -33,13 +32,3 @@ def test_a_second_count_starts_anew(capsys):
             advance(done, 128)
     shown = ["64", "128", "64", "128", "128", "128"]
     assert capsys.readouterr().out.splitlines() == [f"looking: {done} of 128" for done in shown]
-
-
-@pytest.mark.parametrize("total", [400, 12_000])
-def test_a_benchmark_shows_every_quarter_of_its_decoding(capsys, total):
-    with BenchProgress(1) as progress:
-        for done in counts(32, total):
-            progress.decoding(done, total)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines[:-1]] == ["decoding images"] * 3
-    assert lines[-1] == f"decoded {total:,} images into the cache"

@@ -150,6 +150,25 @@ def test_a_csv_cannot_leave_its_folder(tree, row):
     assert len(str(raised.value)) < 1000
 
 
+def test_pairs_of_images_of_equal_names_but_of_other_people_are_others(tree):
+    """The same images in the same order, which the image store's fingerprint tells not apart."""
+    for person in ("Dan", "Eve"):
+        (tree / "query" / person).mkdir()
+        for name in ("0", "1"):
+            (tree / "query" / person / f"{name}.jpg").write_bytes(b"")
+    same = "1\t2\nDan\t0\t1\nEve\t0\t1\n"
+    found = [
+        read_pairs(write(tree, same + different), tree)
+        for different in (
+            "Dan\t0\tEve\t1\nDan\t1\tEve\t0\n",
+            "Eve\t0\tDan\t1\nDan\t1\tEve\t0\n",
+            "Dan\t0\tEve\t1\nDan\t1\tEve\t0\n",
+        )
+    ]
+    assert found[0].files == found[1].files
+    assert found[0].fingerprint == found[2].fingerprint != found[1].fingerprint
+
+
 def test_drawn_pairs_are_pairs_of_each_kind_in_disjoint_folds():
     people = {f"p{i}": [f"{j}.jpg" for j in range(5)] for i in range(25)}
     lines = [line.split("\t") for line in draw_pairs(people, 0).splitlines()]

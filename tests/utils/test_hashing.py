@@ -22,6 +22,12 @@ class A:
     text = "# no comment"
     words = """no
 docstring"""  # but a comment
+    parts = (
+        "one"  # first
+        "two"
+    )
+    names = f"""{words}\x20\x20
+of {parts}"""  # two lines
 
     def f(self, x):  # one
         """Say ä."""; y = "ü"
@@ -45,6 +51,10 @@ def test_comments_docstrings_and_blank_lines_are_left_out_and_nothing_else():
     [
         SOURCE.replace("# two", "# three"),
         SOURCE.replace("Of many lines.", "Of two lines.\n\n    And another."),
+        SOURCE.replace("# first", "# of two"),
+        SOURCE.replace('"one"  # first', '"one"'),
+        SOURCE.replace('"one"  # first\n', '"one"\n        # and\n\n'),
+        SOURCE.replace("  # two lines", ""),
         SOURCE.replace("import math  # of the library\n", "import math\n\n\n"),
     ],
 )
@@ -52,7 +62,15 @@ def test_what_only_a_reader_sees_changes_no_fingerprint(tmp_path, other):
     assert fingerprint(tmp_path, SOURCE) == fingerprint(tmp_path, other)
 
 
-@pytest.mark.parametrize("other", [SOURCE.replace("math.pi", "math.e"), SOURCE.replace("no comment", "comment")])
+@pytest.mark.parametrize(
+    "other",
+    [
+        SOURCE.replace("math.pi", "math.e"),
+        SOURCE.replace("no comment", "comment"),
+        SOURCE.replace('"two"', '"three"'),
+        SOURCE.replace("{words}  \n", "{words}\n"),
+    ],
+)
 def test_code_changes_the_fingerprint(tmp_path, other):
     assert fingerprint(tmp_path, SOURCE) != fingerprint(tmp_path, other)
 
