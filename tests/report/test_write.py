@@ -87,3 +87,21 @@ def test_a_report_shows_a_changed_plugin_once(lossbench, tmp_path):
     text = (out / "orl" / "report.md").read_text()
     assert "| mine | 1 |" in text
     assert "1 run with other settings in this folder is left out" in text
+
+
+@pytest.mark.parametrize(
+    ("measuring", "flipped"), [(None, False), ({"config": {"flip": True}}, True), ({"config": {}}, False)]
+)
+def test_pairs_are_reported_whatever_is_known_of_their_measuring(lossbench, tmp_path, monkeypatch, measuring, flipped):
+    """`measuring` may be null in a record that lossbench did not write."""
+    monkeypatch.setattr("lossbench.report.plots.write_figures", lambda *_: [])  # drawing takes seconds
+    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
+    pairs = {f"verification_{name}": 0.5 for name in ("accuracy", "standard_error", "tar", "eer", "auc")}
+    pairs |= {"verification_same": 30, "verification_different": 20, "verification_folds": 10}
+    for path in tmp_path.glob("orl/runs/*/run.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, "measuring": measuring, "metrics": {**record["metrics"], **pairs}}))
+    write_report(tmp_path / "orl")
+    text = (tmp_path / "orl" / "report.md").read_text()
+    assert "30 pairs of one person and 20 of two, 10 folds" in text
+    assert ("The mirrored image's embedding is added" in text) == flipped

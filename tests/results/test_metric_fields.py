@@ -2,17 +2,20 @@
 
 import json
 import math
+import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support import RECORDS, bench
+from support import RECORDS
 
 from lossbench.evaluation.measure import figures_of
 from lossbench.metrics.exact.directions import unit_rows
 from lossbench.results import metric_fields
 from lossbench.results.metric_fields import METRICS, Metric, at, flat_metrics, metric, shown_in
 from lossbench.results.metric_inputs import SHARED, Computation, Values
+from lossbench.results.store import load_records
 
 
 def mean_length(query, query_labels):
@@ -21,29 +24,66 @@ def mean_length(query, query_labels):
     return torch.stack([unit[query_labels == label].mean(0).norm() for label in query_labels.unique()]).mean().item()
 
 
-def test_a_new_metric_is_one_function_and_one_row(tmp_path, monkeypatch, lossbench):
-    shown = ("runs", "headline", "verdicts", "highlights")
-    row = Metric("mean_length", "mean length", mean_length, ("query", "query_labels"), shown=shown, better="more")
-    monkeypatch.setattr("lossbench.results.metric_fields.METRICS", (*METRICS, row))
-    folder, records, _ = bench(tmp_path, "ce,arcface")
+def resampled_length(query, query_labels, drawn):
+    """The same in resamples of the people [B]: `drawn` says how often each is in them [B, people]."""
+    unit = unit_rows(query).cpu()
+    lengths = torch.stack([unit[query_labels.cpu() == label].mean(0).norm() for label in query_labels.cpu().unique()])
+    return (drawn.double() * lengths).sum(1) / drawn.sum(1)
+
+
+def test_a_new_metric_is_one_function_and_one_row(tmp_path, tree, monkeypatch, lossbench):
+    resamples = Computation(resampled_length, ("query", "query_labels", "query_drawn"))
+    monkeypatch.setattr(
+        "lossbench.results.metric_fields.METRICS",
+        (
+            *METRICS,
+            Metric(
+                "mean_length",
+                "mean length",
+                mean_length,
+                ("query", "query_labels"),
+                shown=("runs", "headline", "verdicts", "highlights", "evaluate"),
+                better="more",
+                resamples=resamples,
+            ),
+        ),
+    )
+    words = ("--losses", "ce,arcface", "--epochs", 2, "--image-size", 32, "--repeats", 2)
+    code, out, _ = lossbench("run", *words, "--out", tmp_path)
+    assert code == 0
+    header = next(line for line in out.splitlines() if "accuracy (class means)" in line)
+    assert "mean length" in header
+    folder = tmp_path / "orl"
+    records = load_records(folder)
     record = json.loads(next(folder.glob("runs/ce-r0-*/run.json")).read_text())
     assert 0 < record["metrics"]["mean_length"] <= 1
+    drawn = np.load(next(folder.glob("runs/ce-r0-*/resamples.npz")))
+    assert len(drawn["mean_length"]) == len(drawn["tpr@0.1"])
+    assert drawn["mean_length"].std() > 0
+    column = [cell.strip() for cell in header.split("┃")].index("mean length")
+    cells = [line.split("│")[column].strip() for line in out.splitlines() if line.startswith("│")]
+    assert all(re.fullmatch(r"0\.\d{3} ± 0\.\d{3}", cell) for cell in cells), cells
+    assert len(cells) == 3
+
     assert lossbench("report", folder)[0] == 0
     text = (folder / "report.md").read_text()
     assert "| mean length |" in text.split("## Results")[1].split("## Verdict")[0]
     assert "| mean length | ce − arcface |" in text
     tables = {name: pd.read_csv(folder / "tables" / f"{name}.csv") for name in ("runs", "summary", "verdicts", "ranks")}
-    assert tables["runs"]["mean_length"].tolist() == pytest.approx(
-        [
-            r["metrics"]["mean_length"]
-            for name in ("untrained", "ce", "arcface")
-            for r in records
-            if r["entrant"] == name
-        ]
-    )
+    found = {(row.entrant, row.repeat): row.mean_length for row in tables["runs"].itertuples()}
+    assert found == pytest.approx({(r["entrant"], r["repeat"]): r["metrics"]["mean_length"] for r in records})
     assert "mean_length_ci95" in tables["summary"]
     assert "mean_length" in set(tables["verdicts"]["figure"])
     assert "mean_length" in tables["ranks"]
+
+    run = next(folder.glob("runs/ce-r0-*"))
+    code, out, _ = lossbench("evaluate", run, "--data", tree, "--out", tmp_path / "e.json")
+    assert code == 0
+    assert "mean length" in out
+    (evaluated,) = json.loads((tmp_path / "e.json").read_text())
+    length, spread = evaluated["metrics"]["mean_length"], evaluated["spread_over_people"]["mean_length"]
+    assert spread > 0
+    assert f"{length:.3f} ± {1.96 * spread:.3f}" in out
 
 
 def test_keys_are_there_once():
