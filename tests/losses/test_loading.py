@@ -145,3 +145,12 @@ def test_a_changed_file_has_another_fingerprint_whatever_its_folder_is_called(tm
         path.write_text(PLUGIN + text)
         found.append(plugin_fingerprint(load_head(str(path), **SIZES)))
     assert found[0] != found[1]
+
+
+def test_a_plugin_file_runs_once_until_it_changes(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN)
+    first, second = (type(load_head(str(path), **SIZES)) for _ in range(2))
+    assert first is second
+    path.write_text(PLUGIN.replace("0.1", "0.2"))
+    assert type(load_head(str(path), **SIZES)) is not first

@@ -103,7 +103,7 @@ def test_two_files_of_one_name_are_refused_and_two_paths_to_one_file_are_not(tmp
     [
         ("x = 1", "exactly one public Head subclass; it defines none"),
         ("class One(Head): ...\nclass Two(Head): ...", "it defines One, Two"),
-        ("class Mine(Head:", "cannot be read"),
+        ("class Mine(Head:", "(mine.py, line 1)"),
         ("x = '\0'", "cannot be read"),
     ],
 )

@@ -221,3 +221,11 @@ def test_people_unlike_all_in_the_gallery_have_negative_scores():
     got = open_set(templates, probes, torch.tensor([0]), unenrolled, [0.3, 0.6])
     assert got.threshold.tolist() == pytest.approx([best[-2], best[-3]], abs=1e-6)
     assert best[-2] < 0
+
+
+def test_ranks_and_rates_that_are_not_given():
+    templates, probes, people = torch.randn(12, 4), torch.randn(5, 4), torch.arange(5)
+    found = cmc(templates, probes, people, probes[:0])
+    assert found.ranks == (1, 5, 10)
+    assert torch.equal(found.rate, cmc(templates, probes, people, probes[:0], (1, 5, 10)).rate)
+    assert open_set(templates, probes, people, torch.randn(30, 4)).far.tolist() == [0.1, 0.01, 0.001]

@@ -117,3 +117,12 @@ def test_bad_input(change, says):
     good |= {"calibration_labels": torch.zeros(2), "query_labels": torch.zeros(2), "fprs": [0.5]}
     with pytest.raises(ValueError, match=says):
         threshold_transfer(**(good | change))
+
+
+@pytest.mark.parametrize("wrong", [0, 2, 4])
+def test_the_three_sets_must_be_rows_of_one_width(wrong):
+    good = [torch.randn(6, 4), torch.arange(6) % 2, torch.randn(6, 4), torch.arange(6) % 2, torch.randn(6, 4)]
+    for other in (torch.randn(6, 4, 1), torch.randn(6), torch.randn(6, 3)):
+        given = [other if i == wrong else part for i, part in enumerate(good)]
+        with pytest.raises(ValueError, match=r"^calibration, query and distractors .* must be \[N, D\], \[Q, D\] and"):
+            threshold_transfer(*given, [0.1])
