@@ -10,11 +10,10 @@ import pytest
 import torch
 from support import RECORDS
 
-from lossbench.evaluation.measure import figures_of
 from lossbench.metrics.exact.directions import unit_rows
 from lossbench.results import metric_fields
 from lossbench.results.metric_fields import METRICS, Metric, at, flat_metrics, metric, shown_in
-from lossbench.results.metric_inputs import SHARED, Computation, Values
+from lossbench.results.metric_inputs import SHARED, Computation
 from lossbench.results.store import load_records
 
 
@@ -108,19 +107,6 @@ def test_what_is_compared_has_a_direction_and_what_is_resampled_its_people():
         "test_accuracy_ncm",
     }
     assert metric("tpr@0.1").people == "query"
-
-
-def test_figures_that_the_values_do_not_suffice_for_are_left_out():
-    found = figures_of(Values({"train": torch.eye(4), "val_hits": torch.tensor([True, False])}))
-    assert found == {"val_accuracy": 0.5, "train_effective_rank": pytest.approx(3)}
-
-
-def test_what_is_shared_is_computed_once(monkeypatch):
-    calls = []
-    monkeypatch.setitem(SHARED, "gallery", Computation(lambda query: calls.append(1) or len(query), ("query",)))
-    values = Values({"query": [1, 2]})
-    assert [values["gallery"], values["gallery"], calls] == [2, 2, [1]]
-    assert not values.can(("gallery", "train"))
 
 
 def test_an_unknown_key_stands_for_itself():
