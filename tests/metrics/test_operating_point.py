@@ -28,5 +28,5 @@ def test_the_least_number_of_negatives_is_the_first_that_supports_a_rate(rate):
 
 def test_a_threshold_is_always_one_of_the_negatives():
     assert allowed(1 - 1e-12, 7) == 6
-    assert allowed_each(1 - 1e-12, torch.tensor([7, 0])).tolist() == [6, 0]
+    assert allowed_each(1 - 1e-12, torch.tensor([7, 1, 0])).tolist() == [6, 0, 0]
     assert allowed(0.5, 0) == 0
