@@ -12,7 +12,7 @@ class SphereFace(Head):
     """Cross-entropy on ||x||·[c + (psi(theta_y) - c)/(1 + lambda)], psi = (-1)^k cos(m·theta) - 2k."""
 
     uses_norm, plain_at = True, "margin=1"  # the modified softmax: the norm is the scale
-    ranges = "margin >= 1, lambda_min >= 0"
+    ranges = "1 <= margin <= 100, lambda_min >= 0"
 
     def __init__(self, num_classes: int, embedding_dim: int, *, margin: int = 4, lambda_min: float = 5.0):
         super().__init__()

@@ -10,7 +10,7 @@ class SubcenterArcFace(Head):
     """ArcFace on the nearest of K centers per class, so that noisy images find a center of their own."""
 
     plain_at = "margin=0"
-    ranges = "0 <= margin < pi, scale > 0, centers >= 1"
+    ranges = "0 <= margin < pi, scale > 0, 1 <= centers <= 1000"
 
     def __init__(
         self, num_classes: int, embedding_dim: int, *, margin: float = 0.5, scale: float = 64.0, centers: int = 3

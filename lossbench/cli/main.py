@@ -44,7 +44,11 @@ def main() -> None:
     except InputError as error:
         raise _end(2, str(error)) from None
     except _UsageError as error:
-        raise _end(2, f"{_message(error)} (lossbench --help shows what there is)") from None
+        if type(error).__name__ == "NoArgsIsHelpError":  # the whole help is its message
+            typer.echo(_message(error), err=True)
+            raise SystemExit(2) from None
+        command = getattr(getattr(error, "ctx", None), "command_path", "lossbench")
+        raise _end(2, f"{_message(error)} ({command} --help shows what there is)") from None
     except (KeyboardInterrupt, typer.Abort):
         code = _STOPPED
     except (NobodyListens, BrokenPipeError):
@@ -111,7 +115,7 @@ def run(
     Each run has a folder below OUT/NAME/runs: run.json, history.jsonl, weights.safetensors, embeddings.npz and
     resamples.npz. Finished runs are not trained again; where only the measuring has changed, they are measured again
     from their weights. After Ctrl-C or a crash the same command continues, on a CPU to the same bits. Several commands
-    on one results folder share the work. The exit code is 1 if every run failed.
+    on one results folder share the work. The exit code is 1 if every loss failed, and 0 if only some did.
     """
     if "plugins" in given:
         given["plugins"] = tuple(given["plugins"])

@@ -84,7 +84,8 @@ def refuse_name(name: str) -> None:
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == UNTRAINED:
         raise InputError(
-            f"'{name}' cannot name a loss; use lower-case letters, digits and _, such as my_loss, not '{UNTRAINED}'"
+            f"'{name}' cannot name a loss; use lower-case letters, digits and _, such as my_loss "
+            f"('{UNTRAINED}' is reserved)"
         )
 
 

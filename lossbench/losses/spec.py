@@ -66,6 +66,8 @@ def parse_spec(text: str, known: Mapping[str, Plugin]) -> Spec:
             the range that the plugin declares.
     """
     parts = re.split(r"(?<![0-9.][eE])\+", text.strip())  # the plus of 1e+3 makes no mix
+    if not all(part.strip() for part in parts):
+        raise InputError(f"'{text}' lacks a loss; a mix is written as in arcface+0.5*triplet")
     return Spec(tuple(_parse_term(part.strip(), known) for part in parts))
 
 

@@ -52,7 +52,8 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
     records = of_benchmark(everything, settings["record"])
     if not records:
         raise InputError(
-            f"no finished runs with the settings of {folder / 'benchmark.toml'}; start with: lossbench run"
+            f"no finished runs with the settings of {folder / 'benchmark.toml'}; "
+            f"start with: lossbench run --config {folder / 'benchmark.toml'}"
         )
     order = {name: i for i, name in enumerate(settings["record"]["entrants"])}
     records.sort(key=lambda r: (order.get(r["entrant"], len(order)), r["entrant"], r["repeat"]))

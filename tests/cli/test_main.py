@@ -44,15 +44,15 @@ LONG = "x" * 300
             (("run", option, LONG), f"{option} '{LONG[:80]}...' is longer than a file name or a path can be")
             for option in ("--out", "--data", "--pairs", "--plugins")
         ),
-        (("run", "--config", LONG), f"--config '{LONG[:80]}...' cannot be read: File name too long"),
+        (("run", "--config", LONG), f"--config '{LONG[:200]}...' cannot be read: File name too long"),
         (("run", "--losses", f"./{LONG}.py"), "is longer than a file name or a path can be; use a shorter one"),
         (("run", "--out", "/".join(["x" * 200] * 30)), "is longer than a file name or a path can be"),
-        (("evaluate", ".", "--data", LONG), "is longer than a file name or a path can be"),
-        (("data", "check", LONG), f"'{LONG[:80]}...' is longer than a file name or a path can be; use a shorter one"),
-        (("data", "show", LONG), "is longer than a file name or a path can be"),
-        (("data", "prepare", "folder", "--root", LONG, "--out", "x"), "is longer than a file name or a path can be"),
-        (("data", "prepare", "lfw", "--root", LONG, "--out", "x"), "is longer than a file name or a path can be"),
-        (("data", "prepare", "celeba", "--root", LONG, "--out", "x"), "is longer than a file name or a path can be"),
+        (("evaluate", ".", "--data", LONG), "no folder 'x"),
+        (("data", "check", LONG), "no folder x"),
+        (("data", "show", LONG), "holds none of train/"),
+        (("data", "prepare", "folder", "--root", LONG, "--out", "x"), "--root: no folder x"),
+        (("data", "prepare", "lfw", "--root", LONG, "--out", "x"), "--root: no folder x"),
+        (("data", "prepare", "celeba", "--root", LONG, "--out", "x"), "is missing"),
         (("data", "prepare", "bin", "--file", LONG, "--out", "x"), "File name too long"),
         (("report", "nowhere"), "'nowhere' is not a benchmark's folder; lossbench report takes a folder"),
         (("report",), "no benchmark in 'results'; start with: lossbench run"),
@@ -233,3 +233,15 @@ def test_no_command_function_bears_the_name_of_a_room():
                 functions[node.name] = file.name
     assert "run" in functions
     assert not rooms & set(functions)
+
+
+@pytest.mark.parametrize("words", [(), ("data",), ("data", "prepare")])
+def test_a_command_without_words_prints_its_help_as_it_is(lossbench, words):
+    code, out, err = lossbench(*words)
+    assert (code, out) == (2, "")
+    assert err.count("\n") > 5
+    assert err.startswith("Usage: ")
+
+
+def test_a_usage_error_names_the_help_of_its_command(lossbench):
+    assert "lossbench run --help shows what there is" in lossbench("run", "--epochs", "two")[2]

@@ -48,7 +48,7 @@ def test_a_default_that_is_an_expression_stays_as_typed(tmp_path):
         ("x*ce", "the weight in 'x*ce' must be a number, not 'x'"),
         ("./nowhere.py", "no plugin file"),
         ("untrained", "no loss called 'untrained'"),
-        ("", "no loss called ''"),
+        ("", "lacks a loss"),
     ],
 )
 def test_a_bad_spec_names_value_rule_and_cure_in_one_line(text, says):

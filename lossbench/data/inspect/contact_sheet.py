@@ -31,6 +31,7 @@ def contact_sheet(root: Path, *, people: int = 4, images: int = 10, side: int = 
     rows = [(part, person, files) for part in PARTS for person, files in _some_people(root / part, people, images)]
     if not rows:
         raise InputError(f"{shown(root)} holds none of {', '.join(f'{part}/' for part in PARTS)} with images of people")
+    images = max(len(files) for _, _, files in rows)  # a wider sheet would be empty there
     sheet = Image.new("RGB", (images * side, len(rows) * (side + _TEXT)), "white")
     pen = ImageDraw.Draw(sheet)
     for i, (part, person, files) in enumerate(rows):

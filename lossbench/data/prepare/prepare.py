@@ -78,6 +78,10 @@ def prepare(
         InputError: options out of range, an unreadable photo, a target in use, or a disk that is full or not writable.
     """
     check(crop)
+    if out.resolve().is_relative_to(collection.root.resolve()):
+        raise InputError(
+            f"--out: {shown(out)} is inside the collection {shown(collection.root)}; choose a folder beside it"
+        )
     choose_people(collection.per_person(), split)
     header = {
         "lossbench": lossbench_version(),
