@@ -1,8 +1,8 @@
-"""The only module that prints: progress, tables, errors. Plain lines when the output is not a terminal.
+"""Everything printed goes through here: progress, tables, errors. Plain lines if the output is not a terminal.
 
-Names and reasons come from files of others: control characters in them never reach the terminal.
+Names and reasons come from files: control characters in them never reach the terminal.
 
-rich is imported where a table or a progress bar is drawn, and nowhere else: it would double the start-up.
+rich is imported only where a table or a progress bar is drawn, since it would double the start-up time.
 """
 
 import sys
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 _COLOURS = {"pass": "32", "fail": "1;31", "skip": "33"}  # of a terminal
-_WIDE = 200  # columns when nobody's terminal sets a width: tables in files and pipes are not cut
+_WIDE = 200  # columns of tables in files and pipes, so that they are not cut
 
 
 def terminal() -> "Console":
-    """Return rich's console; wide where the output is a file or a pipe, so that no table is cut."""
+    """Return rich's console, wide if the output is a file or a pipe."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -40,7 +40,7 @@ def say(message: str) -> None:
 
 
 def listing(title: str, entries: Sequence[tuple[str, Sequence[str]]]) -> None:
-    """Print a name and the lines about it, entry by entry; plain text, at once."""
+    """Print entries, each a name and the lines about it, as plain text."""
     width = max(len(name) for name, _ in entries) + 2
     print(f"{title}:")
     for name, lines in entries:
@@ -70,7 +70,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
 
 
 class Quarters:
-    """Notices when a count has passed another quarter of its total, whatever its step; a smaller count is a new one."""
+    """Notices when a count passes a quarter of its total, whatever its step. A count that falls starts again."""
 
     def __init__(self) -> None:
         self.last = 0
@@ -84,7 +84,7 @@ class Quarters:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how far a count is: a bar on a terminal, else a line per quarter. Yields what is called with done, total."""
+    """Show a count: a bar on a terminal, else a line per quarter. Yields a function to call with done and total."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = terminal()

@@ -1,4 +1,4 @@
-"""A benchmark's progress on the terminal: one bar for the epochs of all runs, a line per run."""
+"""A benchmark's progress: one bar for the epochs of all runs, and a line per run."""
 
 import time
 from contextlib import AbstractContextManager
@@ -22,7 +22,7 @@ _BAR = 65  # columns that the bar and the figures beside it need
 class BenchProgress(AbstractContextManager["BenchProgress"]):
     """Implements `benchmark.listener.Listener`: shows entrant, repeat, epoch, images/s and the time left.
 
-    One bar counts the epochs of all runs; several jobs' runs are named beside it.
+    One bar counts the epochs of all runs; the active runs are named beside it.
     """
 
     def __init__(self, repeats: int) -> None:
@@ -31,8 +31,8 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         self.console = terminal()
         self.repeats = repeats
         self.runs = self.runs_done = self.epochs = 0
-        self.active: dict[str, tuple[str, str]] = {}  # by the run's hash: where it is, at length and in short,
-        self.epochs_of: dict[str, int] = {}  # and how many epochs it has done
+        self.active: dict[str, tuple[str, str]] = {}  # by the run's hash: its position, long and short,
+        self.epochs_of: dict[str, int] = {}  # and the number of its finished epochs
         self.started = time.monotonic()
         self.quarters = Quarters()
         self.bar = Progress(
@@ -74,7 +74,7 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
             self._line(f"training {runs} run{'s' * (runs > 1)} of {epochs} epoch{'s' * (epochs > 1)}")
 
     def epoch(self, run: "Run", epoch: "Epoch") -> None:
-        """Show one epoch; without a terminal, about four lines a run."""
+        """Show one epoch; without a terminal, about four lines per run."""
         rate = epoch.images / epoch.seconds
         where = f"{run.entrant} · repeat {run.repeat + 1}/{self.repeats} · epoch {epoch.epoch}/{self.epochs}"
         self.active[run.hash] = where, f"{run.entrant} {run.repeat + 1}/{self.repeats} {epoch.epoch}/{self.epochs}"
@@ -87,13 +87,13 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
             self._line(f"{where} · loss {epoch.train_loss:.4g} · val accuracy {epoch.val_accuracy:.3f} · {status}")
 
     def finished(self, run: "Run", record: "Record") -> None:
-        """Print a line for a run that was trained now."""
+        """Print a line for a finished run."""
         self.active.pop(run.hash, None)
         trained = self.epochs_of.pop(run.hash, None) is not None
         if run.spec is None:
             return
         only_measured = run.again == "measured" and not trained
-        self.runs_done += not only_measured  # a failed run's missing epochs are not waited for
+        self.runs_done += not only_measured  # a failed run counts with all its epochs
         what = f"{run.entrant} · repeat {run.repeat + 1}/{self.repeats}"
         if record["status"] == "failed":
             self._line(f"{what} FAILED in epoch {record['epoch']}: {record['reason']}")
@@ -105,13 +105,13 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
             self._line(f"{what} · test accuracy {accuracy:.3f} · {time_taken}")
 
     def note(self, text: str) -> None:
-        """Print one line that must not pass in silence."""
+        """Print one line that the user must see."""
         self._line(f"note: {text}")
 
     def _line(self, text: str) -> None:
         try:
             self.console.print(shown(text), soft_wrap=True, markup=False)
-        except (BrokenPipeError, SystemExit):  # rich makes the one into the other
+        except (BrokenPipeError, SystemExit):  # rich turns the first into the second
             raise NobodyListens from None
 
     def _show(self, status: str) -> None:

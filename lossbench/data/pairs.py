@@ -1,4 +1,4 @@
-"""Verification pairs: two images each, of one person or of two, in folds. Read from LFW's format or CSV; and drawn."""
+"""Verification pairs: two images each, of one person or of two, in folds. Read from LFW's format or CSV, or drawn."""
 
 import hashlib
 import random
@@ -34,13 +34,13 @@ def read_pairs(path: Path, tree: Path | None) -> PairSet:
 
     LFW's format: a first line with the number of folds and of pairs of each kind per fold (or with the latter alone);
     then `NAME N M` for one person and `NAME N OTHER M` for two, where N is a number (NAME/NAME_000N.jpg, LFW's naming)
-    or the name of the file in NAME's folder without its suffix. Fields are separated by tabs, or by blanks. Where the
-    file has no folds (LFW's pairsDevTest.txt), each kind is dealt out over ten in its order.
+    or a file name in NAME's folder without its suffix. Fields are separated by tabs or blanks. A file without folds
+    (LFW's pairsDevTest.txt) is dealt out over ten folds in its order, each kind by itself.
 
-    Folders of people are looked for in the data's query/ and distractors/, else beside the pairs file.
+    Folders of people are searched for in the data's query/ and distractors/, then beside the pairs file.
 
     Raises:
-        InputError: no such file, a malformed row, an image that is not there, or a person the data trains on.
+        InputError: no such file, a malformed row, an image that does not exist, or a person of the training data.
     """
     try:
         if is_folder(path) and not is_file(path / "pairs.csv"):
@@ -50,7 +50,7 @@ def read_pairs(path: Path, tree: Path | None) -> PairSet:
             cure = f"lossbench data prepare bin --file {shown(path)} --out DIR"
             raise InputError(f"--pairs {shown(path)} is not prepared; first: {cure}")
         if path.exists() and not is_file(path):
-            raise InputError(f"--pairs {shown(path)} is no file; give a pairs.txt, or what data prepare bin made")
+            raise InputError(f"--pairs {shown(path)} is not a file; give a pairs.txt or what data prepare bin made")
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"--pairs {shown(path)} cannot be read: {error.strerror}") from error
@@ -58,7 +58,7 @@ def read_pairs(path: Path, tree: Path | None) -> PairSet:
         raise InputError(f"--pairs {shown(path)} is not text in UTF-8 ({error.reason}); give a pairs.txt") from error
     rows = _csv_rows(path, text) if path.suffix == ".csv" else _lfw_rows(path, text, _Finder(path.parent, tree))
     if not any(same for _, _, same, _ in rows) or all(same for _, _, same, _ in rows):
-        raise InputError(f"--pairs {shown(path)} needs pairs of one person and pairs of two; it has only one kind")
+        raise InputError(f"--pairs {shown(path)} needs pairs of one person and pairs of two; only one kind is there")
     position: dict[Path, int] = {}
     a = tuple(position.setdefault(first, len(position)) for first, _, _, _ in rows)
     b = tuple(position.setdefault(second, len(position)) for _, second, _, _ in rows)
@@ -71,7 +71,7 @@ _Row = tuple[Path, Path, bool, int]
 
 
 def _csv_rows(path: Path, text: str) -> list[_Row]:
-    rows = [line.split(",") for line in text.removesuffix("\n").split("\n")]  # no name that was written needs quotes
+    rows = [line.split(",") for line in text.removesuffix("\n").split("\n")]  # no name that we write needs quotes
     if rows[0] != ["a", "b", "same"]:
         raise InputError(f"--pairs {shown(path)} line 1 should be a,b,same; prepare the .bin again")
     count = len(rows) - 1
@@ -83,7 +83,7 @@ def _csv_rows(path: Path, text: str) -> list[_Row]:
         a, b = (path.parent / refuse_traversal(cell, where) for cell in cells[:2])
         for file in (a, b):
             if not is_file(file):
-                raise InputError(f"{where}: {clipped(str(file))} is not there; prepare the .bin again")
+                raise InputError(f"{where}: {clipped(str(file))} does not exist; prepare the .bin again")
         found.append((a, b, cells[2] == "1", i * FOLDS // count))
     return found
 
@@ -102,8 +102,8 @@ def _lfw_rows(path: Path, text: str, finder: "_Finder") -> list[_Row]:
     expected = 2 * int(head[-1]) * (int(head[0]) if len(head) == 2 else 1)
     if len(lines) - 1 != expected:
         raise InputError(
-            f"{shown(path.name)} line 1 promises {expected} pairs and {len(lines) - 1} follow; the file is cut or "
-            "mixed up"
+            f"{shown(path.name)} line 1 announces {expected} pairs and {len(lines) - 1} follow; the file is incomplete "
+            "or damaged"
         )
     folds = int(head[0]) if len(head) == 2 else 1
     found = []
@@ -120,7 +120,7 @@ def _lfw_rows(path: Path, text: str, finder: "_Finder") -> list[_Row]:
 
 
 def _dealt_out(rows: Sequence[_Row]) -> list[_Row]:
-    """Return the rows in ten folds with pairs of both kinds in each."""
+    """Return the rows in ten folds, each with pairs of both kinds."""
     count = Counter(same for _, _, same, _ in rows)
     seen: Counter[bool] = Counter()
     found = []
@@ -131,7 +131,7 @@ def _dealt_out(rows: Sequence[_Row]) -> list[_Row]:
 
 
 class _Finder:
-    """Finds the image that a pairs file means, listing every person's folder once."""
+    """Finds the images that a pairs file names; each person's folder is listed once."""
 
     def __init__(self, beside: Path, tree: Path | None):
         self.roots = [*([*(tree / part for part in OPEN), tree] if tree else []), beside]
@@ -174,10 +174,10 @@ def draw_pairs(people: Mapping[str, Sequence[str]], seed: int) -> str | None:
 
     Args:
         people: file names by person.
-        seed: decides the draw.
+        seed: of the draw.
 
     Returns:
-        The text, or None where there are too few images for one pair of each kind per fold.
+        The text, or None if there are too few images for one pair of each kind per fold.
     """
     rng = random.Random(f"{seed} pairs")
     names = sorted(people)

@@ -1,4 +1,4 @@
-"""split.json: what a prepared tree is, file by file, so that a later run can tell whether it still is that."""
+"""split.json lists a prepared tree file by file, so that a later run can tell whether it has changed."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Entry:
-    """One file: its path in the tree, the SHA-256 of its bytes, who is on it, its split, where it came from."""
+    """One file: its path in the tree, the SHA-256 of its bytes, its person, its split and its source."""
 
     path: str
     sha256: str
@@ -29,7 +29,7 @@ class Entry:
 
 
 def write_manifest(root: Path, header: Mapping[str, Any], entries: Sequence[Entry]) -> None:
-    """Write split.json, whole or not at all, a line per file."""
+    """Write split.json, whole or not at all, one line per file."""
     lines = ",\n".join("  " + json.dumps(asdict(entry), ensure_ascii=False) for entry in entries)
     head = json.dumps({"schema": SCHEMA, **header}, indent=1, ensure_ascii=False)
     write_bytes(root / NAME, f'{head[:-2]},\n "files": [\n{lines}\n ]\n}}\n'.encode())
@@ -45,7 +45,7 @@ class SplitFile:
 
     @staticmethod
     def of(root: Path) -> "SplitFile | None":
-        """Return a tree's split.json, or None where there is none.
+        """Return a tree's split.json, or None if there is none.
 
         Raises:
             InputError: the file is damaged, or of a newer lossbench.
@@ -56,7 +56,7 @@ class SplitFile:
             found = json.loads(data)
             for entry in found["files"]:
                 if not all(isinstance(entry[key], str) for key in ("path", "sha256", "identity", "split")):
-                    raise ValueError("an entry of files is no text")
+                    raise ValueError("an entry of files is not text")
                 if entry["path"].count("/") < 2:
                     raise ValueError("a path is not PART/PERSON/IMAGE")
         except (FileNotFoundError, NotADirectoryError):
@@ -70,7 +70,7 @@ class SplitFile:
         return SplitFile(root, found, hashlib.sha256(data).hexdigest())
 
     def layout_faults(self, names: Sequence[str]) -> list[str]:
-        """Compare which files are where with split.json, and return a line per file that was moved, added or removed.
+        """Compare the tree's layout with split.json, and return a line per file that was moved, added or removed.
 
         Args:
             names: the paths, relative to the tree, of all images in it.
@@ -80,17 +80,17 @@ class SplitFile:
         faults = []
         for name in sorted(there - listed):
             if was := gone.pop(name.split("/", 1)[1], None):
-                what = f"was made as {was}: its split changed after the fact; move it back"
+                what = f"was made as {was}; its split was changed later: move it back"
             else:
                 what = f"is not in {NAME}: it was added after the split was made; remove it"
             faults.append(f"{shown(self.root / name)} {what}")
-        return faults + [f"{shown(self.root / path)} is in {NAME} but gone; put it back" for path in gone.values()]
+        return faults + [f"{shown(self.root / path)} is in {NAME} but missing; put it back" for path in gone.values()]
 
     def content_faults(self, names: Sequence[str], digests: Sequence[str]) -> list[str]:
-        """Compare what is in the files with split.json, and return a line per file that changed.
+        """Compare the files' content with split.json, and return a line per file that changed.
 
         Args:
-            names: N paths relative to the tree; what split.json does not list is `layout_faults`' to find.
+            names: N paths relative to the tree; files that split.json does not list are left to `layout_faults`.
             digests: their SHA-256.
         """
         listed = {entry["path"]: entry["sha256"] for entry in self.content["files"]}
@@ -103,10 +103,10 @@ class SplitFile:
         return faults
 
     def verify_layout(self, names: Sequence[str]) -> None:
-        """Refuse a tree whose files were moved, added or removed; fast, no file is opened.
+        """Refuse a tree whose files were moved, added or removed; fast, since no file is opened.
 
         Raises:
-            InputError: such a file; see `layout_faults`.
+            InputError: `layout_faults` found one.
         """
         _refuse(self.layout_faults(names))
 
@@ -114,7 +114,7 @@ class SplitFile:
         """Refuse a tree with files that changed.
 
         Raises:
-            InputError: such a file; see `content_faults`.
+            InputError: `content_faults` found one.
         """
         _refuse(self.content_faults(names, digests))
 
@@ -122,4 +122,4 @@ class SplitFile:
 def _refuse(faults: Sequence[str]) -> None:
     if faults:
         more = f" ({len(faults):,} such files)" if faults[1:] else ""
-        raise InputError(f"{faults[0]}{more}, prepare the data again, or skip this test with --no-verify")
+        raise InputError(f"{faults[0]}{more}, prepare the data again, or skip this check with --no-verify")

@@ -44,10 +44,10 @@ def read_tree(root: str | Path) -> FaceSet:
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what `listed` does.
+    """Return what `listed` does, with every name checked.
 
     Raises:
-        InputError: the folder cannot be read, or an entry's name fits no text file, or it is a link to nowhere.
+        InputError: the folder cannot be read, or `check_name` refuses an entry.
     """
     found = listed(folder)
     for entry in found:
@@ -56,7 +56,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def people_in(folder: Path, listing: Callable[[Path], list[Path]] = entries) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield every person's folder with the images in it, both by name; a person may have none.
+    """Yield every person's folder and its images, sorted by name; a person may have none.
 
     Args:
         folder: holds one folder per person.
@@ -117,12 +117,12 @@ class UnseenPeople:
 
 
 def read_unseen_people(root: str | Path) -> UnseenPeople:
-    """Read query/ and distractors/ of a data tree, or a folder that holds a folder per person: these are the query.
+    """Read query/ and distractors/ of a data tree, or a folder per person, all of which are query people.
 
-    A person may have a single image: it is then compared with everybody else's.
+    A person may have a single image; it is then compared with the images of all others.
 
     Raises:
-        InputError: no such folder, no people in it, or somebody who is in query and in distractors.
+        InputError: no such folder, fewer than two people in it, or a person is in query and in distractors.
     """
     root = Path(root)
     if not is_folder(root):
@@ -142,7 +142,7 @@ def read_unseen_people(root: str | Path) -> UnseenPeople:
 
 
 def read_images(root: str | Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Return every image below a folder, sorted, and its path from there; hidden ones and links to folders left out.
+    """Return every image below a folder, sorted, and its relative path; hidden files and links to folders are skipped.
 
     Raises:
         InputError: no such folder, or no image in it.
@@ -157,7 +157,7 @@ def read_images(root: str | Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
         files += [entry for entry in found if is_image(entry)]
         waiting += [entry for entry in found if is_folder(entry) and not entry.is_symlink()]
     if not files:
-        raise InputError(f"no image below '{root}'; embed takes .jpg, .png and the like")
+        raise InputError(f"no image below '{root}'; embed takes .jpg, .png and other image files")
     files.sort()
     return tuple(files), tuple(file.relative_to(root).as_posix() for file in files)
 

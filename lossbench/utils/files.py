@@ -56,7 +56,7 @@ def refuse_traversal(name: str, where: str) -> str:
 
 
 def check_name(path: Path) -> None:
-    """Refuse a file or folder whose name no text file can hold, and a link that leads nowhere.
+    """Refuse a name that cannot be written to a text file, and a link that leads nowhere.
 
     Raises:
         InputError: control characters or bytes that are not UTF-8 in its name; a broken or looping link; or a folder
@@ -73,7 +73,7 @@ def is_folder(path: Path) -> bool:
     """Return whether a folder is there, or a link to one.
 
     Raises:
-        InputError: a folder above it may not be entered, so that nobody can tell.
+        InputError: a folder above it may not be entered.
     """
     return stat.S_ISDIR(_mode(path))
 

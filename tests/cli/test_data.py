@@ -223,7 +223,7 @@ def test_a_moved_file_stops_a_run_unless_told_otherwise():
     moved = first("train")
     moved.rename(Path("tree", "test", *moved.parts[2:]))
     with BenchProgress(1) as listener:
-        with pytest.raises(InputError, match="its split changed after the fact"):
+        with pytest.raises(InputError, match="its split was changed later"):
             run_benchmark(config(), listener)
         assert not Path("results").exists()
         _, records = run_benchmark(config(), listener, verify=False)

@@ -69,7 +69,7 @@ def test_folders_may_lie_beside_the_pairs_file(tree):
         ("1\n../query/Ann\t1\t2\nAnn\t1\tCy\t1\n", "without any path"),
         ("1\nAnn\t../Ann/000023\t2\nAnn\t1\tCy\t1\n", "no image"),
         ("1\nAnn\t1\nAnn\t1\tCy\t1\n", "line 2: 'Ann 1' should be"),
-        ("2\nAnn\t1\t2\nAnn\t1\tCy\t1\n", "promises 4 pairs and 2 follow"),
+        ("2\nAnn\t1\t2\nAnn\t1\tCy\t1\n", "announces 4 pairs and 2 follow"),
         ("pairs\nAnn\t1\t2\n", "line 1: 'pairs' should be"),
         ("", "line 1"),
         ("1\nAnn\t1\t2\nAnn\t1\t2\n", "only one kind"),
@@ -95,7 +95,7 @@ def test_files_that_are_no_pairs_file(tree):
         read_pairs(tree / ("n" * 300), tree)
     os.mkfifo(tree / "pipe.txt")
     for endless in (tree / "pipe.txt", Path("/dev/zero")):
-        with pytest.raises(InputError, match="is no file"):
+        with pytest.raises(InputError, match="is not a file"):
             read_pairs(endless, tree)
 
 
@@ -144,7 +144,7 @@ def test_a_csv_cannot_leave_its_folder(tree, row):
     (tree / "images").mkdir()
     (tree / "images" / "0.jpg").write_bytes(b"")
     (tree.parent / "secret.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match=r"line 2: .*(not a path inside|is not there|should be PATH)") as raised:
+    with pytest.raises(InputError, match=r"line 2: .*(not a path inside|does not exist|should be PATH)") as raised:
         read_pairs(tree, None)
     assert str(raised.value).isprintable()
     assert len(str(raised.value)) < 1000

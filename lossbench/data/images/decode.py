@@ -1,4 +1,4 @@
-"""From the bytes of a file to pixels, refusing what is damaged or a decompression bomb, in one line."""
+"""Decode the bytes of a file to pixels. Damaged files and decompression bombs are refused in one line."""
 
 import io
 import warnings
@@ -12,11 +12,11 @@ from lossbench.errors import InputError
 from lossbench.utils.text import shown
 
 MAX_PIXELS = 50_000_000  # a face crop is 0.01 megapixels: beyond 50 it is a decompression bomb
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # whatever a file is called: no other decoder is tried
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # whatever the file's suffix
 
 
 def read_bytes(file: Path | str) -> bytes:
-    """Return what is in an image file.
+    """Return the bytes of an image file.
 
     Raises:
         InputError: it cannot be read.
@@ -29,14 +29,14 @@ def read_bytes(file: Path | str) -> bytes:
 
 
 def decode(data: bytes, name: Path | str) -> Image.Image:
-    """Return an image, RGB and upright (its orientation in EXIF or XMP applied), from the bytes of its file.
+    """Decode an image to RGB, upright: the orientation in EXIF or XMP is applied.
 
     Args:
         data: the file's content.
         name: what to call it in an error.
 
     Raises:
-        InputError: no image in one of the `FORMATS`, a damaged one, or more than `MAX_PIXELS` pixels.
+        InputError: it is not in one of the `FORMATS`, is damaged, or has more than `MAX_PIXELS` pixels.
     """
     with pillow_silent():
         return decode_quietly(data, name)
@@ -44,14 +44,14 @@ def decode(data: bytes, name: Path | str) -> Image.Image:
 
 @contextmanager
 def pillow_silent() -> Iterator[None]:
-    """Keep Pillow from warning: of bombs, where the limit here is stricter than its own, or of odd metadata."""
+    """Silence Pillow's warnings: about bombs, since the limit here is stricter, and about odd metadata."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
 
 
 def decode_quietly(data: bytes, name: Path | str) -> Image.Image:
-    """Do what `decode` does, within the caller's `pillow_silent`: for many images, once is enough."""
+    """Do what `decode` does inside the caller's `pillow_silent`, which many images can share."""
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
@@ -61,25 +61,25 @@ def decode_quietly(data: bytes, name: Path | str) -> Image.Image:
         ) from None
     except Image.DecompressionBombError:
         raise InputError(f"{shown(name)} is a decompression bomb: {_LIMIT}") from None
-    except Exception as error:  # what a damaged header makes Pillow raise is not bounded
+    except Exception as error:  # Pillow may raise anything for a damaged header
         raise _damaged(name, error) from error
     if image.width * image.height > MAX_PIXELS:
         raise InputError(f"{shown(name)} is {image.width}x{image.height} pixels: {_LIMIT}")
     try:
-        image.load()  # first: a PNG's orientation may stand behind its pixels
+        image.load()  # first, since a PNG's orientation may follow its pixels
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith(("I", "F")):
             image = _eight_bits(image)
         return image if image.mode == "RGB" else image.convert("RGB")
-    except Exception as error:  # the same for damaged pixels
+    except Exception as error:  # and for damaged pixels
         raise _damaged(name, error) from error
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return a grey image of more than 8 bits a pixel with 8: Pillow's own conversion cuts off all above 255."""
+    """Scale a grey image of more than 8 bits per pixel to 8 bits; Pillow's own conversion clips at 255."""
     bits, inverted = 16, False
-    if image.mode in ("I", "F") and (image.format, image.mode) != ("PPM", "I"):  # there, 16 bits whatever the file has
-        raise ValueError("32 bits a pixel, in no known range; save it with 8 bits")
+    if image.mode in ("I", "F") and (image.format, image.mode) != ("PPM", "I"):  # which Pillow has scaled to 16 bits
+        raise ValueError("32 bits per pixel have no known range; save it with 8 bits")
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         bits, inverted = tags[_BITS_PER_SAMPLE][0], tags[_PHOTOMETRIC] == 0

@@ -1,4 +1,4 @@
-"""From files to their places in a packed store. Imports no numpy: the processes that do this start the faster."""
+"""Decode files into their places in a packed store; runs in worker processes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ RECIPE = "upright by exif or xmp, rgb of 8 bits from up to 16, centre square, PI
 
 
 class Packed(NamedTuple):
-    """The SHA-256 of the files that are in the store now, and of each that cannot be used the reason."""
+    """The SHA-256 of each file that is now in the store, and a reason for each file that cannot be used."""
 
     digests: list[str]
     faults: list[str]
@@ -26,10 +26,10 @@ def decode_into(store: Path, offset: int, side: int, job: tuple[int, Sequence[st
     An unusable file does not stop the others: all are reported at once.
 
     Args:
-        store: the file to write into; long enough already.
-        offset: where the first image of all begins.
+        store: the file to write into, of its final size.
+        offset: the byte at which the first image begins.
         side: pixels per side.
-        job: the first file's number among all, and the files (strings: a Path is slow to hand over).
+        job: the index of the first file among all files, and the files (strings, since a Path is slow to pickle).
 
     Raises:
         OSError: the store cannot be written.

@@ -1,10 +1,10 @@
 """The packed image store: every image decoded once into one memory-mapped uint8 array, shared by all runs.
 
-A store lies in a cache folder (``LOSSBENCH_CACHE``, else the platform's) as ``<key>.npy``, keyed by what is in the
-files. Hashing all files takes seconds, so an index ``<key>.index.json``, keyed by their paths, sizes and times, says
-which store is theirs: that is how a store opens in a fraction of a second. The index is written last, by rename, and a
-store counts only when an index names it. A lock lets two processes at once build a store once; the empty lock files
-stay: deleting one could leave two processes with locks on two files of one name.
+A store is a file ``<key>.npy`` in the cache folder (``LOSSBENCH_CACHE``, else the platform's); its key is a hash of the
+files' content. Hashing all files takes seconds, so an index ``<key>.index.json``, keyed by their paths, sizes and
+times, names their store, which then opens in a fraction of a second. The index is written last, by rename; a store
+counts only if an index names it. A lock keeps two processes from building the same store. Empty lock files are kept:
+if one were deleted, two processes could hold locks on two files of the same name.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _CHUNKS = 4  # that it is handed at a time
 class ImageStore:
     """Pixels [N, side, side, 3] uint8, memory-mapped copy-on-write.
 
-    `digests` are the SHA-256 of the N files; `fingerprint` is that over all of them and over how they became pixels.
+    `digests` are the SHA-256 of the N files; `fingerprint` covers all of them and how they were decoded.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -44,7 +44,7 @@ class ImageStore:
 
 
 def cache_folder() -> Path:
-    """Return the folder that stores live in: ``LOSSBENCH_CACHE``, else the platform's cache folder."""
+    """Return the folder of the stores: ``LOSSBENCH_CACHE``, else the platform's cache folder."""
     from platformdirs import user_cache_dir
 
     return Path(os.environ.get("LOSSBENCH_CACHE") or user_cache_dir("lossbench"))
@@ -60,19 +60,19 @@ def open_store(
 ) -> ImageStore:
     """Open the store of `files` at `side` x `side` pixels, building it on first use.
 
-    A file counts as unchanged while its path, size and modification time are. When one changes, all are read again;
-    only where the content is new, too, is a store built.
+    A file counts as unchanged while its path, size and modification time are. If one changes, all are read again, and a
+    store is built only if the content has changed too.
 
     Args:
         files: N image files.
         side: pixels per side of the stored square, 8 to 1024.
-        cache: where stores live; `cache_folder()` when None.
+        cache: folder of the stores; `cache_folder()` when None.
         workers: processes that decode; one per core when None.
         on_progress: called with the number of images decoded so far, while building.
 
     Raises:
-        InputError: images that cannot be read or are decompression bombs (where several are, unreadable.txt in the
-            cache names them all), or a cache folder that cannot be written.
+        InputError: images that cannot be read or are decompression bombs (unreadable.txt in the cache lists them if
+            there are several), or a cache folder that cannot be written.
     """
     if not 8 <= side <= 1024:
         raise InputError(f"--image-size {side} is out of range; use 8 to 1024 pixels")
@@ -94,7 +94,7 @@ def open_store(
     target = folder / found["store"]
     try:
         if _written(target) != found["written"]:
-            raise InputError(f"the image store {target} is not as it was built; {_CURE}")
+            raise InputError(f"the image store {target} has changed since it was built; {_CURE}")
         pixels = np.load(target, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(f"the image store {target} is damaged ({error}); {_CURE}") from error
@@ -103,7 +103,7 @@ def open_store(
     return ImageStore(pixels, found["fingerprint"], tuple(found["digests"]))
 
 
-_CURE = "build it again after: lossbench data cache --clear"
+_CURE = "clear the cache to build it again: lossbench data cache --clear"
 
 
 def _stat_key(files: Sequence[Path], side: int) -> str:
@@ -120,7 +120,7 @@ def _stat_key(files: Sequence[Path], side: int) -> str:
 
 
 def _read_index(path: Path) -> dict[str, Any] | None:
-    """Return what an index says, or None where there is none, its store is gone, or an older lossbench wrote it."""
+    """Return an index; None if there is none, its store is gone, or an older lossbench wrote it."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         whole = (path.parent / found["store"]).is_file() and isinstance(found["digests"], list)
@@ -134,17 +134,17 @@ def _read_index(path: Path) -> dict[str, Any] | None:
 def _build(
     files: Sequence[Path], side: int, index: Path, workers: int | None, on_progress: Callable[[int], None]
 ) -> dict[str, Any]:
-    """Write the store and its index, or the index alone where a store of the same content is there."""
+    """Write the store and its index, or only the index if a store of the same content exists."""
     from filelock import FileLock
 
     known = [p for p in index.parent.glob("*.npy") if p.name.endswith(f"-{len(files)}x{side}.npy")]
-    if known:  # a copied or touched tree: reading is much cheaper than decoding
+    if known:  # the tree may be copied or touched, and reading is much cheaper than decoding
         digests = [hashlib.sha256(read_bytes(file)).hexdigest() for file in files]
         if _is_whole(index.parent / _store_name(digests, side)):
             return _write_index(index, digests, side)
-    for left in index.parent.glob(f".{index.stem}*.half"):  # by a killed build: the lock is ours
+    for left in index.parent.glob(f".{index.stem}*.half"):  # left by a killed build: we hold the lock
         left.unlink(missing_ok=True)
-    # A name of our own: should someone delete the lock's file, the other build fails and does not write into ours.
+    # Named by process: if the lock file is deleted, the other build fails instead of writing into ours.
     half = index.with_name(f".{index.stem}.{os.getpid()}.half")
     header = _npy_header(len(files), side)
     try:
@@ -162,7 +162,7 @@ def _build(
         if faults:
             raise unreadable(faults, index.parent)
         store = index.parent / _store_name(digests, side)
-        with FileLock(store.with_suffix(".index.lock")):  # another path with the same content has another index's lock
+        with FileLock(store.with_suffix(".index.lock")):  # the same content at another path has another lock
             if not _is_whole(store):
                 half.replace(store)
             return _write_index(index, digests, side)
@@ -171,7 +171,7 @@ def _build(
 
 
 def _is_whole(store: Path) -> bool:
-    """Return whether a store is there and as an index says that it was built."""
+    """Return whether a store exists and is unchanged since an index was written."""
     for index in store.parent.glob("*.index.json"):
         try:
             found = _read_index(index)
@@ -218,7 +218,7 @@ def _npy_header(count: int, side: int) -> bytes:
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    """Claim the whole file at once: a full disk is an error now, not a signal in the middle."""
+    """Claim the whole file at once, so that a full disk is an error now and not a signal later."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
     else:
@@ -227,7 +227,7 @@ def _reserve(descriptor: int, size: int) -> None:
 
 @dataclass(frozen=True)
 class Stored:
-    """A store in the cache: its file, how many images, pixels per side, bytes on disk."""
+    """A store in the cache: its file, number of images, pixels per side, bytes on disk."""
 
     file: Path
     images: int
@@ -236,7 +236,7 @@ class Stored:
 
 
 def stores(cache: Path | None = None) -> list[Stored]:
-    """Return the stores in the cache, the most recently built first."""
+    """Return the stores in the cache, newest first."""
     found = []
     for file in (cache or cache_folder()).glob("*-*x*.npy"):
         count, side = file.stem.rsplit("-", 1)[1].split("x")
@@ -246,7 +246,7 @@ def stores(cache: Path | None = None) -> list[Stored]:
 
 
 def clear_cache(cache: Path | None = None) -> int:
-    """Delete all stores, indices and what killed builds left; return the number of bytes freed. Empty locks stay.
+    """Delete all stores, indices and leftovers of killed builds; return the bytes freed. Empty lock files are kept.
 
     Raises:
         InputError: a store is being built, or a file cannot be deleted.
@@ -260,14 +260,14 @@ def clear_cache(cache: Path | None = None) -> int:
             with FileLock(folder / f"{half.name[1:].partition('.')[0]}.index.lock", timeout=0):
                 freed += _delete(half)
         except Timeout:
-            raise InputError(f"a store is being built in {shown(folder)}; clear it when that has ended") from None
+            raise InputError(f"a store is being built in {shown(folder)}; clear the cache when that is done") from None
     for pattern in ("*.index.json", "*-*x*.npy", ".*.index.json.*", LIST):
         freed += sum(_delete(file) for file in folder.glob(pattern))
     return freed
 
 
 def _delete(file: Path) -> int:
-    """Delete a file, which another process may have done before; return its bytes."""
+    """Delete a file and return its size; 0 if another process has deleted it."""
     try:
         size = file.stat().st_size
         file.unlink()

@@ -11,11 +11,11 @@ LIST = "unreadable.txt"
 
 
 def unreadable(reasons: Sequence[str], folder: Path, what: str = "images") -> InputError:
-    """Return the error to raise: its line is the first reason; where there are more, all are in a file.
+    """Return the error to raise. Its line is the first reason; several reasons are also written to a file.
 
     Args:
-        reasons: why each cannot be used, a line per image, at least one.
-        folder: `LIST` is written there, whole, where there is more than one reason.
+        reasons: why an image cannot be used, one line per image, at least one.
+        folder: where `LIST` is written if there is more than one reason.
         what: the plural of what they are.
 
     Raises:

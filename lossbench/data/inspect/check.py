@@ -1,4 +1,4 @@
-"""What is wrong with a tree, and what its query people can support. Looks at everything, changes nothing."""
+"""Find what is wrong with a tree, and which operating points its query people support. Changes nothing."""
 
 import hashlib
 import json
@@ -24,10 +24,9 @@ _BEYOND = (1e-4, 1e-5, 1e-6)  # FPRs below those that a run reports
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the check; `details` has everything that was found.
+    """One line of the check; `details` holds everything that was found.
 
-    `verdict` is ok; note, for what is worth knowing; flaw, for what a run refuses; or leak, for what makes its figures
-    too good.
+    `verdict` is ok; note (worth knowing); flaw (a run refuses it); or leak (it makes a run's figures too good).
     """
 
     check: str
@@ -39,7 +38,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Look:
-    """One image: where it is, and what is in it, or why it cannot be used; no SHA-256 where it cannot be read."""
+    """One image: its place and content, or why it cannot be used; no SHA-256 if it cannot be read."""
 
     part: str
     person: str
@@ -150,7 +149,7 @@ def _manifest(root: Path, looks: Sequence[Look]) -> Finding:
     if faults:
         text = f"of {len(names):,} files {len(digests):,} were compared with it: {_some(faults)}"
         return Finding("split.json", "flaw", len(faults), text, faults)
-    return Finding("split.json", "ok", len(names), f"all {len(names):,} files lie where it says and have its SHA-256")
+    return Finding("split.json", "ok", len(names), f"all {len(names):,} files are in place and have the listed SHA-256")
 
 
 def _unreadable(looks: Sequence[Look]) -> Finding:
@@ -231,7 +230,7 @@ def _too_few(root: Path, looks: Sequence[Look]) -> Finding:
         if not folders and is_folder(root / part):
             wrong.append(f"{part}/ is empty")
         for folder in folders:
-            counts.setdefault((part, shown(folder.name)), 0)  # nothing in it was looked at
+            counts.setdefault((part, shown(folder.name)), 0)  # no image in it was checked
     for (part, person), count in sorted(counts.items()):
         if count < AT_LEAST[part]:
             wrong.append(f"{part}/{person} holds {count} image{'' if count == 1 else 's'}, needs {AT_LEAST[part]}")
@@ -245,7 +244,7 @@ def _imbalance(looks: Sequence[Look]) -> Finding:
     if not counts:
         return Finding("images per training person", "flaw", 0, "train is empty")
     ratio = counts[-1] / counts[0]
-    text = f"{counts[0]} to {counts[-1]}, median {counts[len(counts) // 2]}: the most are {ratio:.1f} times the fewest"
+    text = f"{counts[0]} to {counts[-1]}, median {counts[len(counts) // 2]}: the most is {ratio:.1f} times the fewest"
     return Finding("images per training person", "note" if ratio > 5 else "ok", len(counts), text, counts)
 
 

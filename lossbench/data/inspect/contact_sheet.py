@@ -1,4 +1,4 @@
-"""A contact sheet: some people of every part of a tree, a row each, so that a glance shows what a network will see."""
+"""A contact sheet: one row for each of some people of every part, to see at a glance what a network sees."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ def contact_sheet(root: Path, *, people: int = 4, images: int = 10, side: int = 
         side: pixels per side of a face.
 
     Raises:
-        InputError: no part of a tree is there, or an image cannot be read.
+        InputError: the folder has no part of a tree, or an image cannot be read.
     """
     rows = [(part, person, files) for part in PARTS for person, files in _some_people(root / part, people, images)]
     if not rows:
@@ -54,7 +54,7 @@ def _first(paths: Sequence[Path], count: int) -> list[Path]:
 
 
 def _ascii(text: str) -> str:
-    """Return text in letters that Pillow's built-in font has."""
+    """Return text in characters of Pillow's built-in font."""
     return text.encode("ascii", "backslashreplace").decode()
 
 
@@ -62,7 +62,7 @@ def write_sheet(sheet: Image.Image, path: Path) -> None:
     """Write a sheet as PNG or JPEG, whole or not at all.
 
     Raises:
-        InputError: another suffix, or a folder that cannot be written.
+        InputError: another suffix, or the file cannot be written.
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"--out '{shown(path)}' should end in .png or .jpg")

@@ -1,7 +1,7 @@
 """Alignment: five landmarks to ArcFace's template by a similarity, and the square crop around it.
 
 Coordinates are continuous: the centre of pixel i is at i + 0.5. Landmark files and the template count pixels by index,
-so half a pixel is added on the way in.
+so half a pixel is added when they are read.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ CROPS = {
 
 
 def template(size: int, crop: str = "arcface") -> Points:
-    """Return where the five points [5, 2] (x, y) shall lie in a crop of `size` x `size` pixels."""
+    """Return the target positions (x, y) of the five points [5, 2] in a crop of `size` x `size` pixels."""
     shape = CROPS[crop]
     points = (ARCFACE + 0.5) / 112
     centre = points.mean(axis=0)
@@ -43,7 +43,7 @@ def template(size: int, crop: str = "arcface") -> Points:
 
 
 def similarity(source: Points, target: Points) -> Points:
-    """Return the 2x3 matrix of the turn, scale and shift that takes `source` nearest to `target`, both [N, 2].
+    """Return the 2x3 matrix of the rotation, scale and shift that best maps `source` to `target`, both [N, 2].
 
     Least squares without reflection (Umeyama 1991); in the plane it is one complex division: w = a·z + b.
 
@@ -61,7 +61,7 @@ def similarity(source: Points, target: Points) -> Points:
 
 
 def transform(matrix: Points, points: Points) -> Points:
-    """Return `points` [N, 2] moved by a 2x3 `matrix`."""
+    """Return `points` [N, 2] transformed by a 2x3 `matrix`."""
     return np.asarray(points @ matrix[:, :2].T + matrix[:, 2])
 
 
@@ -81,9 +81,9 @@ def box_matrix(box: tuple[float, float, float], size: int, crop: str) -> Points:
 
 
 def warp(image: Image.Image, matrix: Points, size: int) -> Image.Image:
-    """Return the `size` x `size` crop whose pixels `matrix` takes from `image`; black beyond the image's border.
+    """Return the `size` x `size` crop that `matrix` maps `image` to; black beyond the image's border.
 
-    An image that shrinks is first reduced by an antialiasing filter: bicubic sampling alone would alias.
+    An image that is reduced is first filtered, since bicubic sampling alone would alias.
     """
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     shrink = float(np.hypot(inverse[0, 0], inverse[1, 0]))  # source pixels per pixel of the crop

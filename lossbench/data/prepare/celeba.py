@@ -16,16 +16,16 @@ PARTITIONS = "list_eval_partition.txt"
 
 
 def read_celeba(root: Path) -> Collection:
-    """Read CelebA. Images that are listed but absent, or without landmarks, are left out and counted.
+    """Read CelebA. Images that are listed but absent, or have no landmarks, are left out and counted.
 
     Raises:
-        InputError: a list or the image folder is missing, a malformed row, a landmark file whose count line lies, or no
-            image at all.
+        InputError: a list or the image folder is missing, a row is malformed, the landmark file has more or fewer rows
+            than it announces, or there is no image.
     """
     for name in (IMAGES, IDENTITIES, LANDMARKS, PARTITIONS):
         if not (is_file(root / name) or is_folder(root / name)):
             raise InputError(
-                f"--root: {shown(root / name)} is missing; CelebA's layout needs it (--download fetches all)"
+                f"--root: {shown(root / name)} is missing; CelebA's layout needs it (--download gets everything)"
             )
     people = _read_pairs(root / IDENTITIES, "FILE IDENTITY", lambda value: value.isdigit())
     partitions = _read_pairs(root / PARTITIONS, "FILE PARTITION (0, 1 or 2)", lambda value: value in ("0", "1", "2"))
@@ -57,10 +57,10 @@ def read_celeba(root: Path) -> Collection:
 
 
 def download_celeba(root: Path) -> Path:
-    """Fetch CelebA with torchvision into `root`/celeba and return that folder.
+    """Download CelebA with torchvision into `root`/celeba and return that folder.
 
     Raises:
-        InputError: torchvision cannot be imported, or the files cannot be fetched.
+        InputError: torchvision cannot be imported, or the files cannot be downloaded.
     """
     try:
         from torchvision.datasets import CelebA
@@ -69,12 +69,12 @@ def download_celeba(root: Path) -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
         CelebA(str(root), split="all", target_type=["identity", "landmarks"], download=True)
-    except (OSError, RuntimeError, ImportError) as error:  # no network, a quota, a missing gdown, a cut archive
+    except (OSError, RuntimeError, ImportError) as error:  # no network, a quota, no gdown, an incomplete archive
         for made in (root / "celeba", root):  # leave no empty folders behind
             with suppress(OSError):
                 made.rmdir()
         raise InputError(
-            f"--download: CelebA cannot be fetched ({first_line(error)}); fetch it by hand from its home page "
+            f"--download: CelebA cannot be downloaded ({first_line(error)}); download it from its home page "
             f"and unpack it to {root}"
         ) from error
     return root / "celeba"
@@ -85,7 +85,7 @@ def _some(names: tuple[str, ...] | list[str]) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and words of every line that is not blank."""
+    """Yield the number and the words of every line that is not blank."""
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -105,7 +105,7 @@ def _read_pairs(path: Path, form: str, valid: Callable[[str], bool]) -> dict[str
             raise InputError(f"{where}: '{clipped(' '.join(words))}' should be {form}; fix the row")
         name = _file_name(words[0], where)
         if name in found:
-            raise InputError(f"{where}: '{clipped(name)}' comes a second time; keep one row")
+            raise InputError(f"{where}: '{clipped(name)}' occurs twice; keep one row")
         found[name] = words[1]
     return found
 
@@ -123,11 +123,11 @@ def _read_landmarks(path: Path) -> dict[str, Landmarks]:
         where = f"{path.name} line {number}"
         name = _file_name(words[0], where)
         if name in found:
-            raise InputError(f"{where}: '{clipped(name)}' comes a second time; keep one row")
+            raise InputError(f"{where}: '{clipped(name)}' occurs twice; keep one row")
         found[name] = ten_numbers(words[1:], where)
     if len(found) != int(count[0]):
         raise InputError(
-            f"{path.name} line 1 promises {count[0]} rows and {len(found)} follow; the file is cut or mixed up"
+            f"{path.name} line 1 announces {count[0]} rows and {len(found)} follow; the file is incomplete or damaged"
         )
     return found
 

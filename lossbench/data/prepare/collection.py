@@ -30,10 +30,10 @@ class Photo:
 
 @dataclass(frozen=True)
 class Collection:
-    """Photos, sorted by person and file, and what a reader should know of them.
+    """Photos, sorted by person and file, and notes about them.
 
-    `face_box` is where a face is on a photo without landmarks, as shares of the shorter side about the image's centre:
-    x and y of the box's centre (0.5: the middle) and its side. `absent` names files that are listed but not there.
+    `face_box` is where the face is on a photo without landmarks, as shares of the shorter side about the image's
+    centre: x and y of the box's centre (0.5: the middle) and its side. `absent` names listed files that are missing.
     """
 
     kind: str
@@ -54,7 +54,7 @@ LFW_BOX = (125 / 250, 132.5 / 250, 125 / 250)
 
 
 def read_folder(root: Path, landmarks: Path | None = None, *, kind: str = "folder") -> Collection:
-    """Read a tree of one folder per person; images may lie in it only directly.
+    """Read a tree of one folder per person; images in deeper folders are ignored.
 
     Args:
         root: the tree.
@@ -62,12 +62,12 @@ def read_folder(root: Path, landmarks: Path | None = None, *, kind: str = "folde
         kind: folder or lfw.
 
     Raises:
-        InputError: no such folder, no images in it, a tree that is split already, or a malformed CSV.
+        InputError: no such folder, no images in it, a tree that is already split, or a malformed CSV.
     """
     if not is_folder(root):
         raise InputError(f"--root: no folder {shown(root)}; give a folder that holds one folder per person")
     if all(is_folder(root / part) for part in PARTS):
-        raise InputError(f"--root: {shown(root)} is split already; use it as it is: lossbench run --data {shown(root)}")
+        raise InputError(f"--root: {shown(root)} is already split; use it as it is: lossbench run --data {shown(root)}")
     known = read_landmark_csv(landmarks) if landmarks else None
     photos, unknown = [], 0
     for person, files in people_in(root):
@@ -85,11 +85,11 @@ def read_folder(root: Path, landmarks: Path | None = None, *, kind: str = "folde
 
 
 def read_landmark_csv(path: Path) -> dict[str, Landmarks]:
-    """Read landmarks by path from a CSV of eleven columns; a first row without numbers is taken for a header.
+    """Read landmarks by path from a CSV of eleven columns; a first row without numbers is a header.
 
     Raises:
-        InputError: the file cannot be read; a row that is not a path and ten numbers, or a path that comes twice or
-            leaves the folder.
+        InputError: the file cannot be read; a row is not a path and ten numbers; a path occurs twice or leaves the
+            folder.
     """
     found: dict[str, Landmarks] = {}
     try:
@@ -99,12 +99,12 @@ def read_landmark_csv(path: Path) -> dict[str, Landmarks]:
                     continue
                 name = refuse_traversal(row[0], f"{path} line {number}")
                 if name in found:
-                    raise InputError(f"{path} line {number}: '{clipped(name)}' comes a second time; keep one row")
+                    raise InputError(f"{path} line {number}: '{clipped(name)}' occurs twice; keep one row")
                 found[name] = ten_numbers(row[1:], f"{path} line {number}")
     except OSError as error:
         raise InputError(f"--landmarks {path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"--landmarks {path} is no CSV in UTF-8: {error}") from error
+        raise InputError(f"--landmarks {path} is not a CSV in UTF-8: {error}") from error
     return found
 
 
@@ -112,7 +112,7 @@ def ten_numbers(cells: list[str], where: str) -> Landmarks:
     """Return ten finite numbers.
 
     Raises:
-        InputError: there are not ten, or one is no finite number.
+        InputError: there are not ten, or one is not a finite number.
     """
     if len(cells) != 10 or not all(_is_number(cell) for cell in cells):
         raise InputError(

@@ -48,9 +48,9 @@ def make_crops(
     options: CropOptions,
     on_progress: Callable[[int, int], None],
 ) -> list[MadeCrop]:
-    """Write the crop of every photo into `folder`/PERSON/KEY.jpg, keeping those that are there.
+    """Write the crop of every photo to `folder`/PERSON/KEY.jpg; existing crops are reused.
 
-    A photo that cannot be used does not stop the others: when all is done, `folder`/unreadable.txt names every one.
+    A photo that cannot be used does not stop the others; in the end, `folder`/unreadable.txt lists all of them.
 
     Args:
         collection: where the photos come from.
@@ -92,7 +92,7 @@ def _try_crop(
 def _make_crop(
     folder: Path, options: CropOptions, face_box: tuple[float, float, float], job: tuple[Photo, str]
 ) -> MadeCrop:
-    """Align one photo and write its crop, unless an earlier try did; runs in a worker process."""
+    """Align one photo and write its crop, unless it exists; runs in a worker process."""
     photo, name = job
     error = None
     if photo.landmarks is not None:
@@ -105,7 +105,7 @@ def _make_crop(
     made_from = f"{lossbench_version()}\0{pillow}\0{options}\0{face_box}\0{name}\0{photo.landmarks}\0{source_sha256}"
     target = folder / photo.person / f"{hashlib.sha256(made_from.encode()).hexdigest()[:32]}.jpg"
     data = target.read_bytes() if target.is_file() else b""
-    if not data:  # or emptied by a power cut
+    if not data:  # or empty after a power cut
         image = decode(source, photo.path)
         crop = warp(image, _matrix(photo, image.size, options, face_box), options.size)
         buffer = io.BytesIO()

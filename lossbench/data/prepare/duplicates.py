@@ -3,11 +3,11 @@
 Two steps. A perceptual hash (255 signs of the lowest 16x16 frequencies of a 32x32 grey thumbnail against their median)
 finds candidates by Hamming distance; all distances are one blocked matrix product. A candidate is a pair when the fine
 structure of the thumbnails (what is left when a 5x5 mean is taken away) correlates: unlike the grey values themselves,
-it does not confuse two faces before the same black background.
+it does not confuse two faces in front of the same black background.
 
-Both thresholds were found on 17,933 aligned CelebA faces: of the pairs whose fine structure correlates by more than
-0.75, every one that we looked at was one photograph, also the eight that bore two people's names; other pairs of
-different people stay below 0.74. All pairs above 0.77 lie within 80 of 255 bits.
+Both thresholds were found on 17,933 aligned CelebA faces. Of the pairs whose fine structure correlates by more than
+0.75, every one that we inspected was one photograph, including the eight labelled as two people; other pairs of
+different people stay below 0.74. All pairs above 0.77 are within 80 of 255 bits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ Thumbnails = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images, by index, a < b, and how sure: the correlation of their fine structure, at most 1."""
+    """Two images, by index, a < b, and the correlation of their fine structure, at most 1."""
 
     a: int
     b: int
@@ -35,16 +35,16 @@ class Pair:
 
 
 def thumbnail(image: Image.Image) -> Thumbnails:
-    """Return what near-duplicates are found by: [32, 32] grey values."""
+    """Return the thumbnail by which near-duplicates are found: [32, 32] grey values."""
     return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS), dtype=np.uint8)
 
 
 def perceptual_hash(thumbnails: Thumbnails) -> npt.NDArray[np.bool_]:
-    """Return [N, 255] bits of thumbnails [N, 32, 32]: which low frequencies lie above their median (pHash)."""
+    """Return [N, 255] bits of thumbnails [N, 32, 32]: which low frequencies are above their median (pHash)."""
     from scipy.fft import dctn
 
     spectrum = dctn(thumbnails.astype(np.float32), axes=(1, 2), norm="ortho")
-    low = spectrum[:, :16, :16].reshape(len(thumbnails), -1)[:, 1:]  # without the mean: brightness says nothing
+    low = spectrum[:, :16, :16].reshape(len(thumbnails), -1)[:, 1:]  # without the mean: brightness does not matter
     return np.asarray(low > np.median(low, axis=1, keepdims=True))
 
 
@@ -55,8 +55,8 @@ def near_duplicates(
 
     Args:
         thumbnails: [N, 32, 32] from `thumbnail`.
-        max_bits: largest Hamming distance of a candidate, of 255.
-        min_correlation: what the fine structure of a pair must exceed.
+        max_bits: largest Hamming distance of a candidate, out of 255.
+        min_correlation: the correlation that the fine structure of a pair must exceed.
     """
     if len(thumbnails) < 2:
         return []
@@ -92,7 +92,7 @@ def _fine_structure(thumbnails: Thumbnails) -> npt.NDArray[np.float32]:
 
 
 def groups_of(pairs: Iterable[Pair], names: Sequence[str]) -> dict[str, int]:
-    """Return the group of every image that has a near-duplicate: images joined by pairs, directly or in a chain."""
+    """Return the group of every image that has near-duplicates; pairs join images directly or in a chain."""
     parent = list(range(len(names)))
 
     def root(i: int) -> int:

@@ -1,8 +1,7 @@
 """InsightFace verification files (lfw.bin, cfp_fp.bin, agedb_30.bin): a pickle of encoded images and of pair labels.
 
-A pickle can run any code when it is loaded. This reader admits lists, tuples, bytes, booleans, numbers, and numpy
-arrays of bytes or booleans; arrays are rebuilt here from their bytes, so that no function named by the file is ever
-called.
+A pickle can run any code when it is loaded. This reader admits only lists, tuples, bytes, booleans, numbers, and numpy
+arrays of bytes or booleans. Arrays are rebuilt here from their bytes, so no function named by the file is ever called.
 """
 
 import codecs
@@ -31,13 +30,13 @@ class _Dtype:
     """Stands for numpy.dtype."""
 
     def __init__(self, name: object, *_: object):
-        name = name.decode("latin1") if isinstance(name, bytes) else name  # Python 2 wrote it so
+        name = name.decode("latin1") if isinstance(name, bytes) else name  # as Python 2 wrote it
         if not isinstance(name, str) or name not in _KINDS:
             raise pickle.UnpicklingError(f"an array of type {name!r}")
         self.kind = _KINDS[name]
 
     def __setstate__(self, state: object) -> None:
-        """Ignore byte order: all admitted types are single bytes."""
+        """Ignore byte order, since all admitted types are single bytes."""
 
 
 class _Array:
@@ -64,7 +63,7 @@ def _frombuffer(data: object, dtype: object, shape: object, *_: object) -> _Arra
 
 
 def _encode(text: object, encoding: object = "latin1") -> bytes:
-    """How Python 2 and protocol 2 spell bytes."""
+    """Bytes as Python 2 and protocol 2 write them."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError("bytes in an odd encoding")
     return codecs.latin_1_encode(text)[0]
@@ -88,7 +87,7 @@ _ADMITTED = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits what a verification file needs and refuses every other name."""
+    """Admits what a verification file needs, and no other name."""
 
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.{name}" not in _ADMITTED:
@@ -100,7 +99,7 @@ def read_bin(path: Path) -> tuple[list[bytes], list[bool]]:
     """Return the 2P encoded images and P labels (True: one person) of a verification file.
 
     Raises:
-        InputError: it cannot be read, is no such file, or holds anything but images and labels; nothing in it is run.
+        InputError: it cannot be read, or holds anything but images and labels; nothing in it is executed.
     """
     try:
         data = path.read_bytes()
@@ -108,12 +107,12 @@ def read_bin(path: Path) -> tuple[list[bytes], list[bool]]:
         raise InputError(f"--file {shown(path)} cannot be read: {error.strerror}") from error
     try:
         found = _Unpickler(io.BytesIO(data), encoding="bytes").load()
-    except Exception as error:  # what a damaged or hostile pickle makes the unpickler raise is not bounded
+    except Exception as error:  # the unpickler may raise anything for a damaged or hostile file
         raise InputError(
             f"--file {shown(path)} is not an InsightFace verification file: {shown(str(error)) or type(error).__name__}"
         ) from error
     if not isinstance(found, list | tuple) or len(found) != 2:
-        raise InputError(f"--file {shown(path)} should hold two lists, images and labels; it is another kind of pickle")
+        raise InputError(f"--file {shown(path)} is another kind of pickle; it should hold two lists, images and labels")
     images, labels = _list(found[0]), _list(found[1])
     if not images or len(images) != 2 * len(labels):
         raise InputError(
@@ -121,7 +120,7 @@ def read_bin(path: Path) -> tuple[list[bytes], list[bool]]:
         )
     encoded = [_bytes(image) for image in images]
     if any(image is None for image in encoded) or not all(isinstance(label, bool | int) for label in labels):
-        raise InputError(f"--file {shown(path)} holds something else than encoded images and true or false")
+        raise InputError(f"--file {shown(path)} holds values that are not encoded images or true and false")
     return [image for image in encoded if image is not None], [bool(label) for label in labels]
 
 
@@ -146,7 +145,7 @@ def prepare_bin(path: Path, out: Path) -> tuple[int, int]:
         The numbers of pairs and of images.
 
     Raises:
-        InputError: a file that `read_bin` refuses, an image that cannot be decoded, or a target in use or not writable.
+        InputError: `read_bin` refuses the file, an image cannot be decoded, or the target is in use or not writable.
     """
     images, labels = read_bin(path)
     try:

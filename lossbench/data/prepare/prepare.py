@@ -39,7 +39,7 @@ from lossbench.utils.text import shown
 class Prepared:
     """What `prepare` made: images per part, people per part, and how far eyes lie from the template, in pixels.
 
-    `left_out` names images, `passed_over` people that near-duplicates cost their place.
+    `left_out` names the images, and `passed_over` the people, that near-duplicates excluded.
     """
 
     folder: Path
@@ -62,16 +62,16 @@ def prepare(
 ) -> Prepared:
     """Align, crop and split a collection into `out`/{train,val,test,query,distractors}/PERSON/FILE.jpg.
 
-    Beside the folders: split.json; pairs.txt, verification pairs of the query people in LFW's format; absent.txt where
-    the collection lists files that are not there.
+    It also holds split.json; pairs.txt, verification pairs of the query people in LFW's format; and absent.txt if the
+    collection lists files that are missing.
 
     Args:
         collection: the photos.
         out: the tree to make; must not exist, be empty, or be what the same command made.
         split: how many people, shares, seed.
         crop: size and kind.
-        dedupe: keep near-duplicates together in one split and count them as one image. Who then has too few is passed
-            over, and the next in line takes the place: in the closed set by number of files, else by the seed.
+        dedupe: keep near-duplicates together in one split and count them as one image. A person with too few images
+            left is passed over and replaced by the next: in the closed set by number of files, else by the seed.
         on_progress: called with crops finished and crops in all.
 
     Raises:
@@ -111,7 +111,7 @@ def _waiting(out: Path) -> str:
     if not (count := finished_crops(out)):
         return ""
     place = shown(work_folder(out))
-    return f"; {count:,} finished crops wait in {place}: give the same command again to go on, or delete that folder"
+    return f"; {count:,} finished crops wait in {place}: run the same command again to continue, or delete that folder"
 
 
 def _make(
@@ -160,7 +160,7 @@ def _make(
 def _fingerprint(
     collection: Collection, people: Mapping[str, Sequence[str]], passed_over: Sequence[str], digests: Mapping[str, str]
 ) -> str:
-    """Return the SHA-256 over which photos these are, by name, content and landmarks."""
+    """Return the SHA-256 over the photos' names, content and landmarks."""
     total = hashlib.sha256()
     for photo, name in zip(*photos_of(collection, {**people, "passed over": passed_over}), strict=True):
         total.update(f"{name}\0{digests[name]}\0{photo.landmarks}\n".encode())
@@ -188,7 +188,7 @@ def _source_sha256(file: Path) -> str:
 
 
 def _take_back(work: Path) -> None:
-    """Make the work folder; put crops back that an interrupted preparation had put in their places already."""
+    """Fill the work folder: crops that an interrupted preparation had moved into the tree are moved back."""
     (work / "crops").mkdir(parents=True, exist_ok=True)
     tree, note = work / "tree", work / _PLACED
     if tree.is_dir() and note.is_file():
@@ -202,7 +202,7 @@ _PLACED = "placed.json"
 
 
 def _arrange(work: Path, placed: Mapping[str, Path]) -> Path:
-    """Put every crop into its place in the tree, by renaming."""
+    """Move every crop to its place in the tree."""
     tree, crops = work / "tree", work / "crops"
     write_bytes(work / _PLACED, json.dumps({p: c.relative_to(crops).as_posix() for p, c in placed.items()}).encode())
     for path, crop in placed.items():

@@ -38,8 +38,8 @@ def choose(
     Args:
         collection: the photos.
         split: how many people, shares, seed.
-        make: makes the crops of photos, given with the crops' names.
-        dedupe: look for near-duplicates and keep them together.
+        make: makes the crops of photos, given the photos and the crops' names.
+        dedupe: find near-duplicates and keep them together.
 
     Raises:
         InputError: options out of range, not enough people, or what `make` raises.

@@ -16,7 +16,7 @@ def draw(seed: int, name: str) -> bytes:
 def choose_people(images: Mapping[str, int], options: SplitOptions) -> dict[str, list[str]]:
     """Choose the people of the closed set (those with the most images, ties by name), then of query and distractors.
 
-    Query and distractor people are drawn by the seed from those who are left and have enough images.
+    Query and distractor people are drawn by the seed from the remaining people with enough images.
 
     Args:
         images: number of images per person.
@@ -83,8 +83,8 @@ def split_images(
         chosen: from `choose_people`.
         options: shares and seed.
         groups: the group of every image that has near-duplicates. Images of a group stay together in one part; those
-            of an open-set person whose group already lies elsewhere are left out. A group counts as one image, and
-            goes to train where it holds more images than the share asked for.
+            of an open-set person are left out if their group is in another part. A group counts as one image, and
+            goes to train if it holds more images than the requested share.
 
     Returns:
         The part of every image; the images left out; and the people left by near-duplicates with fewer than
@@ -92,11 +92,11 @@ def split_images(
         (distractors).
 
     Raises:
-        InputError: the shares leave somebody fewer than 2 images for train.
+        InputError: the shares leave a person fewer than 2 images for train.
     """
     groups = groups or {}
     part_of: dict[str, str] = {}
-    taken: dict[int, tuple[str, str]] = {}  # group -> part and, in the open set, whose
+    taken: dict[int, tuple[str, str]] = {}  # group -> part and, in the open set, person
     left_out = []
     unfit = []
     for person in chosen["closed"]:
@@ -135,7 +135,7 @@ def split_images(
 
 
 def _units(images: Sequence[str], groups: Mapping[str, int], seed: int) -> list[list[str]]:
-    """Return the images that stay together, in the order of the shuffle."""
+    """Return groups of images that stay together, in the order of the shuffle."""
     units: dict[object, list[str]] = {}
     for image in sorted(images):
         units.setdefault(groups.get(image, image), []).append(image)

@@ -1,6 +1,6 @@
-"""The folder that a preparation makes: made hidden beside its place, under a lock, and renamed when it is whole.
+"""The folder that a preparation makes: built hidden beside its place, under a lock, and renamed when it is whole.
 
-The hidden folder, ``.NAME.preparing``, is kept where it holds finished crops: the same command continues from them.
+The hidden folder, ``.NAME.preparing``, is kept if it holds finished crops: the same command continues from them.
 """
 
 import shutil
@@ -29,7 +29,7 @@ def refuse_in_use(out: Path) -> None:
     """Refuse a target that exists, unless it is an empty folder.
 
     Raises:
-        InputError: such a target.
+        InputError: it exists and is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out: {shown(out)} exists and is not an empty folder; choose another folder or delete it")
@@ -40,7 +40,7 @@ def alone(out: Path) -> Iterator[Path]:
     """Give the work folder of `out` to this preparation alone; in the end, it is deleted unless crops wait in it.
 
     Raises:
-        InputError: another process is preparing the same target, or has made it meanwhile.
+        InputError: another process is preparing the same target, or has just made it.
         OSError: the folder cannot be written.
     """
     from filelock import FileLock, Timeout

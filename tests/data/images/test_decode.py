@@ -66,13 +66,13 @@ def test_16_bits_a_pixel_become_8(kind, mode, dtype):
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_pixels_of_no_known_range_are_refused(kind):
-    with pytest.raises(InputError, match="32 bits a pixel"):
+    with pytest.raises(InputError, match="32 bits per pixel"):
         decode(encoded(Image.fromarray(np.ones((8, 8), kind)), "TIFF"), "x")
 
 
 @pytest.mark.parametrize(("bits", "white"), [(16, 1), (16, 0), (12, 1)])
 def test_tiffs_of_more_bits_have_the_same_greys(bits, white):
-    """What Pillow itself cannot write: 12 bits a pixel, and 0 for white."""
+    """What Pillow itself cannot write: 12 bits per pixel, and 0 for white."""
     grey = np.arange(256).reshape(16, 16)
     values = (grey << (bits - 8) | grey >> (16 - bits)).ravel().tolist()
     if bits == 16:

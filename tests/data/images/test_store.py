@@ -282,7 +282,7 @@ open_store(files, 24, cache=Path({str(cache)!r}), workers=1, on_progress=wait)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     building = subprocess.Popen([sys.executable, "-c", code], env=os.environ, **pipes)
     assert building.stdout.readline() == "32\n"
-    with pytest.raises(InputError, match=r"a store is being built in .*; clear it when that has ended"):
+    with pytest.raises(InputError, match=r"a store is being built in .*; clear the cache when that is done"):
         clear_cache(cache)
     assert len(stores(cache)) == 1
     building.communicate("\n" * 3)

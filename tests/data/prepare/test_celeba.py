@@ -46,10 +46,10 @@ def test_a_missing_part_of_the_layout_is_fatal(celeba_root, name):
             "'000003.jpg four' should be",
         ),
         (IDENTITIES, lambda t: t.replace("000003.jpg 4", "000003.jpg"), "line 3"),
-        (IDENTITIES, lambda t: t.replace("000003.jpg 4", "000002.jpg 4"), "line 3: '000002.jpg' comes a second time"),
+        (IDENTITIES, lambda t: t.replace("000003.jpg 4", "000002.jpg 4"), "line 3: '000002.jpg' occurs twice"),
         (IDENTITIES, lambda t: t.replace("000003.jpg 4", "../../3.jpg 4"), "without folders"),
         (PARTITIONS, lambda t: t.replace("000004.jpg 1", "000004.jpg 7"), "line 4: '000004.jpg 7'"),
-        (LANDMARKS, lambda t: t.replace("72\n", "75\n", 1), "promises 75 rows and 72 follow"),
+        (LANDMARKS, lambda t: t.replace("72\n", "75\n", 1), "announces 75 rows and 72 follow"),
         (LANDMARKS, lambda t: t.replace("72\n", "many\n", 1), "line 1: 'many'"),
         (LANDMARKS, lambda t: t.replace("lefteye_x ", "", 1), "line 2 should name ten columns"),
         (LANDMARKS, lambda t: t.replace("000001.jpg ", "000001.jpg nan ", 1), "line 3: .* ten numbers"),
@@ -72,8 +72,8 @@ def test_bytes_that_are_no_text_are_one_line(celeba_root):
     ("module", "says"),
     [
         ("raise ImportError\n", "--download needs torchvision, which cannot be imported: ImportError"),
-        ("def CelebA(*_, **__): raise RuntimeError\n", "--download: CelebA cannot be fetched (RuntimeError); fetch it"),
-        ("def CelebA(*_, **__): raise OSError('no\\nnet')\n", "--download: CelebA cannot be fetched (no); fetch it"),
+        ("def CelebA(*_, **__): raise RuntimeError\n", "--download: CelebA cannot be downloaded (RuntimeError); "),
+        ("def CelebA(*_, **__): raise OSError('no\\nnet')\n", "--download: CelebA cannot be downloaded (no); "),
     ],
 )
 def test_a_download_that_fails_is_one_line_and_leaves_nothing(tmp_path, module, says):

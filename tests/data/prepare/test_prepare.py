@@ -98,7 +98,7 @@ def test_an_interruption_leaves_no_tree_and_is_resumed(face_tree, tmp_path):
     work = tmp_path / ".out.preparing"
     with pytest.raises(
         InputError,
-        match=rf"005\.png cannot be read as an image.*71 finished crops wait in {work}: give the same command",
+        match=rf"005\.png cannot be read as an image.*71 finished crops wait in {work}: run the same command",
     ):
         prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
     assert not (tmp_path / "out").exists()
@@ -318,7 +318,7 @@ def test_a_link_in_a_circle_is_refused(face_tree):
 
 def test_a_tree_that_is_split_already_is_not_a_collection(face_tree, tmp_path):
     prepare(read_folder(face_tree(PEOPLE)), tmp_path / "out", SPLIT, CROP)
-    with pytest.raises(InputError, match="split already"):
+    with pytest.raises(InputError, match="already split"):
         read_folder(tmp_path / "out")
 
 
