@@ -126,13 +126,14 @@ def test_weights_beside_a_run_that_failed_in_training_are_not_taken_for_its_mode
     (tmp_path / "broken").touch()
     _, second, _ = bench(tmp_path / "out", path, **options, force=True)
     assert (Path(first[1]["folder"]) / "weights.safetensors").exists(), "of the first training"
+    (tmp_path / "broken").unlink()
     monkeypatch.setattr(*ONLY_EVALUATION)
-    _, third, _ = bench(tmp_path / "out", path, **options)
+    _, third, heard = bench(tmp_path / "out", path, **options)
+    assert heard.trained == []
     assert second[1]["measuring"] != third[1]["measuring"]
     for record in (second[1], third[1]):
         assert (record["status"], record["reason"], record["metrics"]) == ("failed", "KeyError: 'mine'", {})
         assert "weights_sha256" not in record
-    (tmp_path / "broken").unlink()
     _, fourth, heard = bench(tmp_path / "out", path, **options, retry_failed=True)
     assert len(heard.trained) == 1
     assert fourth[1]["metrics"] == first[1]["metrics"]
