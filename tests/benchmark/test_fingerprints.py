@@ -23,7 +23,6 @@ HARMLESS = {
         "utils/settings",
         "utils/memory",
         "utils/processes",
-        "utils/worker",
     ),
 }
 

@@ -53,6 +53,11 @@ def raises_unreadable(item):
 def returns_unpicklable(item):
     return threading.Lock()
 
+def stuck(item):
+    if item > 1:
+        time.sleep(600)
+    return os.getpid()
+
 def dies(item):
     if item == 7:
         os._exit(3)
@@ -163,6 +168,15 @@ def test_leaving_early_ends_the_workers_and_says_nothing(capfd):
     results.close()
     assert not any(map(alive, processes))
     assert capfd.readouterr() == ("", "")
+
+
+def test_leaving_early_ends_workers_that_are_stuck():
+    from parallel_work import stuck
+
+    results = in_parallel(stuck, list(range(100)), workers=2, chunk=1)
+    processes = {next(results), next(results)}
+    results.close()
+    assert not any(map(alive, processes))
 
 
 _INTERRUPTED = """
