@@ -127,8 +127,11 @@ def test_every_number_of_a_shipped_plugin_has_a_range_and_is_held_to_it(name, pa
         ("arcface:margin=-0.1", "arcface's margin is -0.1; it must be at least 0 and below pi (default 0.5)"),
         ("arcface:margin=28.6", "arcface's margin is 28.6; it must be at least 0 and below pi (default 0.5)"),
         ("0.5*triplet:margin=-1+arcface", "triplet's margin is -1; it must be at least 0 and at most 4 (default 0.2)"),
-        ("sphereface:margin=0", "sphereface's margin is 0; it must be at least 1 (default 4)"),
-        ("subcenter_arcface:centers=0", "subcenter_arcface's centers is 0; it must be at least 1 (default 3)"),
+        ("sphereface:margin=0", "sphereface's margin is 0; it must be at least 1 and at most 100 (default 4)"),
+        (
+            "subcenter_arcface:centers=0",
+            "subcenter_arcface's centers is 0; it must be at least 1 and at most 1000 (default 3)",
+        ),
         ("sphereface2:balance=1.5", "sphereface2's balance is 1.5; it must be above 0 and below 1 (default 0.7)"),
         ("curricularface:alpha=2", "curricularface's alpha is 2; it must be at least 0 and at most 1 (default 0.01)"),
         ("mv_softmax:t=0.9", "mv_softmax's t is 0.9; it must be at least 1 (default 1.12)"),

@@ -176,9 +176,15 @@ def _chance(*what: object) -> str:
 
 
 def span(line: int, source: str) -> range | None:
-    """Return the lines of the statement at a line, of its head alone if it has a body; None outside functions."""
+    """Return the lines of the statement at a line, of its head alone if it has a body; None stands for the module.
+
+    That is so outside functions, and where a function keeps its results: only the first test of all runs its lines.
+    """
     found = None
-    for function in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)):
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    if any("cache" in ast.unparse(decorator) for function in functions for decorator in function.decorator_list):
+        return None
+    for function in functions:
         for statement in (n for part in function.body for n in ast.walk(part) if isinstance(n, ast.stmt)):
             body = getattr(statement, "body", None)
             last = max(body[0].lineno - 1 if body else statement.end_lineno, statement.lineno)
