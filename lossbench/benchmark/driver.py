@@ -64,7 +64,7 @@ def run_benchmark(
         if measured:
             listener.note(f"{_runs(len(measured))} measured again, not trained: only the measuring has changed")
         if (failed := sum(map(_failed, runs))) > 0:
-            listener.note(f"{_runs(failed)} recorded as failed; --retry-failed trains these again")
+            listener.note(f"{_runs(failed)} recorded as failed; --retry-failed repeats them")
         jobs = min(config.jobs, len(todo))
         made = {} if jobs > 1 else in_turn(inputs, todo, listener)
         if rest := [run for run in todo if run.hash not in made]:

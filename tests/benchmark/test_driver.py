@@ -114,7 +114,7 @@ def test_a_failed_run_is_a_result_and_stops_nobody(tmp_path, name, says):
     assert "Traceback" in next(folder.glob(f"runs/{name}-*/traceback.txt")).read_text()
     _, _, heard = bench(tmp_path / "out", f"{plugin},ce", repeats=1)
     assert heard.skipped == 3
-    assert heard.notes == ["1 run is recorded as failed; --retry-failed trains these again"]
+    assert heard.notes == ["1 run is recorded as failed; --retry-failed repeats them"]
     _, _, heard = bench(tmp_path / "out", f"{plugin},ce", repeats=1, retry_failed=True)
     assert (heard.runs, heard.skipped) == (1, 2)
 
