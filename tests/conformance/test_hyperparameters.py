@@ -18,7 +18,7 @@ def subject(text: str) -> Subject:
 
 def test_ends_are_tried_and_what_lies_next_to_open_ones():
     assert finite_in_range.measure(subject("cosface")) == "margin = 0, margin = 2, scale = 0.064"
-    assert finite_in_range.measure(subject("sphereface")) == "margin = 1, lambda_min = 0"
+    assert finite_in_range.measure(subject("sphereface")) == "margin = 1, margin = 100, lambda_min = 0"
     assert finite_in_range.measure(subject("circle:relaxation=0")) == (
         "relaxation = -0.999, relaxation = 0.999, gamma = 0.256"
     )
