@@ -176,6 +176,7 @@ def test_how_many_repeats_separate_is_the_least_number_that_would():
     assert estimate(by_repeat([0.30, 0.31, 0.29]), {}, 8).repeats_to_separate() == 3
     assert estimate(by_repeat([-0.30, -0.31, -0.29]), {}, 8).repeats_to_separate() == 3
     assert estimate(by_repeat([0.30, 0.31]), {}, 8).repeats_to_separate() == 2
+    assert estimate(by_repeat([0.75, 1.25, 1.0]), {}, 8).repeats_to_separate() == 3
     assert estimate(by_repeat([0.1, -0.1]), {}, 8).repeats_to_separate() is None
     assert estimate({0: 0.3}, {}, 8).repeats_to_separate() is None
 

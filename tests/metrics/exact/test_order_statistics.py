@@ -306,3 +306,8 @@ def test_the_share_of_the_negatives_that_is_kept(distractors, most, share):
     assert found[4] == pytest.approx(share, abs=0.15 if share == 0.5 else 0)
     assert len(found[2]) == round(found[4] * 2 * distractors)
     assert found[0].shape == (1,)
+
+
+def test_one_negative_is_all_of_them():
+    found = scored_pairs(torch.ones(1, 3), torch.ones(1, 3), torch.tensor([0, 1]), 10)
+    assert (found[2].tolist(), found[4]) == ([GRID], 1.0)
