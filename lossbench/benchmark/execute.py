@@ -24,7 +24,7 @@ from lossbench.results.arrays import embedding_arrays, save_arrays
 from lossbench.results.history import Epoch, TrainingFacts, read_training_facts, timings
 from lossbench.results.schema import SCHEMA
 from lossbench.results.store import RUN_FILES, Record, write_record
-from lossbench.results.weights import WEIGHTS, load_backbone, load_head_weights, save_weights
+from lossbench.results.weights import WEIGHTS, load_backbone, save_weights
 from lossbench.training.seeds import initial_backbone
 from lossbench.training.train import train
 from lossbench.utils.files import write_text
@@ -216,14 +216,14 @@ def _measured_again(inputs: Inputs, pixels: Pixels, run: Run) -> Record:
     record = {**record, **_how_measured(run), "folder": str(run.folder)}
     if "weights_sha256" in record:  # older weights may lie beside a run that failed in training
         record.pop("unmeasured", None)
-        backbone = load_backbone(record).to(inputs.device)
         head, facts = None, None
         if run.spec is not None:
             assert inputs.config.embedding_dim is not None
             classes = len(inputs.faces.split(run.repeat).train.people)
             head = load_head(run.spec, num_classes=classes, embedding_dim=inputs.config.embedding_dim)
-            head = load_head_weights(record, head).to(inputs.device)
             facts = read_training_facts(record)
+        backbone = load_backbone(record, head).to(inputs.device)
+        head = head.to(inputs.device) if head is not None else None
         record |= _measured_or_failed(inputs, pixels, run, backbone, head, facts)
     del record["folder"]
     return record

@@ -28,13 +28,14 @@ def save_weights(path: Path, backbone: nn.Module, head: Head | None) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def load_backbone(record: Record) -> nn.Module:
+def load_backbone(record: Record, head: Head | None = None) -> nn.Module:
     """Return the trained backbone of a whole run, on the CPU, in evaluation mode.
 
     The head is not built: the record is untrusted, and building one would execute the file that it names.
 
     Args:
         record: as `load_records` returns it, with its ``folder``.
+        head: a fresh one, built from the spec that the user named; it is given the run's state, in evaluation mode.
 
     Raises:
         RunDamaged: weights that are missing, damaged, of another run, or do not fit; or a record that does not say what
@@ -43,21 +44,9 @@ def load_backbone(record: Record) -> nn.Module:
     weights, config = _read_weights(record), built_as(record)
     backbone = build_backbone(config["backbone"], embedding_dim=config["embedding_dim"], dropout=config["dropout"])
     _fill(backbone, weights, "backbone.", record)
+    if head is not None:
+        _fill(head.eval(), weights, "head.", record)
     return backbone.eval().to(memory_format=torch.channels_last)  # as it was trained: the last bits depend on it
-
-
-def load_head_weights(record: Record, head: Head) -> Head:
-    """Give a fresh head the state that a whole run's head had, and return it in evaluation mode.
-
-    Args:
-        record: as `load_records` returns it, with its ``folder``.
-        head: built from the spec that the user named, not from the record.
-
-    Raises:
-        RunDamaged: weights that are missing, damaged, of another run, or do not fit.
-    """
-    _fill(head, _read_weights(record), "head.", record)
-    return head.eval()
 
 
 def _read_weights(record: Record) -> dict[str, Tensor]:
