@@ -86,7 +86,7 @@ def _metadata_folders(folder: str) -> list[str]:
 
 def _mentions_us(metadata: str) -> bool:
     try:
-        return "lossbench.plugins" in Path(metadata, "entry_points.txt").read_text(encoding="utf-8", errors="replace")
+        return b"lossbench.plugins" in Path(metadata, "entry_points.txt").read_bytes()
     except OSError:  # most packages have no such file
         return False
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 from scipy.spatial.distance import pdist
 from scipy.stats import entropy
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score, silhouette_score
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from lossbench.metrics import (
     ClusterStatistics,
@@ -147,6 +149,22 @@ def test_agreement_of_known_cases():
 def test_agreement_repeats_exactly():
     x, labels = made("plain")
     assert kmeans_agreement(x, labels) == kmeans_agreement(x, labels)
+
+
+def test_agreement_clusters_on_one_thread(monkeypatch):
+    seen = []
+    cluster = KMeans.fit_predict
+
+    def fit_predict(self, points):
+        seen.extend(pool["num_threads"] for pool in threadpool_info())
+        return cluster(self, points)
+
+    monkeypatch.setattr(KMeans, "fit_predict", fit_predict)
+    with threadpool_limits(2):
+        kmeans_agreement(*made("plain"))
+        assert any(pool["num_threads"] > 1 for pool in threadpool_info())  # else nothing is tested
+    assert seen
+    assert set(seen) == {1}
 
 
 def test_all_at_once_are_the_single_figures():
