@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lossbench.metrics import identification, identification_rate
 from lossbench.metrics.exact import order_statistics
-from lossbench.metrics.exact.directions import GRID, Directions, exact_scores
-from lossbench.metrics.exact.pairs import Pairs, scored_pairs
-from lossbench.metrics.exact.products import Tile, full_precision
+from lossbench.metrics.exact.directions import GRID
+from lossbench.metrics.exact.products import Tile
 
 SLACK = 3e-5
 ROWS, COLUMNS = 40, 160
@@ -192,122 +190,3 @@ def test_scores_a_margin_apart_are_not_lost(seed):
 
     found = order_statistics.order_statistics(tiles, lambda i, j: whole[i, j], list(range(100)), 100, SLACK, 10)
     assert [one.score for one in found] == whole.flatten().sort(descending=True).values.tolist()
-
-
-@pytest.mark.parametrize("kind", ["random", "one sign", "equal", "one large"])
-@pytest.mark.parametrize("dim", [2, 64, 512, 4096])
-def test_float32_products_are_within_the_slack_however_they_are_summed(dim, kind):
-    torch.manual_seed(0)
-    x = torch.randn(120, dim)
-    x = {"random": x, "one sign": x.abs(), "equal": torch.ones(120, dim) / 3, "one large": x * 1e-3}[kind]
-    x[:, 0] += 1.0 if kind == "one large" else 0.0
-    rows = Directions(x * torch.logspace(-20, 15, 120).unsqueeze(1))
-    i, j = torch.arange(120).repeat_interleave(120), torch.arange(120).repeat(120)
-    exact = (exact_scores(rows, i, rows, j) / GRID).reshape(120, 120)
-    unit = rows.unit(slice(None))
-    one_by_one = torch.zeros(120, 120)
-    for column in unit.T:  # the longest chain of roundings
-        one_by_one += column.unsqueeze(1) * column
-    for product in (unit @ unit.T, unit.flip(1) @ unit.flip(1).T, one_by_one):
-        assert (product.double() - exact).abs().max() < rows.slack
-
-
-@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="an older torch")
-def test_the_precision_that_was_set_before_is_kept():
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-    try:
-        with full_precision():
-            assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
-        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
-        identification_rate(torch.randn(6, 4), torch.arange(6) % 2, torch.randn(5, 4), [0.2])
-    finally:
-        torch.backends.mkldnn.matmul.fp32_precision = before
-
-
-@pytest.mark.parametrize("most", [10**6, 300])
-def test_negatives_are_all_pairs_of_different_people_or_some_of_them(most):
-    torch.manual_seed(0)
-    labels = torch.randint(0, 7, (40,))
-    pairs = Pairs(Directions(torch.randn(40, 3)), labels, Directions(torch.randn(25, 3)), 16)
-    rows, columns = pairs.negatives(most)
-    found = [tuple(sorted(pair)) for pair in zip(rows.tolist(), columns.tolist(), strict=True)]
-    every = {(i, j) for i in range(40) for j in range(i + 1, 65) if j >= 40 or labels[i] != labels[j]}
-    assert len(found) == len(set(found))
-    assert set(found) <= every
-    assert len(every) == pairs.total
-    assert len(found) == len(every) if most > len(every) else 200 < len(found) <= 300
-    assert bool((rows < 40).all())
-
-
-@pytest.mark.parametrize("block", [10, 64, 4096])
-@pytest.mark.parametrize("kept", [200, 10**6])
-def test_the_identification_rate_is_the_same_for_any_block_and_memory(block, kept, monkeypatch):
-    torch.manual_seed(0)
-    labels = torch.arange(60) % 9
-    query = torch.randn(9, 12)[labels] + torch.randn(60, 12)
-    distractors = torch.randn(200, 12)
-    query[10], query[20], distractors[7] = query[3], 5 * query[3], query[3]
-    fprs = [0.5, 0.1, 0.01, 0.001]
-    whole = identification_rate(query, labels, distractors, fprs)
-    monkeypatch.setattr(identification, "_MOST", kept)
-    monkeypatch.setattr(order_statistics, "_LEAST", 50)
-    parts = identification_rate(query, labels, distractors, fprs, block=block)
-    for name in ("tpr", "threshold", "achieved_fpr"):
-        assert torch.equal(getattr(parts, name), getattr(whole, name))
-
-
-def exact_rate(query, labels, distractors, fpr):
-    """Threshold and achieved rate by sorting all negatives."""
-    a, b = Directions(query), Directions(torch.cat([query, distractors]))
-    i, j = torch.meshgrid(torch.arange(len(a)), torch.arange(len(b)), indexing="ij")
-    negative = (i < j) & ((j >= len(a)) | (labels[i] != labels[j.clamp(max=len(a) - 1)]))
-    scores = exact_scores(a, i[negative], b, j[negative]).sort(descending=True).values
-    cut = scores[math.floor(fpr * len(scores) + 1e-9)]
-    return int(cut), int((scores > cut).sum()) / len(scores)
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_a_little_memory_and_nearly_equal_scores_end_and_equal_sorting(seed, monkeypatch):
-    """Seeds of which some once never ended: the rank's bracket, rounded to float32, left out its own end."""
-    torch.manual_seed(seed)
-    chance = np.random.default_rng(seed)
-    images, others, spread = (
-        int(chance.integers(12, 40)),
-        int(chance.integers(0, 60)),
-        10.0 ** -chance.integers(0, 7),
-    )
-    faces = torch.randn(8) + spread * torch.randn(images + others, 8)
-    query, distractors, labels = faces[:images], faces[images:], torch.randint(0, images // 2, (images,))
-    monkeypatch.setattr(identification, "_MOST", 300)
-    monkeypatch.setattr(identification, "_LEAST", int(chance.choice([1, 40])))
-    monkeypatch.setattr(order_statistics, "_LEAST", int(chance.choice([1, 20])))
-    monkeypatch.setattr(order_statistics, "_FEW", int(chance.integers(0, 3)))
-    monkeypatch.setattr(order_statistics, "_CROWD", int(chance.choice([1, 3])))
-    passes, jobs = [], Pairs.jobs
-
-    def counted(self, number):
-        passes.append(number)
-        assert number < 20, "it never ends"
-        return jobs(self, number)
-
-    monkeypatch.setattr(Pairs, "jobs", counted)
-    found = identification_rate(query, labels, distractors, [0.02, 0.05, 0.5], block=int(chance.choice([4, 8, 64])))
-    for fpr, threshold, achieved in zip((0.02, 0.05, 0.5), found.threshold, found.achieved_fpr, strict=True):
-        assert (round(threshold.item() * GRID), achieved.item()) == exact_rate(query, labels, distractors, fpr)
-    assert passes
-
-
-@pytest.mark.parametrize(("distractors", "most", "share"), [(0, 10, 0.0), (1, 10, 1.0), (2, 10, 1.0), (40, 40, 0.5)])
-def test_the_share_of_the_negatives_that_is_kept(distractors, most, share):
-    torch.manual_seed(0)
-    query, owners = torch.randn(2, 3), torch.arange(-2, distractors).clamp_min(-1) + 1
-    found = scored_pairs(query, torch.randn(distractors, 3), owners, most)
-    assert found[4] == pytest.approx(share, abs=0.15 if share == 0.5 else 0)
-    assert len(found[2]) == round(found[4] * 2 * distractors)
-    assert found[0].shape == (1,)
-
-
-def test_one_negative_is_all_of_them():
-    found = scored_pairs(torch.ones(1, 3), torch.ones(1, 3), torch.tensor([0, 1]), 10)
-    assert (found[2].tolist(), found[4]) == ([GRID], 1.0)

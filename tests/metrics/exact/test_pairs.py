@@ -1,0 +1,114 @@
+"""The pairs of a query set against plain loops: each once, with its score, whatever the blocks."""
+
+import pytest
+import torch
+
+from lossbench.metrics.exact.directions import GRID, Directions
+from lossbench.metrics.exact.pairs import Pairs, scored_pairs
+from lossbench.metrics.exact.products import full_precision
+
+QUERY, OTHERS = 40, 25
+
+
+def made(block=16, dim=3):
+    """Pairs of 40 query images of 7 people and 25 distractors; the labels; float64 cosines [40, 65] in 1/GRID."""
+    torch.manual_seed(0)
+    labels, query, others = torch.randint(0, 7, (QUERY,)), torch.randn(QUERY, dim), torch.randn(OTHERS, dim) * 9
+    every = torch.cat([query, others]).double()
+    cosines = torch.nn.functional.cosine_similarity(every[:QUERY].unsqueeze(1), every.unsqueeze(0), dim=2) * GRID
+    return Pairs(Directions(query), labels, Directions(others), block), labels.tolist(), cosines
+
+
+def same_people(labels):
+    return {(i, j) for i in range(QUERY) for j in range(i) if labels[i] == labels[j]}
+
+
+def others(labels):
+    return {(i, j) for i in range(QUERY) for j in range(i + 1, QUERY + OTHERS) if j >= QUERY or labels[i] != labels[j]}
+
+
+def test_pairs_are_counted_as_a_plain_loop_counts_them():
+    pairs, labels, _ = made()
+    assert pairs.same == len(same_people(labels))
+    assert pairs.total == len(others(labels))
+    assert pairs.within == sum(j < QUERY for _, j in others(labels))
+
+
+def test_positives_are_all_pairs_of_one_person_with_their_scores():
+    pairs, labels, cosines = made()
+    found = [
+        pair for scores, people in pairs.positives() for pair in zip(scores.tolist(), people.tolist(), strict=True)
+    ]
+    expected = sorted((round(cosines[i, j].item()), labels[i]) for i, j in same_people(labels))
+    assert sorted(found) == expected
+
+
+@pytest.mark.parametrize("block", [4, 16, 1000])
+def test_every_negative_lies_in_one_tile_with_its_score(block):
+    pairs, labels, cosines = made(block)
+    seen, counted = [], 0
+    with full_precision():
+        for job in pairs.jobs(0):
+            for tile in job():
+                counted += tile.pairs
+                for row, column in (~tile.scores.isnan()).nonzero().tolist():
+                    i, j = tile.rows + row, int(tile.columns[column])
+                    seen.append((i, j))
+                    assert tile.scores[row, column].item() == pytest.approx(cosines[i, j].item() / GRID, abs=1e-6)
+    assert len(seen) == len(set(seen)) == counted
+    assert set(seen) == others(labels)
+
+
+@pytest.mark.parametrize("block", [8, 1000])
+def test_pairs_above_a_cut_are_those_of_a_plain_loop(block):
+    pairs, labels, cosines = made(block)
+    kinds = [torch.tensor([round(cosines[p].item()) for p in kind(labels)]) for kind in (same_people, others)]
+    largest, middle = int(kinds[1].max()), int(kinds[1].median())
+    cuts = [-GRID, -GRID // 3, largest, largest - 1, middle, middle - 1, GRID]  # some of a pair, and just below it
+    assert pairs.accepted(cuts) == tuple([int((scores > cut).sum()) for cut in cuts] for scores in kinds)
+
+
+def test_what_does_not_fit_is_refused():
+    query, labels, others = Directions(torch.ones(4, 3)), torch.zeros(4), Directions(torch.ones(2, 3))
+    for wrong in ((query, labels[:3], others), (query, labels, Directions(torch.ones(2, 4)))):
+        with pytest.raises(ValueError, match=r"must be \[Q, D\], \[Q\] and \[M, D\]"):
+            Pairs(*wrong, 8)
+
+
+def test_drawn_negatives_are_the_same_for_all_embeddings_of_the_same_images():
+    labels = torch.arange(QUERY) % 6
+    drawn = [
+        Pairs(Directions(torch.randn(QUERY, 3)), labels, Directions(torch.randn(OTHERS, 3)), block).negatives(100)
+        for block in (8, 1000)
+    ]
+    assert all(torch.equal(one, other) for one, other in zip(*drawn, strict=True))
+
+
+@pytest.mark.parametrize("most", [10**6, 300])
+def test_negatives_are_all_pairs_of_different_people_or_some_of_them(most):
+    torch.manual_seed(0)
+    labels = torch.randint(0, 7, (40,))
+    pairs = Pairs(Directions(torch.randn(40, 3)), labels, Directions(torch.randn(25, 3)), 16)
+    rows, columns = pairs.negatives(most)
+    found = [tuple(sorted(pair)) for pair in zip(rows.tolist(), columns.tolist(), strict=True)]
+    every = {(i, j) for i in range(40) for j in range(i + 1, 65) if j >= 40 or labels[i] != labels[j]}
+    assert len(found) == len(set(found))
+    assert set(found) <= every
+    assert len(every) == pairs.total
+    assert len(found) == len(every) if most > len(every) else 200 < len(found) <= 300
+    assert bool((rows < 40).all())
+
+
+@pytest.mark.parametrize(("distractors", "most", "share"), [(0, 10, 0.0), (1, 10, 1.0), (2, 10, 1.0), (40, 40, 0.5)])
+def test_the_share_of_the_negatives_that_is_kept(distractors, most, share):
+    torch.manual_seed(0)
+    query, owners = torch.randn(2, 3), torch.arange(-2, distractors).clamp_min(-1) + 1
+    found = scored_pairs(query, torch.randn(distractors, 3), owners, most)
+    assert found[4] == pytest.approx(share, abs=0.15 if share == 0.5 else 0)
+    assert len(found[2]) == round(found[4] * 2 * distractors)
+    assert found[0].shape == (1,)
+
+
+def test_one_negative_is_all_of_them():
+    found = scored_pairs(torch.ones(1, 3), torch.ones(1, 3), torch.tensor([0, 1]), 10)
+    assert (found[2].tolist(), found[4]) == ([GRID], 1.0)
