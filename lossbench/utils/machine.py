@@ -1,6 +1,8 @@
 """What the machine and the software are, as a record keeps it."""
 
 import platform
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -8,11 +10,15 @@ if TYPE_CHECKING:
 
 
 def peak_memory_mib(device: "torch.device") -> float | None:
-    """Peak memory of the device; on the CPU of the whole process so far, None where the system does not tell."""
-    import torch
-
+    """Return the peak memory of the device; on the CPU of this process so far, None where the system does not tell."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would also count the process that started this one
+        high = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
+        return int(high[1]) / 2**10 if high else None
     try:
         import resource
     except ImportError:  # Windows
