@@ -2,7 +2,7 @@
 
 import pytest
 
-from lossbench.utils.text import described, file_name, first_line
+from lossbench.utils.text import described, file_name, first_line, shown
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,8 @@ def test_the_first_line_of_an_error(error, line, whole):
 def test_a_file_name_is_one_that_any_file_system_takes(text, name):
     assert file_name(text) == name
     assert file_name(text, 3) == name[:3]
+
+
+def test_names_are_shown_in_one_line():
+    assert shown("a\nb\udcff\x1b[31m") == "a\\nb\\udcff\\x1b[31m"
+    assert shown("Zoë/人.jpg") == "Zoë/人.jpg"

@@ -10,7 +10,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from lossbench.data.images.decode import MAX_PIXELS, decode
 from lossbench.errors import InputError
-from lossbench.utils.text import shown
 
 FILES = Path(__file__).parent / "files"
 FACE = Image.merge("RGB", [Image.effect_noise((31, 45), 60) for _ in range(3)])
@@ -197,8 +196,3 @@ def test_damaged_jpegs_are_pixels_or_one_line():
                 seen["refused"] += "\n" not in str(error)
     assert sum(seen.values()) == 5 * len(range(0, whole.index(b"\xff\xda") + 20, 3))
     assert min(seen.values()) > 50, seen
-
-
-def test_names_are_shown_in_one_line():
-    assert shown("a\nb\udcff\x1b[31m") == "a\\nb\\udcff\\x1b[31m"
-    assert shown("Zoë/人.jpg") == "Zoë/人.jpg"
