@@ -45,7 +45,7 @@ def contact_sheet(root: Path, *, people: int = 4, images: int = 10, side: int = 
 
 
 def _some_people(part: Path, people: int, images: int) -> list[tuple[str, list[Path]]]:
-    found = dict(people_in(part, listed)) if is_folder(part) else {}
+    found = {person: files for person, files in people_in(part, listed) if files} if is_folder(part) else {}
     return [(folder.name, sorted(_first(found[folder], images))) for folder in sorted(_first(list(found), people))]
 
 
