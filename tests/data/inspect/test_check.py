@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from lossbench.data.inspect.check import check_tree, write_findings
-from lossbench.data.inspect.contact_sheet import contact_sheet, write_sheet
 from lossbench.data.prepare.collection import read_folder
 from lossbench.data.prepare.options import CropOptions, SplitOptions
 from lossbench.data.prepare.prepare import prepare
@@ -143,15 +142,3 @@ def test_nothing_to_check_is_one_line(tmp_path):
         check_tree(tmp_path / "none")
     with pytest.raises(InputError, match="holds no images"):
         check_tree(tmp_path)
-
-
-def test_the_contact_sheet_shows_every_part(tree, tmp_path):
-    sheet = contact_sheet(tree, people=2, images=3, side=32)
-    assert sheet.size == (96, 10 * 48)
-    write_sheet(sheet, tmp_path / "sheet.png")
-    with Image.open(tmp_path / "sheet.png") as image:
-        assert image.size == sheet.size
-    with pytest.raises(InputError, match=r"should end in \.png"):
-        write_sheet(sheet, tmp_path / "sheet.gif")
-    with pytest.raises(InputError, match="holds none of"):
-        contact_sheet(tmp_path / "none")
