@@ -171,17 +171,6 @@ def test_a_photo_that_changed_afterwards_is_noticed(face_tree, tmp_path):
         prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
 
 
-def test_two_at_once_do_not_meet(face_tree, tmp_path):
-    from filelock import FileLock
-
-    work = work_folder(tmp_path / "out")
-    work.mkdir()
-    with FileLock(work / "lock"), pytest.raises(InputError, match="another process is preparing"):
-        prepare(read_folder(face_tree(PEOPLE)), tmp_path / "out", SPLIT, CROP)
-    assert work.exists()
-    assert prepare(read_folder(tmp_path / "faces"), tmp_path / "out", SPLIT, CROP).new
-
-
 def test_stopped_between_renames_is_resumed(face_tree, tmp_path, monkeypatch):
     root = face_tree(PEOPLE)
     assert interrupted(root, tmp_path / "out", monkeypatch)
@@ -194,15 +183,6 @@ def test_stopped_between_renames_is_resumed(face_tree, tmp_path, monkeypatch):
 def test_a_target_of_an_endless_name_is_one_line(face_tree, tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         prepare(read_folder(face_tree(PEOPLE)), tmp_path / ("n" * 300), SPLIT, CROP)
-
-
-def test_a_target_in_use_is_refused(face_tree, tmp_path):
-    root = face_tree(PEOPLE)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("x")
-    with pytest.raises(InputError, match="exists and is not an empty folder"):
-        prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
-    assert (tmp_path / "out" / "mine.txt").read_text() == "x"
 
 
 def test_dedupe_keeps_copies_together(face_tree, tmp_path):
