@@ -4,7 +4,7 @@ From `Config` follow the options of `lossbench run` and their help (lossbench.cl
 `--config` reads, and of every value.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ Touches = Literal["training", "measuring", "neither"]
 
 _LONGEST_NAME = 200  # bytes; file systems take 255
 _MANY = 10_000_000
+_LOWEST_FPR = 1e-12  # no data has as many negatives
 
 
 def setting(default: Any, *, touches: Touches, **declared: Any) -> Any:
@@ -165,6 +166,13 @@ class Config:
         3, touches="neither", low=1, high=1000, help="Trainings of every entrant, each with another seed and fold."
     )
     seed: int = _of_statistics(0, touches="training", low=0, high=2**63 - 1, help="Decides every random draw.")
+    fpr: tuple[float, ...] = _of_statistics(
+        (),
+        touches="measuring",
+        default_text="0.1, 0.05, 0.01 and 0.001; also 1e-4, 1e-5 and 1e-6 where the data supports them",
+        help="False-positive rates (FAR) to report identification rates (TAR) at: 1e-3,1e-4. The four largest are the "
+        "headline.",
+    )
     select: str = _of_statistics(
         "last",
         touches="training",
@@ -224,12 +232,28 @@ class Config:
             epochs=suits.epochs if self.epochs is None else self.epochs,
             batch_size=suits.batch_size if self.batch_size is None else self.batch_size,
             lr=info.lr if self.lr is None else self.lr,
+            fpr=operating_points(self.fpr),
         )
         if self.name is not None:
             _check_name(self.name)
         if self.flip and self.pairs is None:
             raise InputError("--flip applies to verification pairs only; add --pairs, or drop --flip")
         return filled
+
+
+def operating_points(fprs: Sequence[float]) -> tuple[float, ...]:
+    """Return false-positive rates as they are measured: from the largest down, with six digits.
+
+    Raises:
+        InputError: one that is not between 0 and 1, or that is there twice.
+    """
+    rounded = [float(f"{fpr:g}") for fpr in fprs]  # what the keys of their figures say
+    for fpr, given in zip(rounded, fprs, strict=True):
+        if not _LOWEST_FPR <= fpr < 1:
+            raise InputError(f"--fpr {given!r} is out of range; use rates from {_LOWEST_FPR:g} to below 1: 1e-3,1e-4")
+        if rounded.count(fpr) > 1:
+            raise InputError(f"--fpr has {fpr:g} twice; name each rate once")
+    return tuple(sorted(rounded, reverse=True))
 
 
 SETTINGS = {one.name: one for one in settings_of(Config)}

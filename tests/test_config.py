@@ -52,6 +52,7 @@ OTHER = {  # a value of every setting that is not its default
     "warmup": 0.0,
     "repeats": 13,
     "seed": 14,
+    "fpr": (0.01, 1e-05),
     "select": "val",
     "track": True,
     "out": "there",
@@ -149,10 +150,10 @@ def test_without_a_name_a_benchmark_is_called_as_its_data(tmp_path, monkeypatch)
 
 
 def test_every_setting_says_what_it_touches():
-    assert settings_touching("measuring") == ("pairs", "flip")
+    assert settings_touching("measuring") == ("pairs", "flip", "fpr")
     neither = {"losses", "plugins", "deconfound", "data", "repeats", "out", "name", "device", "jobs", "threads"}
     assert set(settings_touching("neither")) == neither
-    assert set(settings_touching("training")) == set(SETTINGS) - neither - {"pairs", "flip"}
+    assert set(settings_touching("training")) == set(SETTINGS) - neither - {"pairs", "flip", "fpr"}
     assert list(SETTINGS) == list(inspect.signature(Config).parameters)
     with pytest.raises(TypeError, match="touches"):
         setting(3, help="A new one.", group="Training")
@@ -168,6 +169,38 @@ def test_what_is_written_is_read_again(tmp_path):
         assert Config(**read_config(tmp_path / "bench.toml")) == written
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ((), ()),
+        ((1e-4, 0.01, 1e-3), (0.01, 1e-3, 1e-4)),
+        ((1e-12, 0.999999), (0.999999, 1e-12)),
+        ((0.12345678,), (0.123457,)),
+    ],
+)
+def test_false_positive_rates_are_sorted_and_say_what_their_keys_say(given, found):
+    assert Config(fpr=given).resolved().fpr == found
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ((0.0,), "--fpr 0.0 is out of range; use rates from 1e-12 to below 1"),
+        ((1.0,), "--fpr 1.0 is out of range"),
+        ((0.1, -0.1), "--fpr -0.1 is out of range"),
+        ((1e-13,), "--fpr 1e-13 is out of range"),
+        ((0.99999999,), "--fpr 0.99999999 is out of range"),
+        ((float("nan"),), "--fpr nan is out of range"),
+        ((float("inf"),), "--fpr inf is out of range"),
+        ((0.1, 0.01, 0.1), "--fpr has 0.1 twice; name each rate once"),
+        ((0.1, 0.1000000001), "--fpr has 0.1 twice; name each rate once"),
+    ],
+)
+def test_a_rate_that_is_none_is_one_line(given, says):
+    with pytest.raises(InputError, match=rf"\A{says}[^\n]*\Z"):
+        Config(fpr=given).resolved()
+
+
 def test_losses_may_be_a_list_and_a_whole_number_is_a_float(tmp_path):
     (tmp_path / "bench.toml").write_text('losses = ["ce", "arcface:margin=0.3"]\nlr = 1\nplugins = ["a"]\n')
     read = read_config(tmp_path / "bench.toml")
@@ -177,6 +210,8 @@ def test_losses_may_be_a_list_and_a_whole_number_is_a_float(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("fpr = 0.1", "fpr = 0.1 should be a list of float"),
+        ("fpr = ['0.1']", r"fpr = \['0.1'\] should be a list of float"),
         ("epocs = 3", "no setting called 'epocs'; did you mean 'epochs'"),
         ("epochs = '3'", "epochs = '3' should be of type int"),
         ("epochs = true", "epochs = True should be of type int"),

@@ -251,7 +251,8 @@ def _measured(
 ) -> dict[str, Any]:
     """Measure a model, judge it, write its arrays, and return what the record says of it."""
     split = inputs.faces.split(run.repeat)
-    measured = measure(backbone, head, pixels.faces, split, pairs=pixels.pairs, flip=inputs.config.flip)
+    config = inputs.config
+    measured = measure(backbone, head, pixels.faces, split, fprs=config.fpr, pairs=pixels.pairs, flip=config.flip)
     by = _accuracy_by(head, measured.embeddings["val"][:1].to(inputs.device))
     reason = failure_reason(_outcome(facts, measured, split, by)) if facts else None
     save_arrays(run.folder / "embeddings.npz", embedding_arrays(measured.embeddings, inputs.faces, run.repeat))

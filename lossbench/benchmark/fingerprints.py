@@ -81,7 +81,7 @@ def measuring_protocol(config: Config, fingerprints: Mapping[str, str]) -> dict[
 
 
 def _settings(config: Config, touches: Touches) -> dict[str, Any]:
-    values = asdict(config)
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
     return {name: values[name] for name in settings_touching(touches) if name != "pairs"}  # pairs: by their content
 
 

@@ -94,7 +94,9 @@ def _fits(entrant: str, named: Mapping[str, Plugin]) -> bool:
     return True
 
 
-_OTHER_MEASURING = "other measuring (--pairs, --flip or lossbench's version); name their losses to measure them again"
+_OTHER_MEASURING = (
+    "other measuring (--fpr, --pairs, --flip or lossbench's version); name their losses to measure them again"
+)
 
 
 def left_out(folder: Path, runs: Sequence[Run]) -> list[str]:

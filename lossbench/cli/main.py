@@ -134,22 +134,25 @@ def _run(config: Config, **options: bool) -> None:
 
     from lossbench.benchmark.driver import run_benchmark
     from lossbench.cli.progress import BenchProgress
-    from lossbench.report.sections import negatives_line
-    from lossbench.report.tables import failures, text_table
+    from lossbench.report.sections import negatives_line, other_points_line
+    from lossbench.report.tables import MEANING, failures, text_table, thin_line
     from lossbench.results.metric_fields import shown_in, with_figures
     from lossbench.results.study import Study
 
     with BenchProgress(config.repeats) as progress:
         folder, records = run_benchmark(config, progress, **options)
     study = Study.of(records)
-    headers, rows = text_table(study, shown_in("headline", "speed"))
+    shown = shown_in("headline", "speed", fprs=study.fprs)
+    headers, rows = text_table(study, shown)
     repeated = f"mean ± 95 % interval over {config.repeats} repeats and their people"
     title = f"{config.benchmark}: {repeated if config.repeats > 1 else 'one repeat, which has no interval'}"
     console.table(headers, rows, title=title)
     console.say("* accuracy by nearest class mean of the training embeddings: this row has no class scores")
+    console.say(MEANING)
     if with_figures(records, "verification"):
         console.table(*text_table(study, shown_in("verification")), title=f"verification pairs of {config.pairs}")
-    for line in filter(None, [negatives_line(study), *failures(records)]):
+    further = thin_line(shown, records), negatives_line(study), other_points_line(study)
+    for line in filter(None, [*further, *failures(records)]):
         console.say(line)
     console.say(f"records in {folder}; write the comparison with: lossbench report {folder}")
     if all(record["status"] == "failed" for record in records if record["entrant"] != UNTRAINED):

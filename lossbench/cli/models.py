@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lossbench.errors import InputError, RunDamaged
+from lossbench.utils.settings import read_list
 from lossbench.utils.text import file_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lossbench.evaluation.evaluate import Evaluation
+    from lossbench.results.metric_fields import Metric
     from lossbench.results.store import Record
 
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda.")]
@@ -40,6 +42,14 @@ def evaluate(
     flip: Annotated[
         bool, typer.Option("--flip", help="Add the mirrored image's embedding to each embedding of the pairs.")
     ] = False,
+    fpr: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="False-positive rates (FAR) to report identification rates (TAR) at: 1e-3,1e-4.",
+            show_default="as for run",
+        ),
+    ] = None,
     device: Device = "auto",
     out: Annotated[
         Path | None,
@@ -54,17 +64,20 @@ def evaluate(
     people who may have been in the training set. Exit code 1 if a damaged run was left out.
     """
     from lossbench.cli import console
+    from lossbench.config import SETTINGS, operating_points
     from lossbench.data.pairs import read_pairs
     from lossbench.data.tree import read_unseen_people
     from lossbench.results.store import refuse_unwritable, write_json
 
     if flip and pairs is None:
         raise InputError("--flip applies to verification pairs only; add --pairs, or drop --flip")
+    fprs = operating_points(read_list(SETTINGS["fpr"], fpr)) if fpr is not None else ()
     unseen = read_unseen_people(data)
     pair_set = read_pairs(pairs, data) if pairs else None
     from hashlib import sha256  # late, as torch is: it takes as long as the whole of --help
 
     from lossbench.evaluation.evaluate import evaluate as measure
+    from lossbench.report.tables import MEANING, thin_line
     from lossbench.results.store import find_runs
     from lossbench.utils.device import device_of
 
@@ -77,13 +90,18 @@ def evaluate(
     with console.counting("decoding images") as decoding, console.counting("models") as done:
         for number, record in enumerate(records, 1):
             try:
-                found.append(measure(record, unseen, pair_set, flip=flip, device=place, on_progress=decoding))
+                found.append(
+                    measure(record, unseen, pair_set, fprs=fprs, flip=flip, device=place, on_progress=decoding)
+                )
             except RunDamaged as error:
                 damaged.append(error)
             done(number, len(records))
     if not found:
         raise damaged[0]
-    console.table(*_table(found), title=f"{unseen.name}: {_pair_counts(found[0], unseen.query.people)}")
+    shown = _shown(found)
+    console.table(*_table(found, shown), title=f"{unseen.name}: {_pair_counts(found[0], unseen.query.people)}")
+    for line in filter(None, [MEANING, thin_line(shown, _as_records(found))]):
+        console.say(line)
     console.say("± is 1.96 standard deviations over resamples of these people, without the spread between seeds")
     if seen := [one for one in found if one.known]:
         known = tuple(sorted({name for one in seen for name in one.known}))
@@ -138,16 +156,27 @@ def embed(
         console.say(f"{_names_note(known, records)}; if they are the same people, the model has seen them")
 
 
-def _table(found: "list[Evaluation]") -> tuple[list[str], list[list[str]]]:
-    from lossbench.results.metric_fields import flat_metrics, shown_in
+def _shown(found: "list[Evaluation]") -> "list[Metric]":
+    from lossbench.results.metric_fields import own_fprs, shown_in
 
-    figures = [figure for figure in shown_in("evaluate") if figure.key in found[0].figures]
+    figures = shown_in("evaluate", fprs=own_fprs(found[0].figures))
+    return [figure for figure in figures if figure.key in found[0].figures]
+
+
+def _as_records(found: "list[Evaluation]") -> list[dict[str, Any]]:
+    return [{"status": "finished", "metrics": one.figures} for one in found]
+
+
+def _table(found: "list[Evaluation]", figures: "list[Metric]") -> tuple[list[str], list[list[str]]]:
+    from lossbench.report.tables import heading
+    from lossbench.results.metric_fields import flat_metrics
+
     rows = []
     for one in found:
         flat = flat_metrics({"metrics": one.figures})
         cells = [_cell(flat[f.key], f.digits, one.spread.get(f.key)) for f in figures]
         rows.append([_name(one.record), *cells])
-    return ["run", *(f.column for f in figures)], rows
+    return ["run", *(heading(figure, _as_records(found)) for figure in figures)], rows
 
 
 def _cell(value: float, decimals: int, spread: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from lossbench.utils.settings import Setting, settings_of
+from lossbench.utils.settings import Setting, read_list, settings_of
 
 
 def takes(*declared: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -24,6 +24,9 @@ def takes(*declared: type) -> Callable[[Callable[..., None]], Callable[..., None
         def called(**values: Any) -> None:
             given = {setting.name: values.pop(setting.name) for setting in settings}
             given = {name: value for name, value in given.items() if value is not None}
+            given |= {
+                one.name: read_list(one, given[one.name]) for one in settings if one.is_list and one.name in given
+            }
             command(given, **values)
 
         required = [one for one in own if one.default is one.empty]
@@ -43,10 +46,10 @@ def _parameter(setting: Setting) -> inspect.Parameter:
         *([setting.option] if setting.kind is bool else []),  # or there would be a --no-... beside it
         help=f"{setting.help}{_default(setting)}",
         show_default=False,
-        metavar=f"[{'|'.join(setting.choices)}]" if setting.choices else None,
+        metavar="LIST" if setting.is_list else f"[{'|'.join(setting.choices)}]" if setting.choices else None,
         rich_help_panel=setting.group or None,
     )
-    kind: Any = list[str] if setting.repeats else setting.kind
+    kind: Any = str if setting.is_list else list[str] if setting.repeats else setting.kind
     return inspect.Parameter(
         setting.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=option, annotation=kind | None
     )

@@ -19,7 +19,6 @@ from lossbench.errors import InputError
 from lossbench.evaluation.embed import PairImages, embed, pair_inputs
 from lossbench.evaluation.measure import figures_of, resamples_of
 from lossbench.losses.plugin import UNTRAINED
-from lossbench.metrics import DEFAULT_FPRS
 from lossbench.results.arrays import read_arrays, save_arrays
 from lossbench.results.metric_inputs import Values
 from lossbench.results.store import Record
@@ -47,6 +46,7 @@ def evaluate(
     unseen: UnseenPeople,
     pairs: PairSet | None = None,
     *,
+    fprs: Sequence[float] = (),
     flip: bool = False,
     device: torch.device,
     on_progress: Progress = lambda done, total: None,
@@ -57,6 +57,7 @@ def evaluate(
         record: a record from `find_runs`.
         unseen: the query people and distractors to measure it on.
         pairs: verification pairs to measure as well.
+        fprs: the false-positive rates of the operating points, as for `evaluation.measure.measure`.
         flip: add the mirrored image's embedding, for the pairs only, as `run --flip` does.
         device: where to compute.
         on_progress: called while images are decoded for the first time.
@@ -77,7 +78,7 @@ def evaluate(
         "distractors": distractors,
         "distractors_labels": torch.tensor(unseen.distractors.labels, dtype=torch.int64, device=device),
         "distractors_people": unseen.distractors.people,
-        "fprs": DEFAULT_FPRS,
+        **({"fprs": fprs} if fprs else {}),
     }
     if pairs:
         images = PairImages(pairs, _pixels(record, pairs.files, device, on_progress))

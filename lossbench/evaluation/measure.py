@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from lossbench.data.faces import Split
 from lossbench.evaluation.embed import PairImages, embed, pair_inputs
 from lossbench.losses.head import Head
-from lossbench.metrics import DEFAULT_FPRS, logit_hits, nearest_mean_hits
-from lossbench.results import metric_fields
-from lossbench.results.metric_fields import Metric, shown_in
+from lossbench.metrics import logit_hits, nearest_mean_hits
+from lossbench.results.metric_fields import Metric, shown_in, table_at
 from lossbench.results.metric_inputs import Computation, Values
 
 
@@ -45,7 +44,7 @@ def figures_of(values: Values, metrics: Sequence[Metric] | None = None) -> dict[
     """
     return {
         metric.key: values.of(Computation(metric.function, metric.inputs))
-        for metric in (metric_fields.METRICS if metrics is None else metrics)
+        for metric in (_table(values) if metrics is None else metrics)
         if metric.function is not None and values.can(metric.inputs)
     }
 
@@ -54,18 +53,25 @@ def resamples_of(values: Values) -> dict[str, npt.NDArray[np.float64]]:
     """Return, by key, the values [B] of every resampled metric in the resamples of people."""
     return {
         metric.key: values.of(metric.resamples).numpy()
-        for metric in metric_fields.METRICS
+        for metric in _table(values)
         if metric.resamples is not None and values.can(metric.resamples.inputs)
     }
 
 
-def tracked_figures(backbone: nn.Module, head: Head, pixels: Tensor, split: Split) -> dict[str, float | None]:
-    """Return the metrics of ``--track`` by key, None where the data does not support one.
+def _table(values: Values) -> tuple[Metric, ...]:
+    return table_at(values["fprs"] if values.can(("fprs",)) else ())
+
+
+def tracked_figures(
+    backbone: nn.Module, head: Head, pixels: Tensor, split: Split, fprs: Sequence[float] = ()
+) -> dict[str, float | None]:
+    """Return the metrics of ``--track`` by key, None where the data does not support one; arguments of `measure`.
 
     Used after every epoch with ``--track``, to show how much choosing an epoch by them would flatter.
     """
     embeddings = {name: embed(backbone, pixels, part) for name, part in split.parts()}
-    found = figures_of(_values(embeddings, head, pixels.device, split), shown_in("tracked"))
+    values = _values(embeddings, head, pixels.device, split, fprs)
+    found = figures_of(values, shown_in("tracked", fprs=values["fprs"]))
     return {key: None if value != value else value for key, value in found.items()}
 
 
@@ -87,6 +93,7 @@ def measure(
     pixels: Tensor,
     split: Split,
     *,
+    fprs: Sequence[float] = (),
     pairs: PairImages | None = None,
     flip: bool = False,
 ) -> Measured:
@@ -97,18 +104,25 @@ def measure(
         head: None for a backbone that was not trained.
         pixels: [all images, H, W, 3] uint8 on the backbone's device.
         split: the parts of the data, as rows of `pixels`.
+        fprs: the false-positive rates of the operating points, from the largest down; if there are none, the usual ones
+            (`metrics.operating_point.usual_fprs`).
         pairs: verification pairs to measure as well.
         flip: add the mirrored image's embedding, for the pairs only.
     """
     embeddings = {name: embed(backbone, pixels, part) for name, part in split.parts()}
     further = pair_inputs(backbone, pairs, flip=flip) if pairs else {}
-    values = _values(embeddings, head, pixels.device, split, **further)
+    values = _values(embeddings, head, pixels.device, split, fprs, **further)
     kept = {name: tensor.cpu() for name, tensor in embeddings.items()}
     return Measured(figures_of(values), kept, resamples_of(values))
 
 
 def _values(
-    embeddings: dict[str, Tensor], head: Head | None, device: torch.device, split: Split, **further: Any
+    embeddings: dict[str, Tensor],
+    head: Head | None,
+    device: torch.device,
+    split: Split,
+    fprs: Sequence[float],
+    **further: Any,
 ) -> Values:
     labels = {name: torch.tensor(part.labels, device=device) for name, part in split.parts()}
     train = embeddings["train"], labels["train"]
@@ -119,7 +133,7 @@ def _values(
             **{f"{name}_people": part.people for name, part in split.parts()},
             **{f"{name}_hits": hits(head, embeddings[name], labels[name], *train) for name in ("val", "test")},
             "centers": head.class_centers() if head is not None else None,
-            "fprs": DEFAULT_FPRS,
+            **({"fprs": fprs} if fprs else {}),
             **further,
         }
     )

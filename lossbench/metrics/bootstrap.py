@@ -14,11 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lossbench.metrics.exact.pairs import scored_pairs
+from lossbench.metrics.exact.pairs import highest_pairs, scored_pairs
 from lossbench.metrics.operating_point import DEFAULT_FPRS, allowed_each
 
 _BUDGET = 200_000_000  # weights of negatives that all replicates together may compute: seconds, not minutes
 _PAIRS = 400_000  # negatives that are kept for it: beyond, an equal share of them at random, the same for all entrants
+_SCORED = 1_600_000  # negatives from which these are chosen: beyond, as many at random
+_SPARSE = 1_000  # where fewer of the chosen lie above a threshold, the highest of all negatives are taken instead
+_SPARE = 64  # and no fewer than stand for so many of the chosen
 _CHUNK = 4_000_000  # of them at a time
 _TAIL = 2.5  # times the largest rate: negatives beyond it become a threshold in no plausible resample
 
@@ -89,8 +92,9 @@ def bootstrap_identification(
     """Identification rate in each resample of query and distractor people: [B, F] float64, NaN if unsupported.
 
     The weighted (k+1)-th largest negative of each resample, by a cumulative sum over the sorted upper tail of the
-    negatives: exact while that tail has no more than 400,000 pairs, else of so many of them drawn at random. Two draws
-    of one query person are two people of one face; pairs between them count neither way.
+    negatives: exact while that tail has no more than 400,000 pairs, else of so many of them drawn at random. A rate for
+    which that would leave few above the threshold takes the highest of all negatives. Two draws of one query person
+    are two people of one face; pairs between them count neither way.
 
     Args:
         query: [Q, D], any norm.
@@ -111,20 +115,40 @@ def bootstrap_identification(
                 [nan]], dtype=torch.float64)
     """
     owners = torch.cat([query_labels, distractor_labels + query_weights.shape[1]])
-    share = min(1.0, _TAIL * max(fprs))
-    most = int(_PAIRS / share)
+    most = int(min(_SCORED, _PAIRS / _share(fprs)))
     positives, positive_people, negatives, people_of, kept = scored_pairs(query, distractors, owners, most)
-    tail = negatives[: math.ceil(share * len(negatives))]
-    pairs = people_of[:, : len(tail)]
     weights = torch.cat([query_weights, distractor_weights], dim=1)
     people = query_weights.shape[1]
     images = torch.bincount(owners, minlength=weights.shape[1])
-    rows = max(1, _CHUNK // max(1, len(tail)))
-    chunks = [
-        _weighted_rates(drawn, images, people, positives, positive_people, tail, pairs, kept, fprs)
-        for drawn in torch.split(weights, rows)
-    ]
-    return torch.cat(chunks)
+
+    found = torch.full((len(weights), len(fprs)), math.nan, dtype=torch.float64)
+
+    def fill(columns: list[int], tail: Tensor, pairs: Tensor, kept: float) -> None:
+        wanted, rows = [fprs[i] for i in columns], max(1, _CHUNK // max(1, len(tail)))
+        chunks = [
+            _weighted_rates(drawn, images, people, positives, positive_people, tail, pairs, kept, wanted)
+            for drawn in torch.split(weights, rows)
+        ]
+        found[:, columns] = torch.cat(chunks)
+
+    sparse = [i for i, fpr in enumerate(fprs) if kept < 1 and _is_sparse(fpr, len(negatives), kept)]
+    if dense := [i for i in range(len(fprs)) if i not in sparse]:
+        length = math.ceil(_share([fprs[i] for i in dense]) * len(negatives))
+        fill(dense, negatives[:length], people_of[:, :length], kept)
+    if sparse:
+        length = max(_SPARE, math.ceil(_share([fprs[i] for i in sparse]) * len(negatives)))
+        fill(sparse, *highest_pairs(query, distractors, owners, int(negatives[length])), 1.0)
+    return found
+
+
+def _is_sparse(fpr: float, chosen: int, kept: float) -> bool:
+    """Return whether few of the chosen negatives lie above the threshold, and the highest of all can be kept."""
+    return fpr * chosen < _SPARSE and _TAIL * fpr * chosen <= _PAIRS * kept
+
+
+def _share(fprs: Sequence[float]) -> float:
+    """Return the share of the negatives that may become a threshold at one of these rates."""
+    return min(1.0, _TAIL * max(fprs))
 
 
 def _weighted_rates(

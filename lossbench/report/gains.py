@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 from lossbench.losses.plugin import BASELINE, UNTRAINED
 from lossbench.metrics.uncertainty import Estimate, estimate
-from lossbench.report.markup import plain, table
+from lossbench.report.markup import paragraph, plain, table
 from lossbench.report.tables import text
 from lossbench.results.history import read_history
-from lossbench.results.metric_fields import shown_in
+from lossbench.results.metric_fields import HEADLINE, fprs_of, shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import Study
+from lossbench.utils.text import rate_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,7 @@ def selection_gap(study: Study) -> list[str]:
         "an oracle that no deployed system has. Its lead over the last epoch, and over the epoch that is best on val, "
         "is no merit of the loss. Choosing epochs this way favours the loss whose figures fluctuate most.",
         "",
+        *paragraph(_tracked_line(study)),
         *table(headers, rows),
         "",
     ]
@@ -54,7 +56,7 @@ def gap_table(study: Study) -> "pd.DataFrame":
 def _gaps(study: Study) -> list[tuple[str, str, list[Estimate]]]:
     """Return figure, entrant, and five estimates: last, best on val, best on test, test - last, test - val."""
     found = []
-    for figure in shown_in("tracked_highlights"):
+    for figure in shown_in("tracked_highlights", fprs=_tracked_fprs(study)):
         for entrant in (e for e in study.entrants if e != UNTRAINED):
             own = [r for r in study.of_entrant(entrant) if r["status"] == "finished"]
             picked = {r["repeat"]: picks for r in own if (picks := _picks(r, figure.key))}
@@ -64,6 +66,23 @@ def _gaps(study: Study) -> list[tuple[str, str, list[Estimate]]]:
             if picked:
                 found.append((figure.title, entrant, [estimate(column, {}, 0) for column in columns]))
     return found
+
+
+def _tracked_fprs(study: Study) -> tuple[float, ...]:
+    """Return the false-positive rates tracked in training, which do not change with what is measured later."""
+    histories = [read_history(record) for record in study.records if record["status"] == "finished"]
+    last = [lines[-1]["tracked"] for lines in histories if lines and lines[-1].get("tracked")]
+    return fprs_of([{"status": "finished", "metrics": tracked} for tracked in last])
+
+
+def _tracked_line(study: Study) -> str:
+    tracked = _tracked_fprs(study)
+    if tracked[:HEADLINE] == study.fprs[:HEADLINE]:
+        return ""
+    rates = ", ".join(map(rate_text, tracked))
+    return (
+        f"The false-positive rates tracked are those of the training ({rates}); train again (--force) to track others."
+    )
 
 
 def _picks(record: Record, figure: str) -> tuple[float, float, float] | None:
@@ -82,7 +101,7 @@ def scale_and_margin(study: Study) -> list[str]:
     if not pairs:
         return []
     rows = []
-    for figure in shown_in("highlights"):
+    for figure in shown_in("highlights", fprs=study.fprs):
         for entrant, twin in pairs:
             parts = (entrant, BASELINE), (twin, BASELINE), (entrant, twin)
             rows.append([figure.title, entrant, *(signed(study.difference(a, b, figure.key), True) for a, b in parts)])
@@ -104,7 +123,7 @@ def split_table(study: Study) -> "pd.DataFrame":
     import pandas as pd
 
     rows = []
-    for figure in shown_in("highlights"):
+    for figure in shown_in("highlights", fprs=study.fprs):
         for entrant, twin in twins(study):
             row: dict[str, object] = {"figure": figure.key, "loss": entrant, "plain_twin": twin}
             parts = {"gain": (entrant, BASELINE), "scale": (twin, BASELINE), "margin": (entrant, twin)}

@@ -7,10 +7,11 @@ from typing import Any
 from lossbench.data.catalogue import data_info
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.report.gains import scale_and_margin, selection_gap, signed
-from lossbench.report.markup import plain, table
-from lossbench.report.sections import clusters, gallery, operating_points
-from lossbench.report.tables import failures, text_table
+from lossbench.report.markup import paragraph, plain, table
+from lossbench.report.sections import clusters, gallery, operating_points, other_points_line
+from lossbench.report.tables import MEANING, failures, mark, text_table, thin_line
 from lossbench.results.metric_fields import shown_in, with_figures
+from lossbench.results.store import Record
 from lossbench.results.study import Study
 from lossbench.results.verdicts import LEVEL, Verdict, rank_table
 
@@ -37,7 +38,7 @@ def markdown(
     count = len({record["repeat"] for record in study.records})
     repeats = f"{count} repeat{'s' * (count != 1)}"
     people, images, machine = first["people"], first["images"], first["machine"]
-    captions = dict(drawn)
+    captions, headline = dict(drawn), shown_in("headline", fprs=study.fprs)
     lines = [
         f"# Losses compared on {plain(first['data'])}",
         "",
@@ -58,8 +59,11 @@ def markdown(
         "",
         f"Mean ± half-width of the 95 % interval over {repeats} and the people measured.",
         "",
-        *table(*text_table(study, shown_in("headline"))),
+        *table(*text_table(study, headline)),
         "",
+        *paragraph(f"{MEANING}."),
+        *paragraph(thin_line(headline, study.records)),
+        *paragraph(other_points_line(study)),
         "\\* This row has no class scores: its accuracy is that of the nearest class mean of the training embeddings. "
         "`untrained` is the same backbone before its first step.",
         "",
@@ -67,7 +71,7 @@ def markdown(
         *_figure(captions, "tpr_fpr"),
         "## Verdict",
         "",
-        *_verdict_lines(found),
+        *_verdict_lines(found, study.records),
         "",
         *scale_and_margin(study),
         *selection_gap(study),
@@ -161,7 +165,7 @@ def _figure(captions: dict[str, str], stem: str) -> list[str]:
     return [f"![{captions[stem]}](figures/{stem}.png)", "", f"*{captions[stem]}*", ""]
 
 
-def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
+def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record]) -> list[str]:
     if not found:
         return [f"There is only one loss beside `{UNTRAINED}`: nothing to compare."]
     found = [v for v in found if "highlights" in v.figure.shown]
@@ -176,19 +180,20 @@ def _verdict_lines(found: Sequence[Verdict]) -> list[str]:
         "",
     ]
     ranks = rank_table(found)
-    highlights = shown_in("highlights")
+    highlights = list(dict.fromkeys(v.figure for v in found))
     shown = [[row["loss"], *(str(row[figure.key]) for figure in highlights)] for row in ranks.to_dict("records")]
     lines += ["The rank of a loss is 1 plus the number of losses that are ahead of it.", ""]
-    lines += [*table(["loss", *(figure.title for figure in highlights)], shown), ""]
+    titles = {figure.key: figure.title + mark(figure, records) for figure in highlights}
+    lines += [*table(["loss", *titles.values()], shown), ""]
     headers = ["figure", "pair", "difference", "p (Holm)", "verdict", "detectable", "repeats"]
-    return lines + table(headers, [_verdict_row(v) for v in found])
+    return lines + table(headers, [_verdict_row(v, titles[v.figure.key]) for v in found])
 
 
-def _verdict_row(verdict: Verdict) -> list[str]:
+def _verdict_row(verdict: Verdict, title: str) -> list[str]:
     d = verdict.difference
     more, detectable = d.repeats_to_separate(verdict.level), d.detectable(verdict.level)
     return [
-        verdict.figure.title,
+        title,
         f"{verdict.a} − {verdict.b}",
         signed(d, True),
         "–" if math.isnan(verdict.adjusted_p) else f"{verdict.adjusted_p:.3f}",

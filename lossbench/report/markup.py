@@ -14,6 +14,11 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [line(headers), "|" + " --- |" + " ---: |" * (len(headers) - 1), *(line(row) for row in rows)]
 
 
+def paragraph(text: str) -> list[str]:
+    """Return the lines of a paragraph; none where there is no text."""
+    return [plain(text), ""] if text else []
+
+
 def plain(text: str) -> str:
     """Escape what Markdown or HTML would take for markup: names and failure reasons come from plugins."""
     return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(text, quote=False))

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure as Drawing
 
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics import identification_rate
+from lossbench.metrics.operating_point import is_thin
 from lossbench.results.arrays import read_embeddings
 from lossbench.results.history import read_history
-from lossbench.results.metric_fields import flat_metrics, shown_in
+from lossbench.results.metric_fields import flat_metrics, fprs_of, shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import entrants
 from lossbench.utils.files import write_bytes
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-_CURVE = np.logspace(-4, np.log10(0.5), 25)  # false-positive rates of the curve
+_LOWEST, _HIGHEST, _PER_DECADE = 1e-4, 0.5, 6.5  # false-positive rates of the curve; it goes down to the points shown
 _MAP_PEOPLE = 12  # shapes and colours beyond a dozen cannot be told apart
 _DASHES = ["", (4, 1.5), (1, 1), (3, 1, 1, 1), (5, 1, 1, 1, 1, 1), (2, 2), (6, 2), (1, 3)]
 
@@ -96,18 +97,30 @@ def training_curves(records: Sequence[Record]) -> Drawing | None:
 
 
 def tpr_fpr(records: Sequence[Record]) -> Drawing:
-    """Plot the identification rate against the false-positive rate; bands span the repeats."""
-    points = []
+    """Plot the identification rate against the false-positive rate; bands span the repeats, markers are the points."""
+    points, chosen = [], fprs_of(records)
+    lowest = min([_LOWEST, *chosen])
+    count = round(1 + _PER_DECADE * np.log10(_HIGHEST / lowest))
+    curve = np.logspace(np.log10(lowest), np.log10(_HIGHEST), count).tolist()
     for record in records:
         saved = read_embeddings(record)
         query, labels, distractors = (torch.from_numpy(saved[n]) for n in ("query", "query_labels", "distractors"))
-        rates = identification_rate(query, labels, distractors, _CURVE.tolist())
-        for fpr, tpr in zip(rates.fpr.tolist(), rates.tpr.tolist(), strict=True):
-            points.append({"loss": record["entrant"], "fpr": fpr, "tpr": tpr})
+        rates = identification_rate(query, labels, distractors, [*curve, *chosen])
+        for i, (fpr, tpr) in enumerate(zip(rates.fpr.tolist(), rates.tpr.tolist(), strict=True)):
+            thin = is_thin(fpr, rates.negatives)
+            points.append({"loss": record["entrant"], "fpr": fpr, "tpr": tpr, "chosen": i >= len(curve), "thin": thin})
     frame = pd.DataFrame(points).dropna()
     drawing, (ax,) = _axes(1, 1, 6, 4)
-    sns.lineplot(frame, x="fpr", y="tpr", ax=ax, errorbar=("pi", 100), err_kws={"alpha": 0.1}, **_look(records))
-    ax.set(xscale="log", xlabel="false-positive rate", ylabel="identification rate (TPR)", ylim=(0, 1.02))
+    look = _look(records)
+    lines = frame[~frame["chosen"]]
+    sns.lineplot(lines, x="fpr", y="tpr", ax=ax, errorbar=("pi", 100), err_kws={"alpha": 0.1}, **look)
+    for name, colour in look["palette"].items():
+        own = frame[frame["chosen"] & (frame["loss"] == name)].groupby("fpr")
+        for (fpr, tpr), thin in zip(own["tpr"].mean().items(), own["thin"].any(), strict=True):
+            face = "white" if thin else colour
+            ax.plot([fpr], [tpr], "o", markersize=4, markeredgecolor=colour, markerfacecolor=face)
+    ax.set(xscale="log", xlabel="false-positive rate (FPR, FAR)", ylabel="identification rate (TPR, TAR)")
+    ax.set(ylim=(0, 1.02))
     _plain_ticks(ax.xaxis)
     sns.move_legend(ax, "lower right", title=None, frameon=False)
     return drawing
@@ -201,7 +214,11 @@ def query_map(records: Sequence[Record]) -> Drawing | None:
 
 _FIGURES: tuple[tuple[Callable[[Sequence[Record]], Drawing | None], str], ...] = (
     (training_curves, "Training: loss relative to its first epoch, and accuracy on val. Bands span the repeats."),
-    (tpr_fpr, "Identification rate on unseen people against the false-positive rate. Bands span the repeats."),
+    (
+        tpr_fpr,
+        "Identification rate on unseen people against the false-positive rate. Bands span the repeats; markers are the "
+        "operating points, hollow where fewer than ten negatives lie above the threshold.",
+    ),
     (
         similarities,
         "Cosine similarities of image pairs of unseen people: the less the two distributions overlap, the better.",

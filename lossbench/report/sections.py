@@ -1,14 +1,15 @@
 """The report's sections on people unseen in training: operating points, gallery search, clusters."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from lossbench.metrics.operating_point import is_supported, negatives_needed
-from lossbench.report.markup import table
-from lossbench.report.tables import text_table
-from lossbench.results.metric_fields import at, flat_metrics, shown_in
+from lossbench.metrics.operating_point import allowed, is_supported, negatives_needed
+from lossbench.report.markup import paragraph, table
+from lossbench.report.tables import text_table, thin_line
+from lossbench.results.metric_fields import HEADLINE, at, flat_metrics, own_fprs, shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import Study
+from lossbench.utils.text import rate_text
 
 
 def negatives_line(study: Study) -> str:
@@ -25,26 +26,44 @@ def negatives_line(study: Study) -> str:
     )
 
 
+def other_points_line(study: Study) -> str:
+    """Return a sentence on false-positive rates that not all runs were measured at; empty where there are none."""
+    finished = [record for record in study.records if record["status"] == "finished"]
+    others = {fpr for record in finished for fpr in own_fprs(record["metrics"])} - set(study.fprs)
+    if not others:
+        return ""
+    common = ", ".join(map(rate_text, study.fprs)) or "none"
+    left_out = ", ".join(map(rate_text, sorted(others, reverse=True)))
+    return (
+        f"The runs were measured at different false-positive rates: only those in common are compared ({common}), not "
+        f"{left_out}."
+    )
+
+
 def operating_points(study: Study) -> list[str]:
     """Show how many negatives support each false-positive rate, and whether thresholds set on val hold it."""
     found = _finished(study, "negatives")
     if not found:
         return []
     rows = []
-    for rate in _rates(found):
+    for rate in study.fprs:
         own = [r for r in found if is_supported(rate, r["metrics"]["negatives"])]
         achieved = [flat_metrics(r).get(at("achieved_fpr", rate), math.nan) for r in own]
+        above = _span([allowed(rate, r["metrics"]["negatives"]) for r in own], ",")
         supported = f"{len({r['repeat'] for r in own})} of {len({r['repeat'] for r in found})} repeats"
-        rows.append([f"{rate:g}", _span(achieved, ".4g"), f"{negatives_needed(rate):,}", supported])
+        rows.append([rate_text(rate), _span(achieved, ".4g"), above, f"{negatives_needed(rate):,}", supported])
     calibration = _counts(found, "calibration_negatives")
+    points, transfer = shown_in("points", fprs=study.fprs), shown_in("transfer", fprs=study.fprs)
     lines = [
         "## Operating points",
         "",
         negatives_line(study),
         "",
-        *table(["FPR asked for", "achieved", "negatives needed", "supported in"], rows),
+        *table(["FPR asked for", "achieved", "negatives above", "negatives needed", "supported in"], rows),
         "",
     ]
+    if len(points) > HEADLINE:
+        lines += [*table(*text_table(study, points)), "", *paragraph(thin_line(points, study.records))]
     if calibration:
         lines += [
             "**Threshold transfer**: a deployed system cannot set its threshold on the people it will see. Here it is "
@@ -52,8 +71,9 @@ def operating_points(study: Study) -> list[str]:
             "false-positive rate that results among query people and distractors. Above the rate asked for, the "
             "threshold does not hold.",
             "",
-            *table(*text_table(study, shown_in("transfer"))),
+            *table(*text_table(study, transfer)),
             "",
+            *paragraph(thin_line(transfer, study.records)),
         ]
     return lines
 
@@ -64,6 +84,7 @@ def gallery(study: Study) -> list[str]:
     if not found:
         return []
     entries, more = (_counts(found, f"entries_{which}_distractors") for which in ("without", "with"))
+    shown = shown_in("gallery")
     return [
         "## Search in a gallery",
         "",
@@ -73,8 +94,9 @@ def gallery(study: Study) -> list[str]:
         "probes that find their person at rank 1 and above the threshold that at most this share of distractor images "
         "passes. Ties count against the probe.",
         "",
-        *table(*text_table(study, shown_in("gallery"))),
+        *table(*text_table(study, shown)),
         "",
+        *paragraph(thin_line(shown, study.records)),
     ]
 
 
@@ -94,12 +116,6 @@ def clusters(study: Study) -> list[str]:
         *table(*text_table(study, shown_in("retrieval", "clusters"))),
         "",
     ]
-
-
-def _rates(records: Sequence[Record]) -> list[float]:
-    """Return the operating points that these records have, whether their data supports them or not."""
-    points = [(figure.key, figure.point) for figure in shown_in("headline") if figure.point is not None]
-    return [point for key, point in points if any(key in record["metrics"] for record in records)]
 
 
 def _finished(study: Study, figure: str) -> list[Record]:

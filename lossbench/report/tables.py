@@ -1,9 +1,10 @@
 """From a study to tables: every figure as mean and 95 % interval, as text and as numbers."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from lossbench.metrics.operating_point import ENOUGH, allowed, is_thin
 from lossbench.metrics.uncertainty import Estimate
 from lossbench.results.metric_fields import Metric
 from lossbench.results.store import Record
@@ -11,6 +12,10 @@ from lossbench.results.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_THIN = "†"
+MEANING = "ID rate @ FPR (TAR @ FAR): share of same-person pairs of unseen people accepted at this false-positive rate"
 
 
 def text(value: Estimate, decimals: int) -> str:
@@ -24,9 +29,10 @@ def text(value: Estimate, decimals: int) -> str:
 def text_table(study: Study, figures: Sequence[Metric]) -> tuple[list[str], list[list[str]]]:
     """Return headers and rows to print: one row per entrant, marked * if it has no class scores.
 
-    Means are over the finished runs; the column of runs says ``3 of 4 (75 %)`` if others failed.
+    Means are over the finished runs; the column of runs says ``3 of 4 (75 %)`` if others failed. Thin operating points
+    are marked, see `thin_line`.
     """
-    headers = ["loss", "runs", "batches", *(figure.column for figure in figures)]
+    headers = ["loss", "runs", "batches", *(heading(figure, study.records) for figure in figures)]
     rows = []
     for name in study.entrants:
         own = study.of_entrant(name)
@@ -38,6 +44,34 @@ def text_table(study: Study, figures: Sequence[Metric]) -> tuple[list[str], list
         estimates = (text(study.estimate(name, f.key), f.digits) for f in figures)
         rows.append([name + mark, count, batches, *estimates])
     return headers, rows
+
+
+def heading(figure: Metric, records: Iterable[Mapping[str, Any]]) -> str:
+    """Return the head of a figure's column, marked where fewer than ten negatives lie above its threshold."""
+    return figure.column + mark(figure, records)
+
+
+def mark(figure: Metric, records: Iterable[Mapping[str, Any]]) -> str:
+    """Return the mark of a thin operating point, or nothing."""
+    return "" if _fewest(figure, records) is None else f" {_THIN}"
+
+
+def thin_line(figures: Iterable[Metric], records: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line that explains the mark of `heading`; empty where no figure has it."""
+    marked = [(figure, fewest) for figure in figures if (fewest := _fewest(figure, records)) is not None]
+    if not marked:
+        return ""
+    named = ", ".join(f"{figure.title} ({fewest})" for figure, fewest in marked)
+    return f"{_THIN} thin: fewer than {ENOUGH} negatives lie above the threshold, so few pairs decide it: {named}"
+
+
+def _fewest(figure: Metric, records: Iterable[Mapping[str, Any]]) -> int | None:
+    """Return the fewest negatives that the threshold of a figure allows in these records, where it is thin in one."""
+    if figure.point is None:
+        return None
+    counts = [r["metrics"].get(figure.negatives) for r in records if r["status"] == "finished"]
+    thin = [allowed(figure.point, n) for n in counts if n is not None and is_thin(figure.point, n)]
+    return min(thin, default=None)
 
 
 def failures(records: Iterable[Record]) -> list[str]:

@@ -68,7 +68,9 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
 
         drawn = write_figures(records, figures)  # may fail, so it comes before the tables are replaced
         pairs: tuple[Place, ...] = ("verification",) if with_figures(records, "verification") else ()
-        shown = shown_in("headline", *pairs, "gallery", "transfer", "retrieval", "clusters", "angles", "speed")
+        places: tuple[Place, ...] = ("headline", "points", *pairs, "gallery", "transfer", "retrieval", "clusters")
+        everything_shown = shown_in(*places, "angles", "speed", fprs=study.fprs)
+        shown = list({figure.key: figure for figure in everything_shown}.values())  # the first points stand in two
         made = {
             "summary": number_table(study, shown),
             "runs": runs_frame(records),

@@ -1,7 +1,8 @@
 """The one table of metrics: what each is called, computed from, shown as, and where.
 
 Records, their schema, tables, verdicts, studies, reports and `evaluate` read this table. A new metric is one function
-in lossbench/metrics/ and one row here.
+in lossbench/metrics/ and one row here. What is measured at every false-positive rate asked for is a function of the
+rates (`PerRate`): the rates are given by whoever reads the table, from the largest down.
 """
 
 import math
@@ -15,6 +16,7 @@ from lossbench.metrics.accuracy import share
 from lossbench.metrics.gallery import DEFAULT_FARS, DEFAULT_RANKS
 from lossbench.metrics.operating_point import DEFAULT_FPRS
 from lossbench.results.metric_inputs import Computation, resampled_share
+from lossbench.utils.text import rate_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
 #: The tables of a report, in its order; what `evaluate` prints; the CSVs of runs and of verdicts; the figures that the
 #: text of a report highlights; what `--track` measures after every epoch, and which of that the report highlights.
 Place = Literal[
-    "headline", "verification", "gallery", "transfer", "retrieval", "clusters", "angles", "speed",
+    "headline", "verification", "gallery", "points", "transfer", "retrieval", "clusters", "angles", "speed",
     "evaluate", "runs", "verdicts", "highlights", "tracked", "tracked_highlights",
 ]  # fmt: skip
+
+HEADLINE = 4  # so many operating points, the largest rates, stand in the headline; verdicts are given at these
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,10 @@ class Metric:
 
     `key` names it in run.json and in CSVs. `function` computes it from `inputs` (see `results.metric_inputs`); None
     where the record has it from elsewhere, as timings are. `title` stands alone; `short` heads its column where that
-    differs. `better` is set where losses can be ranked by it, `point` where it belongs to an operating point.
-    `resamples` computes it in resamples of `people`, [B]; without, its uncertainty is that of the repeats alone. `late`
-    puts it behind the others of its table.
+    differs. `better` is set where losses can be ranked by it. Where it belongs to an operating point, `point` is the
+    rate, and `negatives` the key of how many negatives its threshold was set on. `resamples` computes it in resamples
+    of `people`, [B]; without, its uncertainty is that of the repeats alone. `late` puts it behind the others of its
+    table.
     """
 
     key: str
@@ -50,12 +55,17 @@ class Metric:
     resamples: Computation | None = None
     people: Literal["test", "query"] = "query"
     point: float | None = None
+    negatives: str = ""
     late: bool = False
 
     @property
     def column(self) -> str:
         """Its title in its table."""
         return self.short or self.title
+
+
+#: The figures of the i-th of some false-positive rates.
+PerRate = Callable[[int, Sequence[float]], list[Metric]]
 
 
 def at(name: str, point: float) -> str:
@@ -86,36 +96,46 @@ def _point(source: str, name: str, i: int, key: str, title: str, **options: Any)
 _HIDDEN: dict[str, Any] = {"shown": ()}  # in run.json alone
 
 
-def _identification(i: int, fpr: float) -> list[Metric]:
-    highlights: tuple[Place, ...] = ("highlights", "tracked_highlights") if fpr in (0.1, 0.01) else ()
+_TWO_OF_FOUR = (0.1, 0.01)  # of the usual headline: all of its pairs would fill pages
+
+
+def _identification(i: int, fprs: Sequence[float]) -> list[Metric]:
+    fpr, rate = fprs[i], rate_text(fprs[i])
+    shown: tuple[Place, ...] = ("runs", "points")
+    if i < HEADLINE:
+        shown = (*shown, "headline", "verdicts", "evaluate", "tracked")
+        if fpr in _TWO_OF_FOUR or tuple(fprs[:HEADLINE]) != DEFAULT_FPRS:
+            shown = (*shown, "highlights", "tracked_highlights")
     column = Computation(lambda rates: rates[:, i], ("resampled_rates",))
-    shown: tuple[Place, ...] = ("runs", "headline", "verdicts", "evaluate", "tracked", *highlights)
-    title, short = f"ID rate @ FPR {fpr:g}", "" if i == 0 else f"@ {fpr:g}"
+    title, short = f"ID rate @ FPR {rate}", "" if i == 0 else f"@ {rate}"
     common: dict[str, Any] = {"unit": "share", "better": "more", "resamples": column, "point": fpr}
+    common["negatives"] = "negatives"
     return [
         _point("rates", "tpr", i, at("tpr", fpr), title, shown=shown, short=short, **common),
-        _point("rates", "achieved_fpr", i, at("achieved_fpr", fpr), f"achieved FPR @ {fpr:g}", unit="share"),
-        _point("rates", "threshold", i, at("threshold", fpr), f"threshold @ FPR {fpr:g}", unit="cosine", **_HIDDEN),
+        _point("rates", "achieved_fpr", i, at("achieved_fpr", fpr), f"achieved FPR @ {rate}", unit="share"),
+        _point("rates", "threshold", i, at("threshold", fpr), f"threshold @ FPR {rate}", unit="cosine", **_HIDDEN),
     ]
 
 
-def _transfer(i: int, fpr: float) -> list[Metric]:
-    short = f"{'FPR ' if i == 0 else ''}{fpr:g} becomes"
-    shown: tuple[Place, ...] = ("runs", "transfer")
-    common: dict[str, Any] = {"unit": "share", "digits": 4}
-    key, title = at("transfer_fpr", fpr), f"FPR {fpr:g} set on val becomes"
+def _transfer(i: int, fprs: Sequence[float]) -> list[Metric]:
+    fpr, rate = fprs[i], rate_text(fprs[i])
+    short = f"{'FPR ' if i == 0 else ''}{rate} becomes"
+    shown: tuple[Place, ...] = ("runs", "transfer") if i < HEADLINE else ("runs",)
+    common: dict[str, Any] = {"unit": "share", "digits": 4, "point": fpr, "negatives": "calibration_negatives"}
+    key, title = at("transfer_fpr", fpr), f"FPR {rate} set on val becomes"
     return [
         _point("transfer", "achieved_fpr", i, key, title, shown=shown, short=short, **common),
-        _point("transfer", "tpr", i, at("transfer_tpr", fpr), f"ID rate @ FPR {fpr:g} set on val", unit="share"),
-        _point("transfer", "threshold", i, at("transfer_threshold", fpr), f"threshold @ FPR {fpr:g} of val", **_HIDDEN),
+        _point("transfer", "tpr", i, at("transfer_tpr", fpr), f"ID rate @ FPR {rate} set on val", unit="share"),
+        _point("transfer", "threshold", i, at("transfer_threshold", fpr), f"threshold @ FPR {rate} of val", **_HIDDEN),
     ]
 
 
 def _open_set(i: int, far: float) -> list[Metric]:
     shown: tuple[Place, ...] = ("runs", "gallery") if far > 0.001 else ("runs",)
     title, achieved = f"DIR @ FAR {far:g}", f"achieved FAR @ {far:g}"
+    common: dict[str, Any] = {"unit": "share", "better": "more", "point": far, "negatives": "unenrolled", "late": True}
     return [
-        _point("open_set", "rate", i, at("dir", far), title, shown=shown, unit="share", better="more", late=True),
+        _point("open_set", "rate", i, at("dir", far), title, shown=shown, **common),
         _point("open_set", "achieved_far", i, at("achieved_far", far), achieved, unit="share", **_HIDDEN),
         _point("open_set", "threshold", i, at("dir_threshold", far), f"threshold @ FAR {far:g}", **_HIDDEN),
     ]
@@ -140,7 +160,7 @@ _SEARCH: tuple[Place, ...] = ("runs", "retrieval")
 _CLUSTERS: tuple[Place, ...] = ("runs", "clusters")
 _ANGLES: dict[str, Any] = {"shown": ("runs", "angles"), "unit": "degrees", "digits": 2}
 
-METRICS: tuple[Metric, ...] = (
+METRICS: tuple[Metric | PerRate, ...] = (
     _accuracy("test_accuracy", "accuracy", "test_hits", ("runs", "headline", "tracked", "tracked_highlights")),
     _accuracy(
         "test_accuracy_ncm", "accuracy (class means)", "test_hits_ncm", ("runs", "headline", "verdicts", "highlights")
@@ -153,11 +173,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("lowest_fpr", "lowest supported FPR", lambda r: 1 / r.negatives if r.negatives else math.nan, ("rates",)),
     Metric("probes", "probes", lambda gallery: len(gallery.probes), ("gallery",), unit="count"),
     _field("transfer", "calibration_negatives", "calibration_negatives", "different-person pairs of val", unit="count"),
-    *(metric for i, fpr in enumerate(DEFAULT_FPRS) for metric in _identification(i, fpr)),
-    *(metric for i, fpr in enumerate(DEFAULT_FPRS) for metric in _transfer(i, fpr)),
+    _identification,
+    _transfer,
     *(metric for i, far in enumerate(DEFAULT_FARS) for metric in _open_set(i, far)),
     *_ranks("search_alone", "without_distractors", ""),
     *_ranks("search", "with_distractors", ", distractors"),
+    _field("open_set", "unenrolled", "unenrolled", "distractor images", unit="count", **_HIDDEN),
     _field("search_alone", "entries", "entries_without_distractors", "gallery entries", unit="count", **_HIDDEN),
     _field("search", "entries", "entries_with_distractors", "gallery entries, distractors", unit="count", **_HIDDEN),
     _field("retrieval", "precision_at_1", "precision_at_1", "precision@1", shown=_SEARCH, unit="share", better="more"),
@@ -192,15 +213,69 @@ METRICS: tuple[Metric, ...] = (
 )
 
 
-def shown_in(*places: Place) -> tuple[Metric, ...]:
-    """Return the metrics that these places show, place by place."""
-    rows = (sorted((m for m in METRICS if place in m.shown), key=attrgetter("late")) for place in places)
+def table_at(fprs: Sequence[float] = ()) -> tuple[Metric, ...]:
+    """Return the whole table where the figures of operating points are those at these false-positive rates.
+
+    Args:
+        fprs: from the largest down.
+
+    Example:
+        >>> [metric.key for metric in table_at([1e-3, 1e-4]) if metric.key.startswith("tpr")]
+        ['tpr@0.001', 'tpr@0.0001']
+    """
+    rows: list[Metric] = []
+    for row in METRICS:
+        rows += [row] if isinstance(row, Metric) else [metric for i in range(len(fprs)) for metric in row(i, fprs)]
+    return tuple(rows)
+
+
+def shown_in(*places: Place, fprs: Sequence[float] = DEFAULT_FPRS) -> tuple[Metric, ...]:
+    """Return the metrics that these places show, place by place.
+
+    Args:
+        places: which.
+        fprs: the false-positive rates of the records, from the largest down: `Study.fprs`.
+    """
+    everything = table_at(fprs)
+    rows = (sorted((m for m in everything if place in m.shown), key=attrgetter("late")) for place in places)
     return tuple(metric for own in rows for metric in own)
 
 
 def metric(key: str) -> Metric:
-    """Return a metric by its key; of one that this version does not know, its name alone."""
-    return next((metric for metric in METRICS if metric.key == key), Metric(key, key))
+    """Return a metric by its key, at whatever rate; of one that this version does not know, its name alone."""
+    rates = [rate] if (rate := _rate_of(key)) else []
+    return next((metric for metric in table_at(rates) if metric.key == key), Metric(key, key))
+
+
+def fprs_of(records: Iterable[Mapping[str, Any]]) -> tuple[float, ...]:
+    """Return the false-positive rates that all finished records with identification rates were measured at.
+
+    From the largest down; `DEFAULT_FPRS` where there is no such record.
+    """
+    own = [found for record in records if record["status"] == "finished" and (found := own_fprs(record["metrics"]))]
+    common = set(own[0]).intersection(*own) if own else DEFAULT_FPRS
+    return tuple(sorted(common, reverse=True))
+
+
+def own_fprs(figures: Iterable[str]) -> tuple[float, ...]:
+    """Return the false-positive rates of some figures' keys, from the largest down.
+
+    Example:
+        >>> own_fprs({"tpr@1e-05": 0.2, "tpr@0.1": 0.9, "dir@0.01": 0.5})
+        (0.1, 1e-05)
+    """
+    rates = [rate for key in figures if key.startswith("tpr@") and (rate := _rate_of(key))]
+    return tuple(sorted(rates, reverse=True))
+
+
+def _rate_of(key: str) -> float | None:
+    """Return the rate in the key of a figure at an operating point: keys come from files, too."""
+    name, _, text = key.partition("@")
+    try:
+        rate = float(text)
+    except ValueError:
+        return None
+    return rate if 0 < rate < 1 and at(name, rate) == key else None
 
 
 def number(value: Any) -> float:
@@ -214,16 +289,17 @@ def flat_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     return {key: number(value) for key, value in figures.items()}
 
 
-def runs_frame(records: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
+def runs_frame(records: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
     """Return one row per run: entrant, repeat, fold, status, reason and every figure that belongs into the CSV."""
     import pandas as pd
 
     keys = ("entrant", "repeat", "fold", "status", "reason", "epoch", "sampler", "accuracy_by")
-    hidden = {metric.key for metric in METRICS if "runs" not in metric.shown}
+    figures = [flat_metrics(record) for record in records]
+    hidden = {key for key in {key for own in figures for key in own} if "runs" not in metric(key).shown}
     rows = []
-    for record in records:
-        figures = {key: value for key, value in flat_metrics(record).items() if key not in hidden}
-        rows.append({**{key: record.get(key) for key in keys}, **figures})
+    for record, own in zip(records, figures, strict=True):
+        shown = {key: value for key, value in own.items() if key not in hidden}
+        rows.append({**{key: record.get(key) for key in keys}, **shown})
     return pd.DataFrame(rows)
 
 

@@ -5,7 +5,7 @@ Given are, where a measurement has them:
 - ``train``, ``val``, ``test``, ``query``, ``distractors``: embeddings [N, D]; ``train_labels`` and so on: labels [N];
   ``train_people`` and so on: the names that labels count within.
 - ``centers``: the head's unit rows [C, D], or None. ``test_hits``, ``val_hits``: images recognised [N] (bool).
-- ``fprs``: the false-positive rates that operating points are wanted at.
+- ``fprs``: the false-positive rates asked for, from the largest down; without, the usual ones that the data supports.
 - ``pair_scores``, ``pair_same``, ``pair_folds``: verification pairs [P].
 """
 
@@ -33,6 +33,7 @@ from lossbench.metrics import (
     verification,
 )
 from lossbench.metrics.bootstrap import bootstrap_identification, bootstrap_share, multiplicities, replicates_for
+from lossbench.metrics.operating_point import usual_fprs
 
 _KMEANS = 20_000_000  # images times people, beyond which k-means would take minutes: its figures are then null
 
@@ -71,6 +72,11 @@ class Values:
         if name not in self._known:
             self._known[name] = self.of(SHARED[name])
         return self._known[name]
+
+
+def _usual_fprs(query: Tensor, labels: Tensor, distractors: Tensor) -> tuple[float, ...]:
+    own = torch.unique(labels, return_counts=True)[1]
+    return usual_fprs((len(query) ** 2 - int((own**2).sum())) // 2 + len(query) * len(distractors))
 
 
 def _clusters(query: Tensor, labels: Tensor) -> ClusterStatistics:
@@ -116,6 +122,7 @@ SHARED: dict[str, Computation] = {
     "test_hits_ncm": Computation(nearest_mean_hits, ("test", "test_labels", "train", "train_labels")),
     "train_angles": Computation(angle_statistics, ("train", "train_labels", "centers")),
     "query_angles": Computation(angle_statistics, ("query", "query_labels")),
+    "fprs": Computation(_usual_fprs, _OPEN),
     "rates": Computation(identification_rate, (*_OPEN, "fprs")),
     "transfer": Computation(threshold_transfer, ("val", "val_labels", *_OPEN, "fprs")),
     "gallery": Computation(enrol, ("query", "query_labels")),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lossbench.results.metric_fields import METRICS, at
+from lossbench.results.metric_fields import at, table_at
 
 #: a test of a value; what a list's items must be; or what a dictionary's keys must hold ("*": all others)
 Shape = Callable[[Any], bool] | list["Shape"] | Mapping[str, "Shape"]
@@ -27,7 +27,7 @@ def _figure(value: Any) -> bool:
 
 _PARTS: Shape = dict.fromkeys(("train", "val", "test", "query", "distractors"), _count)
 _METRICS: dict[str, Shape] = {
-    **{f"{metric.key}?": _count for metric in METRICS if metric.unit == "count"},
+    **{f"{metric.key}?": _count for metric in table_at() if metric.unit == "count"},
     "*": _figure,
 }
 _MEASURED: dict[str, Shape] = dict.fromkeys(("positives", "negatives", "query_negatives"), _count)

@@ -11,7 +11,7 @@ from lossbench.errors import InputError
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics.uncertainty import Estimate, estimate, paired_difference
 from lossbench.results.arrays import read_resamples
-from lossbench.results.metric_fields import flat_metrics, metric
+from lossbench.results.metric_fields import flat_metrics, fprs_of, metric
 from lossbench.results.store import Record
 
 Floats = npt.NDArray[np.float64]
@@ -50,6 +50,11 @@ class Study:
     def entrants(self) -> list[str]:
         """The entrants in the order of the records, `untrained` last."""
         return entrants(self.records)
+
+    @property
+    def fprs(self) -> tuple[float, ...]:
+        """The operating points: the false-positive rates that all runs were measured at, from the largest down."""
+        return fprs_of(self.records)
 
     def of_entrant(self, entrant: str) -> list[Record]:
         """Return the records of one entrant."""

@@ -49,7 +49,7 @@ def verdicts(study: Study) -> list[Verdict]:
     """
     names = [name for name in study.entrants if name != UNTRAINED]
     found = []
-    for figure in shown_in("verdicts"):
+    for figure in shown_in("verdicts", fprs=study.fprs):
         compared = {(a, b): study.difference(a, b, figure.key) for a, b in combinations(names, 2)}
         compared = {pair: difference for pair, difference in compared.items() if difference.count}
         pairs, differences = list(compared), list(compared.values())

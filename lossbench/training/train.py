@@ -110,7 +110,7 @@ def train(
             raise TrainingFailed(f"the loss became {mean_loss}")
 
         val = _val_accuracy(backbone, head, pixels, split)
-        tracked = tracked_figures(backbone, head, pixels, split) if config.track else None
+        tracked = tracked_figures(backbone, head, pixels, split, config.fpr) if config.track else None
         history.append(Epoch(number, mean_loss, val, lr, order.numel(), seconds, tracked))
         if config.select == "val" and (best is None or val > history[best["epoch"] - 1].val_accuracy):
             best = {"epoch": number, "backbone": copy_state(backbone), "head": copy_state(head)}

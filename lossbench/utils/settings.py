@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 from lossbench.errors import InputError
 from lossbench.utils.files import check_path
+from lossbench.utils.text import clipped
 
 _Options = TypeVar("_Options")
 
@@ -30,6 +31,11 @@ class Setting(NamedTuple):
     choices: tuple[str, ...]
     default_text: str
     path: bool
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it holds numbers, which are typed with commas between them."""
+        return self.repeats and self.kind is not str
 
     @property
     def option(self) -> str:
@@ -82,11 +88,23 @@ def check(options: Any) -> None:
         if setting.choices and value not in setting.choices:
             known = " or ".join(f"'{choice}'" for choice in setting.choices)
             raise InputError(f"{setting.option} '{value}' is not known; use {known}")
-        if setting.low is not None and setting.high is not None and not setting.low <= value <= setting.high:
-            raise InputError(f"{setting.option} {value} is out of range; use {setting.low} to {setting.high}")
-        if setting.path:
-            for path in value if setting.repeats else (value,):
-                check_path(path, setting.option)
+        for one in value if setting.repeats else (value,):
+            if setting.low is not None and setting.high is not None and not setting.low <= one <= setting.high:
+                raise InputError(f"{setting.option} {one} is out of range; use {setting.low} to {setting.high}")
+            if setting.path:
+                check_path(one, setting.option)
+
+
+def read_list(setting: Setting, text: str) -> tuple[Any, ...]:
+    """Return the values of a setting that is a list of numbers.
+
+    Raises:
+        InputError: something between two commas is no number.
+    """
+    try:
+        return tuple(setting.kind(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{setting.option} '{clipped(text)}' is no list of numbers; write 0.01,0.001") from None
 
 
 def build(options: type[_Options], given: Mapping[str, Any]) -> _Options:

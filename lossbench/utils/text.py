@@ -24,6 +24,16 @@ def file_name(text: str, limit: int = 80) -> str:
     return re.sub(r"[^A-Za-z0-9._+=-]", "_", text)[:limit]
 
 
+def rate_text(rate: float) -> str:
+    """Return a rate as people write it.
+
+    Example:
+        >>> rate_text(0.001), rate_text(1e-5)
+        ('0.001', '1e-5')
+    """
+    return f"{rate:g}".replace("e-0", "e-")
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message; the name of its type where the message is empty."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

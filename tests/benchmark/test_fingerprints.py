@@ -82,6 +82,7 @@ def protocols(config):
         ({"track": True}, True, False),
         ({"threads": 2}, True, False),
         ({"flip": True, "pairs": "pairs.txt"}, False, True),
+        ({"fpr": (0.01, 0.001)}, False, True),
         ({"jobs": 4, "repeats": 9, "out": "elsewhere", "losses": "arcface"}, False, False),
     ],
 )

@@ -6,9 +6,13 @@ import pytest
 from support import FORWARD, bench, figures, plugin
 
 from lossbench.evaluation.measure import measure
+from lossbench.results.history import read_history
+from lossbench.results.metric_fields import own_fprs
+from lossbench.results.study import Study
 
 ONLY_EVALUATION = ("lossbench.benchmark.fingerprints.MEASURING", ("evaluation/*.py",))  # other measuring code
 PAIRS = "2\t1\np4\t0\t1\np4\t0\tp5\t1\np4\t2\t3\np5\t2\tp4\t3\n"
+UNTOUCHED = ("weights.safetensors", "history.jsonl", "embeddings.npz")
 TRAINED = ("weights_sha256", "training", "timings", "epoch", "hash")  # what a record says of the training
 
 
@@ -159,3 +163,38 @@ def test_a_run_without_weights_is_trained_again_and_that_is_said(tmp_path, monke
     assert len(heard.trained) == 2
     assert any("ce, repeat 1, is trained again:" in note and "cannot be read" in note for note in heard.notes)
     assert first[1]["metrics"] == second[1]["metrics"]
+
+
+def test_other_operating_points_measure_finished_runs_again_and_train_none(tmp_path):
+    _, usual, _ = bench(tmp_path / "out", "ce,triplet", repeats=1)
+    files = {path: path.read_bytes() for path in tmp_path.glob("out/orl/runs/*/*") if path.name in UNTOUCHED}
+    _, asked, heard = bench(tmp_path / "out", "ce,triplet", repeats=1, fpr=(1e-4, 0.01))
+    assert (heard.trained, heard.runs) == ([], 0)
+    assert "3 runs are measured again, not trained: only the measuring has changed" in heard.notes
+    assert [{key: record.get(key) for key in TRAINED} for record in asked] == [
+        {key: record.get(key) for key in TRAINED} for record in usual
+    ]
+    assert {path: path.read_bytes() for path in files} == files
+    _, new, heard = bench(tmp_path / "new", "ce,triplet", repeats=1, fpr=(0.01, 1e-4))
+    assert len(heard.trained) == 4
+    assert figures(asked) == figures(new)
+    for before, after in zip(usual, asked, strict=True):
+        assert own_fprs(before["metrics"]) == (0.1, 0.05, 0.01, 0.001)
+        assert own_fprs(after["metrics"]) == (0.01, 1e-4)
+        assert after["metrics"]["tpr@0.0001"] is None, "9,200 negatives do not support it"
+        both = before["metrics"].keys() & after["metrics"].keys()
+        assert {key: before["metrics"][key] for key in both} == {key: after["metrics"][key] for key in both}
+    assert Study.of(asked).fprs == (0.01, 1e-4)
+    _, still, heard = bench(tmp_path / "out", "ce,triplet", repeats=1, fpr=(0.01, 1e-4))
+    assert (still, heard.trained, heard.skipped, heard.notes) == (asked, [], 3, []), "in whatever order they are typed"
+    _, back, heard = bench(tmp_path / "out", "ce,triplet", repeats=1)
+    assert (figures(back), heard.trained) == (figures(usual), [])
+
+
+def test_tracked_runs_are_not_trained_again_for_other_operating_points(tmp_path):
+    _, tracked, _ = bench(tmp_path, "ce", repeats=1, track=True, fpr=(0.2, 0.05))
+    assert own_fprs(read_history(tracked[1])[-1]["tracked"]) == (0.2, 0.05)
+    _, other, heard = bench(tmp_path, "ce", repeats=1, track=True)
+    assert heard.trained == []
+    assert own_fprs(other[1]["metrics"]) == (0.1, 0.05, 0.01, 0.001)
+    assert own_fprs(read_history(other[1])[-1]["tracked"]) == (0.2, 0.05)

@@ -36,6 +36,11 @@ LONG = "x" * 300
         (("run", "--plugins", "nowhere"), "no plugin folder 'nowhere'"),
         (("run", "--lr", "nan"), "--lr nan is out of range"),
         (("run", "--epochs", "1.5"), "--epochs"),
+        (("run", "--fpr", "1e-3;1e-4"), "--fpr '1e-3;1e-4' is no list of numbers; write 0.01,0.001"),
+        (("run", "--fpr", "0.1,0"), "--fpr 0.0 is out of range; use rates from 1e-12 to below 1"),
+        (("run", "--fpr", "0.01,1e-2"), "--fpr has 0.01 twice; name each rate once"),
+        (("evaluate", ".", "--data", ".", "--fpr", "1"), "--fpr 1.0 is out of range"),
+        (("evaluate", ".", "--data", ".", "--fpr", "x"), "--fpr 'x' is no list of numbers"),
         (("run", "--pretrained", "casia"), "--pretrained 'casia' is not known; use 'imagenet'"),
         (("run", "--name", "a/b"), "--name 'a/b' cannot name a folder; use a plain folder name such as try1"),
         (("run", "--name", ".."), "--name '..' cannot name a folder"),
@@ -245,3 +250,29 @@ def test_a_command_without_words_prints_its_help_as_it_is(lossbench, words):
 
 def test_a_usage_error_names_the_help_of_its_command(lossbench):
     assert "lossbench run --help shows what there is" in lossbench("run", "--epochs", "two")[2]
+
+
+def test_operating_points_are_chosen_and_shown(lossbench, tmp_path):
+    words = ("run", "--losses", "ce,triplet", "--fpr", "1e-4,0.2,1e-3", "--out", tmp_path, *FAST)
+    code, out, _ = lossbench(*words)
+    assert code == 0
+    header = next(line for line in out.splitlines() if "accuracy (class means)" in line)
+    cells = [cell.strip() for cell in header.strip("┃").split("┃")]
+    assert cells[5:8] == ["ID rate @ FPR 0.2", "@ 0.001 †", "@ 0.0001"]
+    assert "ID rate @ FPR (TAR @ FAR): share of same-person pairs" in out
+    assert "† thin: fewer than 10 negatives lie above the threshold" in out
+    assert "so few pairs decide it: ID rate @ FPR 0.001 (9)\n" in out
+    assert "The lowest false-positive rate they support is 0.00011; lower rates show a dash." in out
+    assert tomllib.loads((tmp_path / "orl" / "benchmark.toml").read_text())["fpr"] == [0.2, 0.001, 0.0001]
+    assert lossbench("report", tmp_path / "orl")[0] == 0
+    text = (tmp_path / "orl" / "report.md").read_text()
+    assert "| ID rate @ FPR 0.2 | @ 0.001 † | @ 0.0001 |" in text
+    assert "| ID rate @ FPR 0.001 † | ce − triplet |" in text
+    assert "(TAR @ FAR)" in text.split("## Verdict")[0]
+    folder = tmp_path / "orl" / "tables"
+    tables = {name: (folder / f"{name}.csv").read_text() for name in ("summary", "runs", "verdicts")}
+    assert all("tpr@0.2" in table and "tpr@0.1" not in table for table in tables.values())
+    assert "tpr@0.0001_ci95" in tables["summary"]
+    code, again, _ = lossbench("run", "--config", tmp_path / "orl" / "benchmark.toml", "--out", tmp_path)
+    assert code == 0
+    assert header in again

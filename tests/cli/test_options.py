@@ -13,7 +13,7 @@ GROUPS = {
     "Data": {"data", "identities", "min-images", "images-per-identity", "pairs", "flip", "no-verify"},
     "Network": {"backbone", "pretrained", "embedding-dim", "image-size", "dropout"},
     "Training": {"epochs", "batch-size", "lr", "weight-decay", "warmup"},
-    "Statistics": {"repeats", "seed", "select", "track"},
+    "Statistics": {"repeats", "seed", "fpr", "select", "track"},
     "Where and how": {"out", "name", "device", "jobs", "threads", "config", "force", "retry-failed"},
     "Other": {"help"},
 }
@@ -60,6 +60,8 @@ def test_run_shows_every_option_once_and_in_its_group(lossbench):
         ("seed", "[default: 0]"),
         ("dropout", "[default: 0.2]"),
         ("name", "[default: the data's name]"),
+        ("fpr", "[default: 0.1, 0.05, 0.01 and 0.001; also 1e-4, 1e-5 and 1e-6 where the data supports them]"),
+        ("fpr", "--fpr LIST "),
         ("select", "--select [last|val] "),
         ("pretrained", "--pretrained [imagenet] "),
     ],

@@ -11,6 +11,7 @@ import torch
 from lossbench.data.images.store import open_store
 from lossbench.data.tree import read_images, read_unseen_people
 from lossbench.errors import InputError
+from lossbench.results.metric_fields import own_fprs
 from lossbench.results.store import find_runs
 from lossbench.results.weights import load_backbone
 
@@ -156,3 +157,20 @@ def test_nobody_is_query_and_distractor(tree):
     (tree / "distractors" / "p4").symlink_to(tree / "query" / "p4")
     with pytest.raises(InputError, match="is in both"):
         read_unseen_people(tree)
+
+
+def test_operating_points_are_chosen_and_thin_ones_marked(lossbench, trained, tree, tmp_path):
+    words = ("evaluate", run_of(trained, "ce"), "--data", tree, "--out", tmp_path / "e.json")
+    code, out, _ = lossbench(*words, "--fpr", "0.01,0.2,0.05")
+    assert code == 0
+    header = next(line for line in out.splitlines() if "ID rate @ FPR 0.2" in line)
+    cells = [cell.strip() for cell in header.strip("┃").split("┃")]
+    assert cells[1:4] == ["ID rate @ FPR 0.2", "@ 0.05 †", "@ 0.01"], "80 negatives: 16 and 4 above, and none"
+    assert "so few pairs decide it: ID rate @ FPR 0.05 (4)\n" in out
+    assert "(TAR @ FAR)" in out
+    (found,) = json.loads((tmp_path / "e.json").read_text())
+    assert own_fprs(found["metrics"]) == (0.2, 0.05, 0.01)
+    assert found["metrics"]["tpr@0.01"] is None
+    assert own_fprs(found["spread_over_people"]) == (0.2, 0.05, 0.01)
+    record = json.loads((run_of(trained, "ce") / "run.json").read_text())
+    assert found["metrics"]["tpr@0.05"] == record["metrics"]["tpr@0.05"], "the run's own people, at the usual points"

@@ -15,7 +15,8 @@ from lossbench.losses.loading import load_head
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
 from lossbench.metrics import nearest_mean_hits
-from lossbench.results.metric_fields import METRICS, shown_in
+from lossbench.metrics.operating_point import DEFAULT_FPRS
+from lossbench.results.metric_fields import own_fprs, shown_in, table_at
 from lossbench.results.metric_inputs import Values
 from lossbench.training.seeds import initial_backbone
 
@@ -68,10 +69,22 @@ def test_every_part_is_embedded_and_every_figure_without_pairs_is_there(model, p
     split = orl.split(0)
     assert list(plain.embeddings) == ["train", "val", "test", "query", "distractors"]
     assert all(plain.embeddings[name].equal(embed(model[0], pixels, part)) for name, part in split.parts())
-    computed = [row for row in METRICS if row.function and not row.key.startswith("verification_")]
+    computed = [row for row in table_at(DEFAULT_FPRS) if row.function and not row.key.startswith("verification_")]
     assert list(plain.figures) == [row.key for row in computed]
     assert set(plain.resamples) == {row.key for row in computed if row.resamples}
     assert len({len(values) for values in plain.resamples.values()}) == 1
+
+
+def test_only_the_points_change_with_the_rates_asked_for(model, plain, pixels, orl):
+    asked = measure(*model, pixels, orl.split(0), fprs=(0.3, 0.01, 1e-4))
+    assert own_fprs(asked.figures) == (0.3, 0.01, 1e-4)
+    assert math.isnan(asked.figures["tpr@0.0001"]), "9,200 negatives do not support it"
+    both = [key for key in plain.figures if key in asked.figures]
+    assert repr([plain.figures[key] for key in both]) == repr([asked.figures[key] for key in both]), "NaN included"
+    assert {"tpr@0.01", "threshold@0.01", "transfer_fpr@0.01", "nmi", "dir@0.1"} <= set(both)
+    assert {key.partition("@")[2] for key in plain.figures.keys() - set(both)} == {"0.1", "0.05", "0.001"}
+    assert asked.resamples.keys() == {"test_accuracy", "test_accuracy_ncm", "tpr@0.3", "tpr@0.01", "tpr@0.0001"}
+    assert (asked.resamples["tpr@0.01"] == plain.resamples["tpr@0.01"]).all()
 
 
 def test_without_a_head_there_are_no_angles_to_its_centers(model, plain, pixels, orl):
@@ -102,6 +115,7 @@ def test_pairs_add_their_figures_and_flip_changes_these_alone(model, plain, pixe
 def test_tracked_figures_are_those_of_the_measurement(model, plain, pixels, orl):
     found = tracked_figures(*model, pixels, orl.split(0))
     assert found == {row.key: plain.figures[row.key] for row in shown_in("tracked")}
+    assert own_fprs(tracked_figures(*model, pixels, orl.split(0), (0.2, 0.03))) == (0.2, 0.03)
 
 
 def test_a_tracked_figure_that_the_data_does_not_support_is_null(model, pixels, orl):

@@ -11,6 +11,7 @@ from lossbench.metrics.bootstrap import (
     multiplicities,
     replicates_for,
 )
+from lossbench.metrics.exact.pairs import scored_pairs
 
 FPRS = [0.2, 0.1, 0.05]
 
@@ -153,3 +154,42 @@ def test_chunks_of_replicates_change_nothing(monkeypatch):
     whole = bootstrap_identification(query, labels, distractors, others, *drawn, FPRS)
     monkeypatch.setattr("lossbench.metrics.bootstrap._CHUNK", 300)
     assert torch.equal(bootstrap_identification(query, labels, distractors, others, *drawn, FPRS), whole)
+
+
+LOW = [0.1, 0.01, 0.003]
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """20,100 negatives, of which a sample of 6,000 is taken, and draws of their people."""
+    monkeypatch.setattr("lossbench.metrics.bootstrap._SCORED", 6_000)
+    monkeypatch.setattr("lossbench.metrics.bootstrap._PAIRS", 2_000)
+    monkeypatch.setattr("lossbench.metrics.bootstrap._SPARSE", 100)
+    draws = multiplicities([f"q{i}" for i in range(20)], 60), multiplicities([f"d{i}" for i in range(20)], 60)
+    return *data(people=20, each=6, others=36), *(draws[0], multiplicities([f"d{i}" for i in range(36)], 60))
+
+
+def test_rates_of_which_a_sample_shows_little_take_the_highest_of_all_negatives(many, monkeypatch):
+    sampled = bootstrap_identification(*many, LOW)
+    with monkeypatch.context() as whole:
+        whole.setattr("lossbench.metrics.bootstrap._SCORED", 10**9)
+        whole.setattr("lossbench.metrics.bootstrap._PAIRS", 10**9)
+        every = bootstrap_identification(*many, LOW)
+    assert sampled[:, 1:].equal(every[:, 1:])
+    assert not sampled[:, 0].equal(every[:, 0]), "the largest is sampled"
+    assert not sampled.isnan().any()
+    assert bootstrap_identification(*many, LOW[::-1]).equal(sampled.flip(1)), "in whatever order"
+
+
+def test_low_rates_alone_take_no_more_negatives_than_any(many, monkeypatch):
+    """However low the rate, only the sample is computed pair by pair."""
+    asked = []
+
+    def counted(*words):
+        asked.append(words[3])
+        return scored_pairs(*words)
+
+    monkeypatch.setattr("lossbench.metrics.bootstrap.scored_pairs", counted)
+    alone = bootstrap_identification(*many, LOW[2:])
+    assert asked == [6_000]
+    assert alone.equal(bootstrap_identification(*many, LOW)[:, 2:])

@@ -5,7 +5,14 @@ from fractions import Fraction
 import pytest
 import torch
 
-from lossbench.metrics.operating_point import allowed, allowed_each, is_supported, negatives_needed
+from lossbench.metrics.operating_point import (
+    allowed,
+    allowed_each,
+    is_supported,
+    is_thin,
+    negatives_needed,
+    usual_fprs,
+)
 
 RATES = ("0.1", "0.05", "0.01", "0.001", "0.0001", "0.00001", "0.000001", "0.3", "0.7")
 COUNTS = (1, 9, 10, 19, 20, 99, 100, 999, 1000, 1001, 10_000, 12_345, 99_999, 100_000, 1_000_000, 123_456_789)
@@ -30,3 +37,17 @@ def test_a_threshold_is_always_one_of_the_negatives():
     assert allowed(1 - 1e-12, 7) == 6
     assert allowed_each(1 - 1e-12, torch.tensor([7, 1, 0])).tolist() == [6, 0, 0]
     assert allowed(0.5, 0) == 0
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_point_is_thin_where_one_to_nine_negatives_lie_above_it(rate):
+    thin = [1 <= Fraction(rate) * count // 1 <= 9 for count in COUNTS]
+    assert [is_thin(float(rate), count) for count in COUNTS] == thin
+
+
+def test_the_usual_rates_are_four_and_the_lower_decades_that_are_supported():
+    four = (0.1, 0.05, 0.01, 0.001)
+    assert usual_fprs(0) == usual_fprs(9_999) == four
+    assert usual_fprs(10_000) == (*four, 1e-4)
+    assert usual_fprs(999_999) == (*four, 1e-4, 1e-5)
+    assert usual_fprs(10**6) == usual_fprs(10**12) == (*four, 1e-4, 1e-5, 1e-6)

@@ -88,3 +88,20 @@ def test_tracking_changes_nothing_else(lossbench, tmp_path):
         for name in ("plain", "tracked")
     ]
     assert metrics[0] == metrics[1]
+
+
+def test_the_gap_is_that_of_the_rates_tracked_whatever_was_measured_since(tmp_path):
+    lines = [
+        {"epoch": e, "train_loss": 1.0, "val_accuracy": e / 9, "tracked": {"test_accuracy": 0.5, "tpr@0.2": e / 10}}
+        for e in (1, 3, 2)
+    ]
+    study = study_of(tmp_path, {"ce": (0.7, None)}, {"ce": lines})
+    for record in study.records:
+        record["metrics"] |= {"tpr@0.01": 0.4, "tpr@1e-05": 0.1}
+    text = "\n".join(selection_gap(study))
+    assert "| ID rate @ FPR 0.2 | ce | 0.200 ± 0.000 | 0.300 ± 0.000 | 0.300 ± 0.000 |" in text
+    assert "The false-positive rates tracked are those of the training (0.2)" in text
+    for record in study.records:
+        del record["metrics"]["tpr@0.01"], record["metrics"]["tpr@1e-05"]
+        record["metrics"]["tpr@0.2"] = 0.2
+    assert "The false-positive rates tracked" not in "\n".join(selection_gap(study))

@@ -1,6 +1,9 @@
 """Sections on unseen people, and shared ranks, from records whose right answer is known."""
 
-from lossbench.report.sections import clusters, gallery, operating_points
+import pytest
+from support import changed
+
+from lossbench.report.sections import clusters, gallery, operating_points, other_points_line
 from lossbench.results.study import Study
 from lossbench.results.verdicts import rank_table, verdicts
 
@@ -32,14 +35,36 @@ def test_an_operating_point_says_what_it_rests_on():
     text = "\n".join(operating_points(STUDY))
     assert "900 to 2,000 negatives per repeat: 40 pairs of query images and 860 to 1,960 pairs" in text
     assert "The lowest false-positive rate they support is 0.0011" in text
-    assert "| 0.1 | 0.09 | 10 | 2 of 2 repeats |" in text
-    assert "| 0.001 | 0.0009 | 1,000 | 1 of 2 repeats |" in text, "900 negatives do not support 0.001"
+    assert "| 0.1 | 0.09 | 90 to 200 | 10 | 2 of 2 repeats |" in text
+    assert "| 0.001 | 0.0009 | 2 | 1,000 | 1 of 2 repeats |" in text, "900 negatives do not support 0.001"
 
 
 def test_thresholds_that_do_not_transfer_are_shown():
     text = "\n".join(operating_points(STUDY))
     assert "(500 negatives)" in text
-    assert "| ce | 2 of 3 (67 %) | shuffle | 0.1300 ± 0.0000 | – | – | – |" in text
+    assert "| ce | 2 of 3 (67 %) | shuffle | 0.1300 ± 0.0000 | – |" in text
+
+
+@pytest.mark.parametrize(("points", "more"), [((), False), ((0.05, 0.01), False), ((0.05, 0.01, 1e-4), True)])
+def test_more_points_than_the_headline_has_stand_in_a_table_of_their_own(points, more):
+    run = record(0, 2000, 0.6)
+    for i, fpr in enumerate(points):
+        run = changed(run, ("metrics", f"tpr@{fpr:g}"), None if fpr < 1e-3 else 0.5 - i / 10)
+    text = "\n".join(operating_points(Study((run,), {})))
+    row = "| ce | 1 | shuffle | 0.600 | 0.500 | 0.400 | 0.600 | – |"
+    assert (row in text) == more
+    assert ("| 0.0001 | – | – | 10,000 | 0 of 1 repeats |" in text) == more
+    assert ("ID rate @ FPR 0.001 (2)" in text) == more, "two of 2,000 negatives"
+    assert ("FPR 0.01 set on val becomes (5)" in text) == bool(points), "five of the 500 of val"
+
+
+def test_rates_that_not_all_runs_have_are_said():
+    assert other_points_line(STUDY) == ""
+    runs = [record(0, 900, 0.6), changed(record(1, 900, 0.6), ("metrics", "tpr@1e-05"), 0.1)]
+    study = Study(tuple(runs), {})
+    assert study.fprs == (0.1, 0.001)
+    said = "only those in common are compared (0.1, 0.001), not 1e-5."
+    assert other_points_line(study) == f"The runs were measured at different false-positive rates: {said}"
 
 
 def test_gallery_and_clusters():

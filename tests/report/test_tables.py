@@ -3,9 +3,9 @@
 import math
 
 import pytest
-from support import RECORDS, STUDY
+from support import RECORDS, STUDY, changed
 
-from lossbench.report.tables import failures, number_table, text, text_table
+from lossbench.report.tables import failures, mark, number_table, text, text_table, thin_line
 from lossbench.results.metric_fields import shown_in
 from lossbench.results.study import Study
 
@@ -34,3 +34,34 @@ def test_number_table_holds_means_and_half_widths():
     assert frame.loc["c", "survival"] == 0.75
     assert frame.loc["a", "survival"] == 1
     assert math.isnan(frame.loc["a", "tpr@0.001"])
+
+
+def with_negatives(*counts):
+    """The runs of one loss, of which the last has failed."""
+    runs = [changed(RECORDS[4], ("metrics", "negatives"), count) for count in counts]
+    return Study((*runs, {**RECORDS[4], "status": "failed", "metrics": {"negatives": 100}}), {})
+
+
+@pytest.mark.parametrize(
+    ("counts", "marked"),
+    [
+        ((10_000,), {}),
+        ((9_999,), {0.001: 9}),
+        ((999,), {0.01: 9}),  # and 0.001 is not supported
+        ((100, 1_500, 20_000), {0.01: 1, 0.001: 1}),
+        ((), {}),
+    ],
+)
+def test_points_with_fewer_than_ten_negatives_are_marked_and_explained(counts, marked):
+    study, figures = with_negatives(*counts), shown_in("headline", fprs=(0.1, 0.01, 0.001))
+    headers, _ = text_table(study, figures)
+    assert headers[5:] == [f"{f.column} †" if f.point in marked else f.column for f in figures if f.point is not None]
+    assert [mark(f, study.records) for f in figures] == [" †" if f.point in marked else "" for f in figures]
+    line = thin_line(figures, study.records)
+    assert (line == "") == (not marked)
+    assert all(f"ID rate @ FPR {fpr:g} ({fewest})" in line for fpr, fewest in marked.items())
+    assert line.count("ID rate") == len(marked)
+
+
+def test_what_is_not_known_of_an_older_record_is_not_marked():
+    assert thin_line(shown_in("headline", "gallery", "transfer"), RECORDS) == ""

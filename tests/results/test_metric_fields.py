@@ -11,8 +11,20 @@ import torch
 from support import RECORDS
 
 from lossbench.metrics.exact.directions import unit_rows
+from lossbench.metrics.operating_point import DEFAULT_FPRS, FURTHER_FPRS
 from lossbench.results import metric_fields
-from lossbench.results.metric_fields import METRICS, Metric, at, flat_metrics, metric, shown_in
+from lossbench.results.metric_fields import (
+    METRICS,
+    Metric,
+    at,
+    flat_metrics,
+    fprs_of,
+    metric,
+    own_fprs,
+    runs_frame,
+    shown_in,
+    table_at,
+)
 from lossbench.results.metric_inputs import SHARED, Computation
 from lossbench.results.store import load_records
 
@@ -85,15 +97,18 @@ def test_a_new_metric_is_one_function_and_one_row(tmp_path, tree, monkeypatch, l
     assert f"{length:.3f} ± {1.96 * spread:.3f}" in out
 
 
+EVERY = table_at((*DEFAULT_FPRS, *FURTHER_FPRS))
+
+
 def test_keys_are_there_once():
-    assert len({row.key for row in METRICS}) == len(METRICS)
+    assert len({row.key for row in EVERY}) == len(EVERY)
 
 
 def test_every_input_is_given_or_shared():
     given = {f"{part}{suffix}" for part in ("train", "val", "test", "query", "distractors") for suffix in SUFFIXES}
     given |= {"centers", "test_hits", "val_hits", "fprs", "pair_scores", "pair_same", "pair_folds"}
-    computations = [Computation(row.function, row.inputs) for row in METRICS if row.function]
-    computations += [row.resamples for row in METRICS if row.resamples] + list(SHARED.values())
+    computations = [Computation(row.function, row.inputs) for row in EVERY if row.function]
+    computations += [row.resamples for row in EVERY if row.resamples] + list(SHARED.values())
     assert {name for computation in computations for name in computation.inputs} <= given | set(SHARED)
 
 
@@ -102,7 +117,7 @@ SUFFIXES = ("", "_labels", "_people")
 
 def test_what_is_compared_has_a_direction_and_what_is_resampled_its_people():
     assert all(row.better for row in shown_in("verdicts", "highlights"))
-    assert {row.key for row in METRICS if row.resamples and row.people == "test"} == {
+    assert {row.key for row in EVERY if row.resamples and row.people == "test"} == {
         "test_accuracy",
         "test_accuracy_ncm",
     }
@@ -134,3 +149,56 @@ def test_flat_metrics_name_every_operating_point():
     assert flat["tpr@0.01"] == 0.5
     assert math.isnan(flat["tpr@0.001"])
     assert flat["query_inter"] == 60.0
+
+
+def keys(place, fprs):
+    return [row.key for row in shown_in(place, fprs=fprs) if row.point is not None]
+
+
+def test_the_rows_of_operating_points_follow_the_rates():
+    fprs = (0.01, 0.001, 1e-4, 1e-5, 1e-6)
+    assert keys("points", fprs) == ["tpr@0.01", "tpr@0.001", "tpr@0.0001", "tpr@1e-05", "tpr@1e-06"]
+    for place in ("headline", "verdicts", "evaluate", "tracked", "highlights", "tracked_highlights"):
+        assert keys(place, fprs) == keys("points", fprs)[:4], place
+    assert keys("transfer", fprs) == [f"transfer_fpr@{fpr:g}" for fpr in fprs[:4]]
+    assert [row.column for row in shown_in("points", fprs=fprs)][:1] == ["ID rate @ FPR 0.01"]
+    assert [row.column for row in shown_in("points", fprs=fprs)][3:] == ["@ 1e-5", "@ 1e-6"]
+    assert keys("headline", ()) == []
+
+
+@pytest.mark.parametrize("further", [(), (1e-4,), FURTHER_FPRS])
+def test_two_of_the_usual_headline_are_highlighted_whatever_else_was_measured(further):
+    fprs = (*DEFAULT_FPRS, *further)
+    assert keys("highlights", fprs) == ["tpr@0.1", "tpr@0.01"]
+    assert keys("headline", fprs) == [f"tpr@{fpr:g}" for fpr in DEFAULT_FPRS]
+
+
+def test_a_metric_is_found_at_any_rate():
+    found = metric("tpr@1e-05")
+    assert (found.title, found.point, found.negatives) == ("ID rate @ FPR 1e-5", 1e-5, "negatives")
+    assert metric("threshold@0.2").shown == ()
+    assert metric("dir@0.1").title == "DIR @ FAR 0.1"
+    for key in ("tpr@2", "tpr@x", "tpr@nan", "tpr@0.10", "tpr@", "@0.1", "tpr@-0.1"):
+        assert metric(key) == Metric(key, key), key
+
+
+def test_the_rates_of_a_record_are_those_of_its_keys():
+    strange = ("tpr@0.10", "tpr@1", "tpr@0", "tpr@nan", "tpr@", "tpr@inf", "dir@0.3", "transfer_tpr@0.2")
+    assert own_fprs({"tpr@0.001": 0.5, "tpr@0.2": None, **dict.fromkeys(strange, 0.5)}) == (0.2, 0.001)
+
+
+def test_records_have_those_rates_in_common_that_every_finished_one_has():
+    def record(*fprs, status="finished"):
+        return {"status": status, "metrics": {f"tpr@{fpr:g}": 0.5 for fpr in fprs}}
+
+    assert fprs_of([record(0.01, 0.1), record(0.1, 0.01, 1e-4)]) == (0.1, 0.01)
+    assert fprs_of([record(0.1), record(0.2, status="failed"), record()]) == (0.1,), "which have none do not count"
+    assert fprs_of([record(0.1), record(0.2)]) == ()
+    assert fprs_of([]) == fprs_of([record(0.2, status="failed")]) == DEFAULT_FPRS
+
+
+def test_the_table_of_runs_leaves_out_thresholds_at_any_rate():
+    figures = {"tpr@1e-05": 0.5, "threshold@1e-05": 0.3, "transfer_threshold@0.2": 0.1, "made_up": 1.0}
+    frame = runs_frame([{"entrant": "ce", "status": "finished", "metrics": figures}])
+    assert {"tpr@1e-05", "made_up"} <= set(frame)
+    assert not {"threshold@1e-05", "transfer_threshold@0.2"} & set(frame)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from lossbench.errors import InputError
-from lossbench.utils.settings import build, check, declare, settings_of
+from lossbench.utils.settings import build, check, declare, read_list, settings_of
 
 
 @dataclass(frozen=True)
@@ -55,3 +55,25 @@ def test_a_field_that_is_not_declared_is_refused():
         settings_of(Forgetful)
     with pytest.raises(TypeError, match="forgotten"):
         check(Forgetful())
+
+
+@dataclass(frozen=True)
+class Rates:
+    rates: tuple[float, ...] = declare((), low=0.0, high=0.5, help="Of all.")
+    counts: tuple[int, ...] = declare((1,), help="Of some.")
+
+
+def test_a_list_of_numbers_is_typed_with_commas():
+    rates, counts = settings_of(Rates)
+    assert [one.is_list for one in (rates, counts, *settings_of(Options))] == [True, True, False, False, False, False]
+    assert read_list(rates, "1e-3, 0.5,.25") == (0.001, 0.5, 0.25)
+    assert read_list(counts, "3") == (3,)
+    check(Rates(rates=(0.0, 0.5)))
+    with pytest.raises(InputError, match=r"\A--rates 0.51 is out of range; use 0.0 to 0.5\Z"):
+        check(Rates(rates=(0.1, 0.51)))
+
+
+@pytest.mark.parametrize("text", ["", "a", "0.1,", "0.1;0.2", "0.1 0.2", "1,,2"])
+def test_what_is_no_list_of_numbers_is_one_line(text):
+    with pytest.raises(InputError, match=r"\A--rates '[^\n]*' is no list of numbers; write 0.01,0.001\Z"):
+        read_list(settings_of(Rates)[0], text)

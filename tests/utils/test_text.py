@@ -2,7 +2,7 @@
 
 import pytest
 
-from lossbench.utils.text import described, file_name, first_line, shown
+from lossbench.utils.text import described, file_name, first_line, rate_text, shown
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,9 @@ def test_a_file_name_is_one_that_any_file_system_takes(text, name):
 def test_names_are_shown_in_one_line():
     assert shown("a\nb\udcff\x1b[31m") == "a\\nb\\udcff\\x1b[31m"
     assert shown("Zoë/人.jpg") == "Zoë/人.jpg"
+
+
+def test_a_rate_is_written_as_people_write_it():
+    assert [rate_text(rate) for rate in (0.1, 0.001, 1e-4, 1e-5, 2.5e-7, 1e-12)] == [
+        "0.1", "0.001", "0.0001", "1e-5", "2.5e-7", "1e-12",
+    ]  # fmt: skip

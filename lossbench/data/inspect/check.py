@@ -17,9 +17,7 @@ from lossbench.data.tree import AT_LEAST, CLOSED, PARTS, has_image_suffix
 from lossbench.errors import InputError
 from lossbench.utils.files import check_name, is_folder, listed, write_bytes
 from lossbench.utils.processes import in_parallel
-from lossbench.utils.text import shown
-
-_BEYOND = (1e-4, 1e-5, 1e-6)  # FPRs below those that a run reports
+from lossbench.utils.text import rate_text, shown
 
 
 @dataclass(frozen=True)
@@ -253,13 +251,18 @@ def _operating_points(looks: Sequence[Look]) -> list[Finding]:
     query, distractors = sum(per_person.values()), sum(look.part == "distractors" for look in looks)
     positives = sum(count * (count - 1) // 2 for count in per_person.values())
     negatives = query * (query - 1) // 2 - positives + query * distractors
-    from lossbench.metrics.operating_point import DEFAULT_FPRS, is_supported  # imports torch: workers do without
+    from lossbench.metrics.operating_point import DEFAULT_FPRS, FURTHER_FPRS, is_supported, is_thin  # imports torch
 
-    rows = [{"fpr": fpr, "supported": is_supported(fpr, negatives)} for fpr in (*DEFAULT_FPRS, *_BEYOND)]
-    supported = ", ".join(f"{row['fpr']:g}" for row in rows if row["supported"]) or "none"
-    missing = ", ".join(f"{row['fpr']:g}" for row in rows if not row["supported"])
+    rows = [
+        {"fpr": fpr, "supported": is_supported(fpr, negatives), "thin": is_thin(fpr, negatives)}
+        for fpr in (*DEFAULT_FPRS, *FURTHER_FPRS)
+    ]
+    supported = ", ".join(rate_text(row["fpr"]) for row in rows if row["supported"]) or "none"
+    thin = ", ".join(rate_text(row["fpr"]) for row in rows if row["thin"])
+    missing = ", ".join(rate_text(row["fpr"]) for row in rows if not row["supported"])
     verdict = "ok" if positives and is_supported(DEFAULT_FPRS[-1], negatives) else "note"
     text = f"{positives:,} pairs of one person, {negatives:,} of two; supported FPRs: {supported}"
+    text += f" (by fewer than ten negatives: {thin})" if thin else ""
     return [Finding("identification rate", verdict, positives, text + (f"; not {missing}" if missing else ""), rows)]
 
 

@@ -71,6 +71,22 @@ class Pairs:
         columns[inner] = order[columns[inner]]
         return order[rows], columns
 
+    def above(self, cut: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rows, columns and scores [P] of the negatives that score above a cut (a multiple of 1/GRID)."""
+        with full_precision():
+            blocks = in_threads(partial(self._above, cut), self.jobs(0), threads_for(self.query.embeddings.device))
+            rows, columns, scores = torch.cat(list(blocks), dim=1)
+        return rows, columns, scores
+
+    def _above(self, cut: int, job: Job) -> Tensor:
+        parts = []
+        for tile in job():
+            perhaps, _ = masks(tile, self.scratch)
+            rows, columns = tile.places(where(above(tile.scores, cut / GRID - self.query.slack, out=perhaps)))
+            found = torch.stack([rows, columns, self.exact(rows, columns)])
+            parts.append(found[:, found[2] > cut])
+        return torch.cat(parts, dim=1)
+
     def accepted(self, cuts: Sequence[int]) -> tuple[list[int], list[int]]:
         """Return how many positives and how many negatives score above each cut (multiples of 1/GRID)."""
         positives = [0] * len(cuts)
@@ -172,3 +188,21 @@ def scored_pairs(
     order = scores.argsort(descending=True)
     people = torch.stack([owners[rows[order]], owners[columns[order]]])
     return found[0], found[1], scores[order].cpu(), people.cpu(), share
+
+
+def highest_pairs(query: Tensor, distractors: Tensor, owners: Tensor, cut: int) -> tuple[Tensor, Tensor]:
+    """Return the scores of all negatives above a cut, descending, and their people [2, T]; as `scored_pairs` does.
+
+    Example:
+        >>> query, distractors = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.8]])
+        >>> scores, people = highest_pairs(query, distractors, torch.tensor([0, 0, 1, 2]), cut=GRID // 2)
+        >>> scores / GRID
+        tensor([0.8000, 0.6000, 0.6000])
+        >>> people
+        tensor([[1, 0, 0],
+                [2, 2, 2]])
+    """
+    pairs = Pairs(Directions(query), owners[: len(query)], Directions(distractors), BLOCK)
+    rows, columns, scores = pairs.above(cut)
+    order = scores.argsort(descending=True)
+    return scores[order].cpu(), torch.stack([owners[rows[order]], owners[columns[order]]]).cpu()

@@ -129,6 +129,8 @@ def test_operating_points_are_those_that_the_pairs_support(tree):
     assert [row["fpr"] for row in found.details if row["supported"]] == [
         f for f in (0.1, 0.05, 0.01) if f * negatives >= 1
     ]
+    assert [row["fpr"] for row in found.details if row["thin"]] == [0.01], "four negatives above it"
+    assert found.text.endswith("0.1, 0.05, 0.01 (by fewer than ten negatives: 0.01); not 0.001, 0.0001, 1e-5, 1e-6")
 
 
 def test_imbalance(tree):

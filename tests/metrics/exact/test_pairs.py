@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lossbench.metrics.exact.directions import GRID, Directions
-from lossbench.metrics.exact.pairs import Pairs, scored_pairs
+from lossbench.metrics.exact.pairs import Pairs, highest_pairs, scored_pairs
 from lossbench.metrics.exact.products import full_precision
 
 QUERY, OTHERS = 40, 25
@@ -112,3 +112,27 @@ def test_the_share_of_the_negatives_that_is_kept(distractors, most, share):
 def test_one_negative_is_all_of_them():
     found = scored_pairs(torch.ones(1, 3), torch.ones(1, 3), torch.tensor([0, 1]), 10)
     assert (found[2].tolist(), found[4]) == ([GRID], 1.0)
+
+
+@pytest.mark.parametrize("block", [8, 1000])
+def test_the_highest_negatives_are_those_of_a_plain_loop(block):
+    pairs, labels, cosines = made(block)
+    scores = {p: round(cosines[p].item()) for p in others(labels)}
+    largest, median = max(scores.values()), sorted(scores.values())[len(scores) // 2]
+    for cut in (-GRID - 1, median, median - 1, largest, largest - 1):
+        rows, columns, found = pairs.above(cut)
+        places = [tuple(sorted(pair)) for pair in zip(rows.tolist(), columns.tolist(), strict=True)]
+        assert dict(zip(places, found.tolist(), strict=True)) == {p: s for p, s in scores.items() if s > cut}
+        assert len(places) == len(set(places))
+
+
+def test_the_highest_negatives_come_with_their_people_in_the_order_of_all():
+    torch.manual_seed(0)
+    query, distractors, owners = torch.randn(40, 3), torch.randn(25, 3), torch.arange(65) % 9
+    _, _, scores, people, share = scored_pairs(query, distractors, owners, 10**6)
+    assert share == 1
+    cut = int(scores[200])
+    found, whose = highest_pairs(query, distractors, owners, cut)
+    assert found.equal(scores[scores > cut])
+    assert len(set(found.tolist())) == len(found), "no ties, or their order might differ"
+    assert whose.sort(0).values.equal(people[:, : len(found)].sort(0).values)
