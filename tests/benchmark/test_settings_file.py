@@ -106,8 +106,8 @@ def test_runs_of_other_losses_that_were_measured_differently_are_named(tmp_path,
     monkeypatch.setattr("lossbench.benchmark.fingerprints.MEASURING", ("evaluation/*.py",))
     folder, _, heard = bench(tmp_path, "cosface", **options)
     assert heard.notes == [
-        "1 finished run was made with other measuring (--pairs, --flip or lossbench's version); name their losses to "
-        f"measure them again: kept in {folder}, not reused",
+        "1 finished run was made with other measuring (--fpr, --pairs, --flip or lossbench's version); name their "
+        f"losses to measure them again: kept in {folder}, not reused",
         "2 runs are measured again, not trained: only the measuring has changed",
     ]
     _, _, heard = bench(tmp_path, "ce", **options)  # as the note advises
