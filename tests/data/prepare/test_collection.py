@@ -94,8 +94,9 @@ def test_a_csv_and_a_folder_that_are_not_there_or_empty_are_one_line(tmp_path):
 
 
 def test_a_tree_that_is_split_already_is_not_a_collection(tmp_path):
-    for part in PARTS:
-        photos(tmp_path, f"{part}/a/1.jpg")
+    photos(tmp_path, *(f"{part}/1.jpg" for part in PARTS[1:]))
+    assert set(read_folder(tmp_path).per_person()) == set(PARTS[1:]), "people of odd names"
+    photos(tmp_path, f"{PARTS[0]}/a/1.jpg")
     with pytest.raises(InputError, match=r"\A--root: [^\n]* is already split; use it as it is: lossbench run --data "):
         read_folder(tmp_path)
 

@@ -185,55 +185,6 @@ def test_a_target_of_an_endless_name_is_one_line(face_tree, tmp_path):
         prepare(read_folder(face_tree(PEOPLE)), tmp_path / ("n" * 300), SPLIT, CROP)
 
 
-def test_dedupe_keeps_copies_together(face_tree, tmp_path):
-    root = face_tree({f"p{i:02d}": 8 for i in range(12)})
-    for person in root.iterdir():  # every image twice, the second brighter and smaller
-        for file in sorted(person.iterdir())[:3]:
-            with Image.open(file) as image:
-                image.point(lambda v: min(255, v + 20)).resize((150, 184)).save(person / f"copy-{file.name}")
-    options = SplitOptions(6, 4, 3, 3)
-    prepare(read_folder(root), tmp_path / "apart", options, CROP)
-    prepare(read_folder(root), tmp_path / "together", options, CROP, dedupe=True)
-
-    def separated(tree):
-        parts = {(f.parent.name, f.name): f.parts[-3] for f in tree.rglob("*.jpg")}
-        return sum(parts[p, n] != parts[p, n.replace("copy-", "")] for p, n in parts if n.startswith("copy-"))
-
-    assert separated(tmp_path / "apart") > 0
-    assert separated(tmp_path / "together") == 0
-
-
-def test_dedupe_leaves_out_a_query_image_that_is_in_the_closed_set(face_tree, tmp_path):
-    counts = {f"p{i:02d}": 9 for i in range(6)} | {f"q{i:02d}": 5 for i in range(6)}
-    root = face_tree(counts)
-    (root / "q00" / "stolen.png").write_bytes((root / "p00" / "000.png").read_bytes())
-    made = prepare(read_folder(root), tmp_path / "out", SPLIT, CROP, dedupe=True)
-    assert made.left_out == ("q00/stolen.jpg",)
-    assert not list((tmp_path / "out").rglob("stolen.jpg"))
-
-
-def test_dedupe_passes_over_who_has_too_few_different_images(face_tree, tmp_path):
-    root = face_tree({f"p{i:02d}": 9 for i in range(6)} | {f"q{i:02d}": 6 for i in range(8)})
-    for i in range(1, 9):  # p00 has the most images, and nine times the same
-        (root / "p00" / f"{i:03d}.png").write_bytes((root / "p00" / "000.png").read_bytes())
-    options = SplitOptions(5, 4, 3, 3)
-    drawn = sorted(
-        p.name for p in (prepare(read_folder(root), tmp_path / "all", options, CROP).folder / "query").iterdir()
-    )
-    stolen = root / drawn[0]
-    for i in range(5):  # one query person has a single image that is not somebody else's
-        (stolen / f"{i:03d}.png").write_bytes((root / "p01" / f"{i:03d}.png").read_bytes())
-    made = prepare(read_folder(root), tmp_path / "out", options, CROP, dedupe=True)
-    assert made.passed_over == ("p00", stolen.name)
-    assert sorted(p.name for p in (made.folder / "train").iterdir()) == ["p01", "p02", "p03", "p04", "p05"]
-    assert made.people == {"train": 5, "val": 5, "test": 5, "query": 3, "distractors": 3}
-    assert not {"p00", stolen.name} & {f.parent.name for f in made.folder.rglob("*.jpg")}
-    again = prepare(read_folder(root), tmp_path / "out", options, CROP, dedupe=True)
-    assert (again.new, again.passed_over) == (False, made.passed_over)
-    with pytest.raises(InputError, match="--dedupe passed over 2 people with too few images that differ"):
-        prepare(read_folder(root), tmp_path / "many", SplitOptions(6, 4, 4, 4), CROP, dedupe=True)
-
-
 def test_landmark_csv_aligns_and_lfw_takes_the_middle(face_tree, tmp_path):
     root = face_tree(PEOPLE)
     aligned = prepare(read_folder(root, tmp_path / "faces.csv"), tmp_path / "aligned", SPLIT, CROP)
