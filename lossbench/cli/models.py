@@ -7,7 +7,7 @@ import typer
 
 from lossbench.errors import InputError, RunDamaged
 from lossbench.utils.settings import read_list
-from lossbench.utils.text import file_name
+from lossbench.utils.text import file_name, rate_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,7 +199,7 @@ def _names_note(known: tuple[str, ...], records: "Sequence[Record]") -> str:
 
 def _pair_counts(one: "Evaluation", people: tuple[str, ...]) -> str:
     figures = one.figures
-    lowest = f", lowest FPR {figures['lowest_fpr']:.2g}" if figures["lowest_fpr"] else ""
+    lowest = f", lowest FPR {rate_text(figures['lowest_fpr'], digits=2)}" if figures["lowest_fpr"] else ""
     pairs = f"{figures['positives']:,} same-person pairs, {figures['negatives']:,} different-person pairs"
     return f"{len(people)} query people, {pairs}{lowest}"
 

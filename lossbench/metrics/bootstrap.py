@@ -19,11 +19,10 @@ from lossbench.metrics.operating_point import DEFAULT_FPRS, allowed_each
 
 _BUDGET = 200_000_000  # weights of negatives that all replicates together may compute: seconds, not minutes
 _PAIRS = 400_000  # negatives that are kept for it: beyond, an equal share of them at random, the same for all entrants
-_SCORED = 1_600_000  # negatives from which these are chosen: beyond, as many at random
 _SPARSE = 1_000  # where fewer of the chosen lie above a threshold, the highest of all negatives are taken instead
-_SPARE = 64  # and no fewer than stand for so many of the chosen
 _CHUNK = 4_000_000  # of them at a time
 _TAIL = 2.5  # times the largest rate: negatives beyond it become a threshold in no plausible resample
+_LARGEST = DEFAULT_FPRS[0]  # the tail is as long for all lower rates: no spread depends on which others are asked for
 
 
 def multiplicities(people: Sequence[str], replicates: int) -> Tensor:
@@ -115,7 +114,8 @@ def bootstrap_identification(
                 [nan]], dtype=torch.float64)
     """
     owners = torch.cat([query_labels, distractor_labels + query_weights.shape[1]])
-    most = int(min(_SCORED, _PAIRS / _share(fprs)))
+    share = min(1.0, _TAIL * max(_LARGEST, *fprs))
+    most = int(_PAIRS / share)
     positives, positive_people, negatives, people_of, kept = scored_pairs(query, distractors, owners, most)
     weights = torch.cat([query_weights, distractor_weights], dim=1)
     people = query_weights.shape[1]
@@ -133,10 +133,10 @@ def bootstrap_identification(
 
     sparse = [i for i, fpr in enumerate(fprs) if kept < 1 and _is_sparse(fpr, len(negatives), kept)]
     if dense := [i for i in range(len(fprs)) if i not in sparse]:
-        length = math.ceil(_share([fprs[i] for i in dense]) * len(negatives))
+        length = math.ceil(share * len(negatives))
         fill(dense, negatives[:length], people_of[:, :length], kept)
     if sparse:
-        length = max(_SPARE, math.ceil(_share([fprs[i] for i in sparse]) * len(negatives)))
+        length = math.ceil(min(_TAIL * _SPARSE, _PAIRS * kept))  # what the largest of such rates needs
         fill(sparse, *highest_pairs(query, distractors, owners, int(negatives[length])), 1.0)
     return found
 
@@ -144,11 +144,6 @@ def bootstrap_identification(
 def _is_sparse(fpr: float, chosen: int, kept: float) -> bool:
     """Return whether few of the chosen negatives lie above the threshold, and the highest of all can be kept."""
     return fpr * chosen < _SPARSE and _TAIL * fpr * chosen <= _PAIRS * kept
-
-
-def _share(fprs: Sequence[float]) -> float:
-    """Return the share of the negatives that may become a threshold at one of these rates."""
-    return min(1.0, _TAIL * max(fprs))
 
 
 def _weighted_rates(

@@ -22,6 +22,7 @@ from lossbench.results.metric_fields import flat_metrics, fprs_of, shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import entrants
 from lossbench.utils.files import write_bytes
+from lossbench.utils.text import rate_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +123,7 @@ def tpr_fpr(records: Sequence[Record]) -> Drawing:
     ax.set(xscale="log", xlabel="false-positive rate (FPR, FAR)", ylabel="identification rate (TPR, TAR)")
     ax.set(ylim=(0, 1.02))
     _plain_ticks(ax.xaxis)
-    sns.move_legend(ax, "lower right", title=None, frameon=False)
+    sns.move_legend(ax, "best", title=None, frameon=False)
     return drawing
 
 
@@ -237,8 +238,8 @@ def _axes(rows: int, columns: int, width: float, height: float) -> "tuple[Drawin
 
 
 def _plain_ticks(axis: "Axis") -> None:
-    """Label a logarithmic axis 0.01, 0.1, 1: the default labels are formulas, which are switched off."""
-    axis.set_major_formatter("{x:g}")
+    """Label a logarithmic axis 1e-5, 0.1, 1: the default labels are formulas, which are switched off."""
+    axis.set_major_formatter(lambda value, _: rate_text(value))
     axis.set_minor_formatter("")
 
 

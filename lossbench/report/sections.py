@@ -22,7 +22,7 @@ def negatives_line(study: Study) -> str:
     return (
         f"{_span(negatives, ',')} negatives per repeat: {_span(within, ',')} pairs of query images and "
         f"{_span(others, ',')} pairs with a distractor image. The lowest false-positive rate they support is "
-        f"{max(1 / n for n in negatives):.2g}; lower rates show a dash."
+        f"{rate_text(max(1 / n for n in negatives), digits=2)}; lower rates show a dash."
     )
 
 

@@ -24,14 +24,14 @@ def file_name(text: str, limit: int = 80) -> str:
     return re.sub(r"[^A-Za-z0-9._+=-]", "_", text)[:limit]
 
 
-def rate_text(rate: float) -> str:
+def rate_text(rate: float, digits: int = 6) -> str:
     """Return a rate as people write it.
 
     Example:
-        >>> rate_text(0.001), rate_text(1e-5)
-        ('0.001', '1e-5')
+        >>> rate_text(0.001), rate_text(1e-5), rate_text(1 / 9200, digits=2)
+        ('0.001', '1e-5', '0.00011')
     """
-    return f"{rate:g}".replace("e-0", "e-")
+    return f"{rate:.{digits}g}".replace("e-0", "e-")
 
 
 def first_line(error: BaseException) -> str:

@@ -138,8 +138,9 @@ def test_a_resample_without_a_pair_of_one_person_has_no_rate():
     assert got[:, 0].isnan().tolist() == [True, False, False]
 
 
-def test_a_threshold_beyond_the_kept_tail_is_nan_and_not_a_guess():
-    """Of low rates alone only the highest negatives are kept, of which a strange resample may have too few."""
+def test_a_threshold_beyond_the_kept_tail_is_nan_and_not_a_guess(monkeypatch):
+    """Only the highest negatives are kept, of which a strange resample may have too few."""
+    monkeypatch.setattr("lossbench.metrics.bootstrap._LARGEST", 0.0)
     query, labels, distractors, others = data(people=4, each=2, others=3)
     drawn, beside = torch.tensor([[3, 0, 0, 0]]), torch.tensor([[1, 0, 0]])
     alone = bootstrap_identification(query, labels, distractors, others, drawn, beside, [1 / 18])
@@ -161,8 +162,7 @@ LOW = [0.1, 0.01, 0.003]
 
 @pytest.fixture
 def many(monkeypatch):
-    """20,100 negatives, of which a sample of 6,000 is taken, and draws of their people."""
-    monkeypatch.setattr("lossbench.metrics.bootstrap._SCORED", 6_000)
+    """19,800 negatives, of which a sample of 8,000 is taken, and draws of their people."""
     monkeypatch.setattr("lossbench.metrics.bootstrap._PAIRS", 2_000)
     monkeypatch.setattr("lossbench.metrics.bootstrap._SPARSE", 100)
     draws = multiplicities([f"q{i}" for i in range(20)], 60), multiplicities([f"d{i}" for i in range(20)], 60)
@@ -172,13 +172,22 @@ def many(monkeypatch):
 def test_rates_of_which_a_sample_shows_little_take_the_highest_of_all_negatives(many, monkeypatch):
     sampled = bootstrap_identification(*many, LOW)
     with monkeypatch.context() as whole:
-        whole.setattr("lossbench.metrics.bootstrap._SCORED", 10**9)
         whole.setattr("lossbench.metrics.bootstrap._PAIRS", 10**9)
         every = bootstrap_identification(*many, LOW)
     assert sampled[:, 1:].equal(every[:, 1:])
     assert not sampled[:, 0].equal(every[:, 0]), "the largest is sampled"
     assert not sampled.isnan().any()
     assert bootstrap_identification(*many, LOW[::-1]).equal(sampled.flip(1)), "in whatever order"
+
+
+def test_the_spread_of_a_rate_does_not_depend_on_the_others(many):
+    drawn = multiplicities([f"q{i}" for i in range(6)], 40), multiplicities([f"d{i}" for i in range(5)], 40)
+    for faces in (many, (*data(), *drawn)):
+        together = bootstrap_identification(*faces, LOW)
+        for i, fpr in enumerate(LOW):
+            torch.testing.assert_close(
+                bootstrap_identification(*faces, [fpr])[:, 0], together[:, i], rtol=0, atol=0, equal_nan=True
+            )
 
 
 def test_low_rates_alone_take_no_more_negatives_than_any(many, monkeypatch):
@@ -191,5 +200,5 @@ def test_low_rates_alone_take_no_more_negatives_than_any(many, monkeypatch):
 
     monkeypatch.setattr("lossbench.metrics.bootstrap.scored_pairs", counted)
     alone = bootstrap_identification(*many, LOW[2:])
-    assert asked == [6_000]
+    assert asked == [8_000]
     assert alone.equal(bootstrap_identification(*many, LOW)[:, 2:])

@@ -121,6 +121,7 @@ def test_a_record_of_schema_1_is_read_as_this_version_writes_it(tmp_path):
     found = record["metrics"]
     assert all(isinstance(value, int | float | None) for value in found.values())
     assert found["tpr@0.05"] == old["identification"][1]["tpr"]
+    assert Study((record,), {}).fprs == (0.1, 0.05, 0.01, 0.001)
     assert found["transfer_fpr@0.1"] == old["threshold_transfer"][0]["achieved_fpr"]
     assert found["dir@0.1"] == old["open_set"][0]["rate"]
     assert found["cmc5_with_distractors"] == old["cmc"]["with_distractors"]["5"]
