@@ -23,7 +23,7 @@ from lossbench.metrics.identification import IdentificationRate, identification_
 from lossbench.metrics.operating_point import DEFAULT_FPRS
 from lossbench.metrics.retrieval import Retrieval, retrieval
 from lossbench.metrics.threshold_transfer import ThresholdTransfer, threshold_transfer
-from lossbench.metrics.uncertainty import Estimate, estimate, holm
+from lossbench.metrics.uncertainty import Estimate, estimate
 from lossbench.metrics.verification import Roc, Verification, auc, pair_scores, roc, verification
 
 __all__ = [
@@ -48,7 +48,7 @@ __all__ = [
     "effective_rank",
     "enrol",
     "estimate",
-    "holm",
+
     "identification_rate",
     "kmeans_agreement",
     "logit_accuracy",
