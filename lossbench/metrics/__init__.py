@@ -48,7 +48,6 @@ __all__ = [
     "effective_rank",
     "enrol",
     "estimate",
-
     "identification_rate",
     "kmeans_agreement",
     "logit_accuracy",

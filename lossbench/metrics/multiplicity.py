@@ -10,9 +10,9 @@ def step_down(p_values: Sequence[float], least: float = _LAST_STEPS) -> list[flo
     """Return the p-values adjusted for their number by Holm's step-down rule, whose last steps are held back.
 
     The smallest of m p-values is multiplied by m, the next by m - 1, and so on (Holm 1979), but none by less than
-    `least` of m. Holm's last steps test at the full level, which is right where each p-value is. A p-value from a spread
-    that entrants share is too small for the most restless of them, and with Holm's rule identical losses beside
-    different ones were called different in up to 0.18 of simulated experiments; the first steps leave room for it (see
+    `least` of m. Holm's last steps test at the full level, which is right where each p-value is. But a p-value from a
+    spread that entrants share is too small for the most restless of them: with Holm's rule, identical losses beside
+    different ones were called different in too many simulated experiments, and the first steps leave room for that (see
     `lossbench.metrics.pooling` and tests/perf/coverage.py). Whatever `least` is, the family's error is at most Holm's.
 
     NaN stays NaN and counts as no comparison. ``least=0`` is Holm's rule, ``least=1`` Bonferroni's.

@@ -1,8 +1,8 @@
 """Borrowed strength: the spread between seeds, from all entrants together.
 
 Two or three repeats say little of the spread of one loss, but six losses in three repeats say much of it, if their
-spreads are alike. Repeats are blocks: a value is taken to be an entrant's mean plus its repeat's effect plus a residual,
-and the residuals' mean square, over all entrants, estimates the pooled spread. The spread of one difference is then
+spreads are alike. Repeats are blocks: a value is an entrant's mean plus its repeat's effect plus a residual, and the
+residuals' mean square, over all entrants, estimates the pooled spread. The spread of one difference is then
 
     s~^2 = (d0 * s0^2 + d * s^2) / (d0 + d)        d0 + d degrees of freedom
 
@@ -13,9 +13,9 @@ logarithms of the pairs' variances by moments (his section 6.2).
 
 Losses are few where genes are many, so d0 is uncertain, and pairs that share an entrant are not independent. It is
 therefore never taken to be more than 0.2 d + 0.45 f, with f the degrees of freedom that the other entrants add. This,
-and the last steps of `multiplicity.step_down`, were fixed by tests/perf/coverage.py before any real record was looked
-at, such that identical entrants are called different in at most 0.06 of experiments, also where spreads differ 1 : 4 and
-where other entrants do differ.
+and the last steps of `multiplicity.step_down`, were fixed by simulation before any real record was looked at, such that
+identical entrants are called different in at most 0.06 of experiments, also where spreads differ 1 : 4 and where other
+entrants do differ.
 
 COVERAGE_TABLE
 """
@@ -40,8 +40,8 @@ _LEAST = 1e-3  # of the pooled spread: a pair's variance below it counts as so m
 class Pool:
     """The spread of the residuals of all entrants, and how far a pair's own spread is to be drawn towards it.
 
-    `mean_square` is the residual variance of one entrant, with `freedom` degrees of freedom; `weight` is d0 before it is
-    limited, infinite where the spreads are alike.
+    `mean_square` is the residual variance of one entrant, with `freedom` degrees of freedom; `weight` is d0 before it
+    is limited, infinite where the spreads are alike.
     """
 
     mean_square: float
@@ -59,8 +59,8 @@ class Pool:
         mean_square, freedom = _two_way(kept)
         if not freedom:
             return cls(math.nan, 0.0, 0.0)
-        differences = [_paired(kept[a], kept[b]) for a, b in combinations(kept, 2)]
-        spreads = [(float(np.var(d, ddof=1)), len(d) - 1) for d in (list(d.values()) for d in differences) if len(d) > 1]
+        pairs = [list(_paired(kept[a], kept[b]).values()) for a, b in combinations(kept, 2)]
+        spreads = [(float(np.var(pair, ddof=1)), len(pair) - 1) for pair in pairs if len(pair) > 1]
         return cls(mean_square, freedom, _fitted_weight(spreads, 2 * mean_square))
 
     def moderate(self, spread: float, freedom: float, pooled: float, most: float) -> tuple[float, float]:
@@ -143,9 +143,9 @@ def _drawn(a: Mapping[int, Floats], b: Mapping[int, Floats]) -> dict[int, Floats
 
 
 def _two_way(values: Values) -> tuple[float, float]:
-    """Return the residuals' mean square after entrant and repeat, and its degrees of freedom, 0 where there are none."""
+    """Return the residuals' mean square after entrant and repeat, and its degrees of freedom: 0 where none are left."""
     repeats = sorted({repeat for own in values.values() for repeat in own})
-    cells = [(i, repeats.index(repeat), value) for i, own in enumerate(values.values()) for repeat, value in own.items()]
+    cells = [(i, repeats.index(r), value) for i, own in enumerate(values.values()) for r, value in own.items()]
     if not cells:
         return math.nan, 0.0
     rows, columns, observed = (np.array(column) for column in zip(*cells, strict=True))

@@ -11,11 +11,11 @@ person is drawn equally often in every repeat that includes them. The expectatio
 repeats less their mean covariance, so that of the sum is the variance of their mean. It is never taken to be less than
 a tenth of the variance of that mean over the resamples: a few repeats that agree by chance, as counts of pairs do, are
 no evidence that nothing varies (a tenth, because resampling a handful of people overstates their variance several
-times over). Each part has its own degrees of freedom, those of c the number of people less one, and an error counts in units
-of the mean of their two t quantiles, weighted by the parts (Cochran & Cox 1950, "Experimental designs", section 4.14).
-Satterthwaite's formula would be stronger, but errs at two repeats: where these agree by chance, it counts the people's
-degrees of freedom, and 0.07 to 0.13 of identical pairs were called different (tests/perf/coverage.py). One repeat has no
-s^2 and does not tell what another seed would give: it has no interval.
+times over). Each part has its own degrees of freedom, those of c the number of people less one. The two are joined as
+Cochran & Cox do ("Experimental designs", 1950, section 4.14): t is compared with the mean of their two quantiles,
+weighted by the parts. Satterthwaite's formula is stronger, but errs at two repeats: where these agree by chance, it
+counts the people's degrees of freedom, and called 0.07 to 0.13 of identical pairs different where this calls fewer than
+0.06 (tests/perf/coverage.py). One repeat has no s^2 and does not tell what another seed would give: it has no interval.
 
 A few repeats say little of their own spread. `lossbench.metrics.pooling` borrows it from all entrants.
 """
@@ -73,8 +73,6 @@ class Estimate:
     @property
     def p_value(self) -> float:
         """Two-sided p-value of "the true mean is 0"; NaN where nothing is known of the error."""
-        from scipy import special  # not stats, which takes a second to import
-
         if math.isnan(self.error) or math.isnan(self.mean):
             return math.nan
         if self.error <= 1e-9 * abs(self.mean):  # rounding
@@ -87,6 +85,11 @@ class Estimate:
         weight = self.between / (self.between + self.shared) if self.shared else 1.0
         own = weight * _quantile(level, self.between_freedom)
         return own + (1 - weight) * _quantile(level, self.shared_freedom) if self.shared else own
+
+    @property
+    def reversed(self) -> "Estimate":
+        """The difference the other way round, b - a."""
+        return replace(self, mean=-self.mean)
 
     def within(self, size: float, level: float = 0.05) -> bool:
         """Return whether the true mean is closer to 0 than `size`: two one-sided t-tests, each at `level`.
@@ -121,11 +124,9 @@ class Estimate:
                 return repeats
         return None
 
-    @property
-    def people_decide(self) -> bool:
-        """Whether no number of repeats makes the difference seen significant at 5 %: the people's error is too large."""
-        error = math.sqrt(self.shared)
-        return bool(abs(self.mean) <= _quantile(0.975, self.shared_freedom) * error)
+    def people_decide(self, level: float = 0.05) -> bool:
+        """Return whether no number of repeats would make the mean seen pass a test at `level`: people are too few."""
+        return bool(abs(self.mean) <= _quantile(1 - level / 2, self.shared_freedom) * math.sqrt(self.shared))
 
 
 def unknown(mean: float = math.nan, count: int = 0) -> Estimate:
@@ -206,7 +207,7 @@ def _tail(t: float, weight: float, own: float, shared: float) -> float:
 
     Of the two quantiles the larger one, x, that of fewer degrees, is sought by the secant method inside its bracket.
     """
-    from scipy import special
+    from scipy import special  # not stats, which takes a second to import
 
     if own > shared:
         own, shared, weight = shared, own, 1 - weight

@@ -142,5 +142,5 @@ def twins(study: Study) -> list[tuple[str, str]]:
 
 
 def signed(value: Estimate, difference: bool) -> str:
-    """Return an estimate as text, with an explicit plus if it is a positive difference."""
-    return ("+" if difference and value.mean > 0 else "") + text(value, 3)
+    """Return a share, or a difference of two, as text; a positive difference has an explicit plus."""
+    return ("+" if difference and value.mean > 0 else "") + text(value, 3, (-1.0 if difference else 0.0, 1.0))

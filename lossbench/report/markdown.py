@@ -13,7 +13,7 @@ from lossbench.report.tables import MEANING, failures, mark, text_table, thin_li
 from lossbench.results.metric_fields import shown_in, with_figures
 from lossbench.results.store import Record
 from lossbench.results.study import Study
-from lossbench.results.verdicts import LEVEL, Verdict, rank_table
+from lossbench.results.verdicts import Verdict, rank_table
 
 
 def markdown(
@@ -106,8 +106,9 @@ def markdown(
         "at most this share of different-person pairs passes (TPR at a fixed FPR, also called TAR at a fixed FAR). A "
         "dash means that there are too few negatives for that rate.",
         "- **Interval**: combines the spread between repeats (other seeds and, where there are folds, other people) "
-        "with, where repeats share their people, a bootstrap over those people; Student's t with Satterthwaite's "
-        "degrees of freedom. With few repeats it is wide. Only accuracies and ID rates are bootstrapped; the ± of "
+        "with, where repeats share their people, a bootstrap over those people. The spread is estimated from all "
+        "losses together, so far as theirs are alike. With few repeats the interval is wide; it is cut off where the "
+        "figure ends. Only accuracies and ID rates are bootstrapped; the ± of "
         "every other figure, and of the choice of the epoch, comes from the repeats alone.",
         "",
         f"The same tables as CSV: `tables/`. Written by lossbench {plain(settings['record']['lossbench'])}. To repeat "
@@ -171,12 +172,14 @@ def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record]) -> list[
     found = [v for v in found if "highlights" in v.figure.shown]
     separated = [v for v in found if v.ahead]
     lines = [
-        "Losses are compared by paired differences over the same repeats and the same people. *Ahead* means that the "
-        f"p-value, adjusted by Holm's method for the number of pairs, is below {LEVEL}. {len(separated)} of "
-        f"{len(found)} comparisons are separable. *Detectable* is the smallest true difference that this design finds "
-        "with a power of 80 %. *Repeats* is the total number of repeats that would separate the pair with a power of "
-        f"50 % if the observed difference were the true one. Both are at {LEVEL} divided by the number of pairs. Above "
-        "1,000 repeats, the uncertainty lies in the people that the repeats share: more people are needed.",
+        "Losses are compared by paired differences over the same repeats and the same people. The spread between seeds "
+        "is estimated from all losses together (moderated t; Smyth 2004). *Ahead* means that the p-value, adjusted for "
+        f"the number of pairs, is below {found[0].level:g}; *equivalent* that the difference is smaller than "
+        f"{found[0].smallest:g}, by two one-sided tests. {len(separated)} of {len(found)} comparisons are separable. "
+        "*Seeds* and *people* are the two parts of the difference's standard error, with their degrees of freedom. "
+        "*Detectable* is the smallest true difference that this design finds with a power of 80 %. *Repeats* is the "
+        "total number of repeats that would separate the pair with a power of 50 % if the observed difference were the "
+        "true one. Both are at the level of one comparison.",
         "",
     ]
     ranks = rank_table(found)
@@ -185,19 +188,40 @@ def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record]) -> list[
     lines += ["The rank of a loss is 1 plus the number of losses that are ahead of it.", ""]
     titles = {figure.key: figure.title + mark(figure, records) for figure in highlights}
     lines += [*table(["loss", *titles.values()], shown), ""]
-    headers = ["figure", "pair", "difference", "p (Holm)", "verdict", "detectable", "repeats"]
+    headers = ["figure", "pair", "difference", "seeds", "people", "p (adjusted)", "verdict", "detectable", "repeats"]
     return lines + table(headers, [_verdict_row(v, titles[v.figure.key]) for v in found])
 
 
 def _verdict_row(verdict: Verdict, title: str) -> list[str]:
     d = verdict.difference
-    more, detectable = d.repeats_to_separate(verdict.level), d.detectable(verdict.level)
     return [
         title,
         f"{verdict.a} − {verdict.b}",
         signed(d, True),
+        _part(d.between, d.between_freedom),
+        _part(d.shared, d.shared_freedom),
         "–" if math.isnan(verdict.adjusted_p) else f"{verdict.adjusted_p:.3f}",
         verdict.text,
-        "–" if math.isnan(detectable) else f"{detectable:.3f}",
-        "" if verdict.ahead else f"{more:,}" if more else "> 1,000",
+        _detectable(verdict),
+        _repeats(verdict),
     ]
+
+
+def _part(variance: float, freedom: float) -> str:
+    return "–" if math.isnan(variance) else f"{math.sqrt(variance):.4f} ({freedom:.3g})"
+
+
+def _detectable(verdict: Verdict) -> str:
+    if verdict.difference.count < 2:
+        return "–"
+    return "no difference: add a repeat" if math.isnan(verdict.detectable) else f"{verdict.detectable:.3f}"
+
+
+def _repeats(verdict: Verdict) -> str:
+    """Return how many repeats would settle a pair, or what would."""
+    if verdict.settled:
+        return ""
+    if verdict.difference.count < 2:
+        return "2"
+    more = verdict.difference.repeats_to_separate(verdict.each)
+    return f"{more:,}" if more else "more people, not more repeats"

@@ -18,12 +18,21 @@ _THIN = "†"
 MEANING = "ID rate @ FPR (TAR @ FAR): share of same-person pairs of unseen people accepted at this false-positive rate"
 
 
-def text(value: Estimate, decimals: int) -> str:
-    """Return ``mean ± half-width``; the mean alone if it has no interval, a dash if there is no value."""
+def text(value: Estimate, decimals: int, limits: tuple[float, float] = (-math.inf, math.inf)) -> str:
+    """Return ``mean ± half-width``, or ``mean [low, 1]`` where the interval ends at a limit of the figure.
+
+    The mean alone if it has no interval, a dash if there is no value.
+    """
     if value.count == 0:
         return "–"
     mean = f"{value.mean:.{decimals}f}"
-    return mean if math.isnan(value.half_width) else f"{mean} ± {value.half_width:.{decimals}f}"
+    if math.isnan(value.half_width):
+        return mean
+    low, high = value.interval(*limits)
+    if low in limits or high in limits:
+        ends = (f"{end:g}" if end in limits else f"{end:.{decimals}f}" for end in (low, high))
+        return f"{mean} [{', '.join(ends)}]"
+    return f"{mean} ± {value.half_width:.{decimals}f}"
 
 
 def text_table(study: Study, figures: Sequence[Metric]) -> tuple[list[str], list[list[str]]]:
@@ -41,7 +50,7 @@ def text_table(study: Study, figures: Sequence[Metric]) -> tuple[list[str], list
         count = f"{len(own)}" if len(finished) == len(own) else share
         mark = "*" if finished and finished[0]["accuracy_by"] != "logits" else ""
         batches = next((record["sampler"] for record in finished if record.get("sampler")), "–")
-        estimates = (text(study.estimate(name, f.key), f.digits) for f in figures)
+        estimates = (text(study.estimate(name, f.key), f.digits, f.limits) for f in figures)
         rows.append([name + mark, count, batches, *estimates])
     return headers, rows
 
@@ -84,7 +93,7 @@ def failures(records: Iterable[Record]) -> list[str]:
 
 
 def number_table(study: Study, figures: Sequence[Metric]) -> "pd.DataFrame":
-    """Return the same table as numbers: the mean of every figure, half-width of its interval, number of repeats."""
+    """Return the same table as numbers: the mean of every figure, its 95 % interval, its number of repeats."""
     import pandas as pd
 
     rows = []
@@ -101,6 +110,8 @@ def number_table(study: Study, figures: Sequence[Metric]) -> "pd.DataFrame":
         }
         for figure in figures:
             found = study.estimate(name, figure.key)
-            row |= {figure.key: found.mean, f"{figure.key}_ci95": found.half_width, f"{figure.key}_n": found.count}
+            low, high = found.interval(*figure.limits)
+            row |= {figure.key: found.mean, f"{figure.key}_low": low, f"{figure.key}_high": high}
+            row[f"{figure.key}_n"] = found.count
         rows.append(row)
     return pd.DataFrame(rows)

@@ -63,6 +63,11 @@ class Metric:
         """Its title in its table."""
         return self.short or self.title
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """What the figure can be, from least to most."""
+        return (0.0, 1.0) if self.unit == "share" else (-math.inf, math.inf)
+
 
 #: The figures of the i-th of some false-positive rates.
 PerRate = Callable[[int, Sequence[float]], list[Metric]]

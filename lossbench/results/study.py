@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from lossbench.errors import InputError
 from lossbench.losses.plugin import UNTRAINED
-from lossbench.metrics.uncertainty import Estimate, estimate, paired_difference
+from lossbench.metrics import pooling
+from lossbench.metrics.uncertainty import Estimate, estimate
 from lossbench.results.arrays import read_resamples
 from lossbench.results.metric_fields import flat_metrics, fprs_of, metric
 from lossbench.results.store import Record
@@ -24,10 +25,16 @@ def entrants(records: Iterable[Record]) -> list[str]:
 
 @dataclass(frozen=True)
 class Study:
-    """Records, and the resamples of their people by entrant and repeat."""
+    """Records, and the resamples of their people by entrant and repeat.
+
+    The spread between repeats is that of all trained entrants together (see `metrics.pooling`). `untrained` shares none
+    of what makes it, and keeps its own.
+    """
 
     records: tuple[Record, ...]
     resamples: dict[tuple[str, int], dict[str, Floats]]
+    _pooled: dict[str, dict[str, Estimate]] = field(default_factory=dict, compare=False, repr=False)
+    _paired: dict[str, dict[tuple[str, str], Estimate]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> "Study":
@@ -69,13 +76,27 @@ class Study:
 
     def estimate(self, entrant: str, figure: str) -> Estimate:
         """Return a figure's mean over repeats and its uncertainty."""
-        return estimate(self.values(entrant, figure), self._draws(entrant, figure), self._people(figure))
+        if entrant == UNTRAINED or entrant not in self.trained:
+            return estimate(self.values(entrant, figure), self._draws(entrant, figure), self._people(figure))
+        if figure not in self._pooled:
+            self._pooled[figure] = pooling.estimates(*self._of_trained(figure))
+        return self._pooled[figure][entrant]
 
     def difference(self, a: str, b: str, figure: str) -> Estimate:
-        """Return the paired difference a - b over the repeats that both finished, and its uncertainty."""
-        values = self.values(a, figure), self.values(b, figure)
-        draws = self._draws(a, figure), self._draws(b, figure)
-        return paired_difference(*values, *draws, self._people(figure))
+        """Return the paired difference a - b of two trained entrants over the repeats that both finished."""
+        if figure not in self._paired:
+            self._paired[figure] = pooling.differences(*self._of_trained(figure))
+        found = self._paired[figure]
+        return found[a, b] if (a, b) in found else found[b, a].reversed
+
+    @property
+    def trained(self) -> list[str]:
+        """The entrants that were trained: all but `untrained`."""
+        return [name for name in self.entrants if name != UNTRAINED]
+
+    def _of_trained(self, figure: str) -> tuple[pooling.Values, pooling.Resamples, int]:
+        values = {name: self.values(name, figure) for name in self.trained}
+        return values, {name: self._draws(name, figure) for name in values}, self._people(figure)
 
     def _draws(self, entrant: str, figure: str) -> dict[int, Floats]:
         own = {repeat: arrays for (name, repeat), arrays in self.resamples.items() if name == entrant}

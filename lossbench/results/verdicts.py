@@ -1,62 +1,101 @@
-"""Which entrant is ahead of which, and whether the data can say so at all."""
+"""Which entrant is ahead of which, which are equivalent, and whether the data can say so at all."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from lossbench.losses.plugin import UNTRAINED
-from lossbench.metrics.uncertainty import Estimate, holm
+from lossbench.metrics.multiplicity import step_down
+from lossbench.metrics.uncertainty import Estimate
 from lossbench.results.metric_fields import Metric, shown_in
 from lossbench.results.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEVEL = 0.05  # a verdict is "ahead" when its Holm-adjusted p-value is below this
+LEVEL = 0.05  # of all verdicts on one figure together: in so many experiments at most, one that is false
+SMALLEST = 0.02  # a difference of shares that matters: smaller ones are called equivalent
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Two entrants compared at one figure, a - b, over the repeats that both finished and the people of them."""
+    """Two entrants compared at one figure, a - b, over the repeats that both finished and the people of them.
+
+    `adjusted_p` is below `level` where one is ahead; `each` is the level of a single comparison, the least that the
+    adjustment may ask of it. `smallest` is the difference of shares that matters.
+    """
 
     figure: Metric
     a: str
     b: str
     difference: Estimate
     adjusted_p: float
-    level: float  # of the single comparison: the least that Holm's rule may ask of it
+    each: float
+    level: float = LEVEL
+    smallest: float = SMALLEST
 
     @property
     def ahead(self) -> str | None:
         """The entrant that is ahead, or None where they are not separable."""
-        if not self.adjusted_p < LEVEL:  # NaN is not separable either
+        if not self.adjusted_p < self.level:  # NaN is not separable either
             return None
         return self.a if (self.difference.mean > 0) == (self.figure.better != "less") else self.b
 
     @property
+    def equivalent(self) -> bool:
+        """Whether the two are closer than the smallest difference that matters, by two one-sided tests at the level."""
+        return self.figure.unit == "share" and self.difference.within(self.smallest, self.level)
+
+    @property
+    def settled(self) -> bool:
+        """Whether one is ahead or the two are equivalent: more repeats would tell nothing that matters."""
+        return self.ahead is not None or self.equivalent
+
+    @property
     def text(self) -> str:
         """The verdict in words."""
-        return f"{self.ahead} ahead" if self.ahead else "not separable"
+        if self.difference.count < 2:
+            return "needs a second repeat"
+        small = f", by less than {self.smallest:g}" if self.equivalent else ""
+        if self.ahead:
+            return f"{self.ahead} ahead{small}"
+        return f"equivalent (within {self.smallest:g})" if self.equivalent else "not separable"
+
+    @property
+    def detectable(self) -> float:
+        """The true difference that this design finds with a power of 80 %; NaN beyond what the figure can differ by."""
+        size = self.difference.detectable(self.each)
+        low, high = self.figure.limits
+        return size if size <= high - low else math.nan
+
+    @property
+    def people_decide(self) -> bool:
+        """Whether only more people could tell the two apart: what they add to the error, no repeat takes away."""
+        return not self.settled and self.difference.people_decide(self.each)
 
 
-def verdicts(study: Study) -> list[Verdict]:
+def verdicts(study: Study, *, level: float = LEVEL, smallest: float = SMALLEST) -> list[Verdict]:
     """Compare all pairs of trained entrants at every figure by paired differences, where they share finished repeats.
 
-    The figures are those that the table of metrics shows in verdicts: what every loss can be compared at.
+    The figures are those that the table of metrics shows in verdicts: what every loss can be compared at. The spread
+    between seeds is that of all entrants together, and the p-values are adjusted for the number of pairs, figure by
+    figure (see `metrics.pooling` and `metrics.multiplicity`). Pairs of one repeat have no p-value and do not count.
 
-    The p-values are adjusted for the number of pairs, figure by figure, by Holm's rule.
+    Args:
+        study: the runs.
+        level: of all verdicts on one figure together.
+        smallest: the difference of shares that matters.
     """
-    names = [name for name in study.entrants if name != UNTRAINED]
     found = []
     for figure in shown_in("verdicts", fprs=study.fprs):
-        compared = {(a, b): study.difference(a, b, figure.key) for a, b in combinations(names, 2)}
-        compared = {pair: difference for pair, difference in compared.items() if difference.count}
-        pairs, differences = list(compared), list(compared.values())
-        adjusted = holm([d.p_value for d in differences])
+        pairs = {(a, b): study.difference(a, b, figure.key) for a, b in combinations(study.trained, 2)}
+        pairs = {pair: difference for pair, difference in pairs.items() if difference.count}
+        adjusted = step_down([difference.p_value for difference in pairs.values()])
+        each = level / max(1, sum(difference.count > 1 for difference in pairs.values()))
         found += [
-            Verdict(figure, a, b, d, p, LEVEL / len(pairs))
-            for (a, b), d, p in zip(pairs, differences, adjusted, strict=True)
+            Verdict(figure, *pair, difference, p, each, level, smallest)
+            for (pair, difference), p in zip(pairs.items(), adjusted, strict=True)
         ]
     return found
 
@@ -85,11 +124,15 @@ def verdict_table(found: Sequence[Verdict]) -> "pd.DataFrame":
             "difference": v.difference.mean,
             "ci95": v.difference.half_width,
             "repeats": v.difference.count,
+            "seed_error": math.sqrt(v.difference.between),
+            "seed_freedom": v.difference.between_freedom,
+            "people_error": math.sqrt(v.difference.shared),
+            "people_freedom": v.difference.shared_freedom,
             "p": v.difference.p_value,
-            "p_holm": v.adjusted_p,
+            "p_adjusted": v.adjusted_p,
             "verdict": v.text,
-            "detectable": v.difference.detectable(v.level),
-            "repeats_to_separate": v.difference.repeats_to_separate(v.level),
+            "detectable": v.detectable,
+            "repeats_to_separate": v.difference.repeats_to_separate(v.each),
         }
         for v in found
     )

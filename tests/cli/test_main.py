@@ -272,7 +272,7 @@ def test_operating_points_are_chosen_and_shown(lossbench, tmp_path):
     folder = tmp_path / "orl" / "tables"
     tables = {name: (folder / f"{name}.csv").read_text() for name in ("summary", "runs", "verdicts")}
     assert all("tpr@0.2" in table and "tpr@0.1" not in table for table in tables.values())
-    assert "tpr@0.0001_ci95" in tables["summary"]
+    assert "tpr@0.0001_low" in tables["summary"]
     code, again, _ = lossbench("run", "--config", tmp_path / "orl" / "benchmark.toml", "--out", tmp_path)
     assert code == 0
     assert header in again

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lossbench.metrics.uncertainty import estimate, holm, paired_difference
+from lossbench.metrics.uncertainty import Estimate, estimate
 
 _FILE = Path(__file__).parent.parent / "perf" / "coverage.py"
 _SPEC = importlib.util.spec_from_file_location("coverage_simulation", _FILE)
@@ -44,9 +44,10 @@ def test_one_repeat_has_no_interval():
     got = estimate({0: 0.8}, {0: np.full(10, 0.8)}, 40)
     assert got.mean == 0.8
     assert math.isnan(got.half_width)
-    one = paired_difference({0: 0.8}, {0: 0.1}, {}, {}, 40)
-    assert math.isnan(one.p_value)
-    assert math.isnan(one.freedom)
+    assert math.isnan(got.p_value)
+    assert math.isnan(got.detectable())
+    assert got.repeats_to_separate() is None
+    assert not got.within(1.0)
 
 
 def test_nan_is_left_out_and_nothing_is_nothing():
@@ -59,17 +60,6 @@ def test_nan_is_left_out_and_nothing_is_nothing():
 def test_differences_without_spread_do_not_prove_everything():
     assert estimate(by_repeat([0.0, 0.0, 0.0]), {}, 8).p_value == 1.0
     assert estimate(by_repeat([0.25, 0.25, 0.25]), {}, 8).p_value == 0.25
-
-
-def test_differences_are_taken_repeat_by_repeat_and_draw_by_draw():
-    a, b = {0: 0.9, 1: 0.8, 2: 0.7}, {1: 0.5, 2: 0.6, 3: 0.1}
-    draws = np.random.default_rng(0).normal(size=(2, 500))
-    shared = dict.fromkeys(range(4), draws[0]), dict.fromkeys(range(4), draws[0] + 0.1 * draws[1])
-    got = paired_difference(a, b, *shared, 30)
-    assert got.count == 2
-    assert got.mean == pytest.approx((0.3 + 0.1) / 2)
-    assert got.shared == pytest.approx(0.01, rel=0.2), "what both entrants owe to the people cancels"
-    assert got.freedom == 1
 
 
 def test_power_is_what_detectable_says():
@@ -92,40 +82,78 @@ def test_more_repeats_separate_unless_the_people_are_too_few():
     assert estimate(values, dict.fromkeys(range(3), common), 8).repeats_to_separate() is None
 
 
-def test_holm():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, math.nan, 0.9])[0] == 1.0
-    assert math.isnan(holm([0.5, math.nan])[1])
+def test_two_parts_meet_between_their_two_quantiles():
+    """Cochran & Cox: the weighted mean; each part alone is Student's t."""
+    both = Estimate(0.5, between=0.03, between_freedom=2, shared=0.01, shared_freedom=30, count=3)
+    quantile = (0.03 * stats.t.ppf(0.975, 2) + 0.01 * stats.t.ppf(0.975, 30)) / 0.04
+    assert both.half_width == pytest.approx(quantile * 0.2)
+    people = Estimate(0.5, between=0.0, between_freedom=2, shared=0.04, shared_freedom=30, count=3)
+    assert people.p_value == pytest.approx(2 * stats.t.sf(2.5, 30))
+    seeds = Estimate(0.5, between=0.04, between_freedom=2, shared=0.0, shared_freedom=30, count=3)
+    assert seeds.p_value == pytest.approx(2 * stats.t.sf(2.5, 2))
+    assert people.p_value < both.p_value < seeds.p_value
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_interval_at_its_own_p_value_ends_at_zero(seed):
+    rng = np.random.default_rng(seed)
+    between, shared = rng.random(2) ** 4
+    freedoms = float(rng.choice([1, 1.65, 3.3, 50])), float(rng.choice([1, 7, 23, 117]))
+    mean = math.sqrt(between + shared) * rng.uniform(0.1, 5)
+    found = Estimate(mean, between, freedoms[0], shared, freedoms[1], count=3)
+    assert 0 < found.p_value < 1
+    assert found.half_width_at(found.p_value) == pytest.approx(found.mean, rel=1e-4)
+    assert found.reversed.p_value == found.p_value
+
+
+def test_an_interval_ends_where_the_figure_does():
+    few = estimate(by_repeat([0.99, 0.96]), {}, 8)
+    assert few.interval(0, 1) == (few.mean - few.half_width, 1)
+    assert few.interval() == (few.mean - few.half_width, few.mean + few.half_width)
+
+
+def test_equivalence_is_two_one_sided_tests():
+    values = [0.004, -0.006, 0.001, 0.002]
+    found = estimate(by_repeat(values), {}, 8)
+    p_value = max(
+        stats.ttest_1samp(values, 0.01, alternative="less").pvalue,
+        stats.ttest_1samp(values, -0.01, alternative="greater").pvalue,
+    )
+    assert found.within(0.01, p_value * 1.001)
+    assert not found.within(0.01, p_value * 0.999)
+
+
+def test_people_decide_where_their_error_alone_hides_the_difference():
+    common = np.random.default_rng(2).normal(0, 0.05, 1000)
+    found = estimate(by_repeat([0.08, 0.09, 0.07]), dict.fromkeys(range(3), common), 40)
+    assert found.people_decide(0.05), "0.08 is less than 2.02 times 0.05"
+    assert not found.people_decide(0.2)
+    assert not estimate(by_repeat([0.08, 0.09, 0.07]), {}, 40).people_decide()
 
 
 def test_intervals_cover_the_truth_and_identical_entrants_are_seldom_called_different(monkeypatch):
     """A small part of what `python tests/perf/coverage.py` simulates; the bounds are wider by the fewer experiments."""
     monkeypatch.setattr(coverage, "RESAMPLES", 60)
-    found = coverage.simulate("folds", experiments=30, seed=1)
-    assert found.coverage >= 0.85
-    assert found.false_verdicts <= 0.12
+    faces = coverage.simulate(coverage.Cell("faces", 3, 5, design="folds"), experiments=20, seed=1)
+    assert faces.coverage >= 0.85
+    assert faces.error <= 0.15
+    seeds = coverage.simulate(coverage.Cell("seeds", 3, 3), experiments=200, seed=1)
+    assert 0.90 <= seeds.coverage <= 0.99
+    assert seeds.error <= 0.09
+    assert seeds.power >= 0.8
+    looks = coverage.simulate(coverage.Cell("looks", 3, 20), experiments=60, seed=1)
+    assert looks.error <= 0.1
 
 
 def test_repeats_that_happen_to_agree_are_no_evidence():
     """265 against 263 and 234 against 232 of 360 pairs: two repeats, one difference, and people who vary."""
     rng = np.random.default_rng(0)
-    a, b = by_repeat([265 / 360, 234 / 360]), by_repeat([263 / 360, 232 / 360])
-    draws = [{r: rng.normal(0.7, 0.05, 500) for r in range(2)} for _ in range(2)]
-    got = paired_difference(a, b, *draws, 8)
+    agreeing = by_repeat([(265 - 263) / 360, (234 - 232) / 360])
+    draws = {r: rng.normal(0, 0.05 * 2**0.5, 500) for r in range(2)}
+    got = estimate(agreeing, draws, 8)
     assert got.error == pytest.approx(0.05 * 0.1**0.5, rel=0.1)  # a tenth of 2 * 0.05^2 / 2
     assert got.p_value > 0.5
-    assert paired_difference(a, b, {}, {}, 8).p_value == 0.5, "without resamples rounding is no spread"
-
-
-def test_resamples_that_only_one_entrant_has_are_left_out():
-    draws = np.random.default_rng(0).normal(size=500)
-    a, b = {0: 0.9, 1: 0.8, 2: 0.7}, {0: 0.5, 1: 0.6, 2: 0.4}
-    both = dict.fromkeys(range(3), draws)
-    missing = {0: draws, 1: draws}
-    assert paired_difference(a, b, both, missing, 30) == paired_difference(a, b, missing, missing, 30)
-    assert paired_difference(a, b, missing, both, 30) == paired_difference(a, b, missing, missing, 30)
-    shorter = {0: draws, 1: draws, 2: draws[:10]}
-    assert paired_difference(a, b, both, shorter, 30) == paired_difference(a, b, missing, missing, 30)
+    assert estimate(agreeing, {}, 8).p_value == 0.5, "without resamples rounding is no spread"
 
 
 def test_repeats_without_a_common_resample_add_no_covariance():
@@ -149,17 +177,6 @@ def test_the_floor_is_a_tenth_of_the_variance_of_the_mean_over_resamples():
     assert agreeing.error == pytest.approx(math.sqrt(agreeing.between + agreeing.shared))
     without = estimate(by_repeat([0.5] * 4), {r: draws[r] for r in range(3)}, 20)
     assert without.between == 0, "a repeat without resamples leaves that variance unknown"
-
-
-def test_degrees_of_freedom_are_satterthwaites():
-    common = np.random.default_rng(0).normal(0, 0.05, 2000)
-    got = estimate(by_repeat([0.80, 0.86, 0.75]), dict.fromkeys(range(3), common), 12)
-    expected = (got.between + got.shared) ** 2 / (got.between**2 / 2 + got.shared**2 / 11)
-    assert got.freedom == pytest.approx(expected)
-    assert got.half_width == pytest.approx(stats.t.ppf(0.975, expected) * got.error)
-    alone = estimate(by_repeat([0.80, 0.86, 0.75]), dict.fromkeys(range(3), common), 1)
-    assert alone.freedom == pytest.approx((got.between + got.shared) ** 2 / (got.between**2 / 2 + got.shared**2))
-    assert estimate(by_repeat([0.5, 0.5]), {}, 8).freedom == 1.0
 
 
 def test_how_many_repeats_separate_is_the_least_number_that_would():

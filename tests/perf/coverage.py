@@ -4,10 +4,10 @@
 
 The parts, all by default:
 
-- `seeds`: normal or heavy-tailed noise between seeds, and nothing else. *Error* is the share of experiments in which any
-  two identical entrants are called different, at its worst over three settings: all identical; the calmest identical to
-  the most restless and all others far apart; likewise the two most restless. *Power* is the share of true differences
-  that are found where one entrant (each in turn) is 5 seed-standard-deviations ahead of all others.
+- `seeds`: normal or heavy-tailed noise between seeds, and nothing else. *Error* is the share of experiments in which
+  any two identical entrants are called different, at its worst over three settings: all identical; the calmest
+  identical to the most restless and all others far apart; likewise the two most restless. *Power* is the share of true
+  differences that are found where one entrant (each in turn) is 5 seed-standard-deviations ahead of all others.
 - `people`: the same with people who are easier for one entrant than for another, resampled as a report resamples them.
 - `faces`: embeddings, not numbers: people's own directions seen through noise whose strength is the repeat's (the seed)
   and the person's, measured by the identification rate and its bootstrap.
@@ -23,14 +23,13 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import torch
 
 from lossbench.metrics import identification_rate
 from lossbench.metrics.bootstrap import bootstrap_identification, multiplicities
-from lossbench.metrics.multiplicity import step_down
+from lossbench.metrics.multiplicity import spent, step_down
 from lossbench.metrics.pooling import differences, estimates
 
 LEVEL, SIZE, FAR = 0.05, 5.0, 1e4
@@ -123,6 +122,21 @@ def simulate(cell: Cell, experiments: int, seed: int = 0) -> Found:
     covered = np.mean(np.abs(np.array(means) - truth) <= np.array(halves), axis=0)
     power_ = float("nan") if cell.part == "faces" else float(np.mean(power))
     return Found(float(np.mean(errors, axis=0).max()), power_, float(np.mean(covered)), float(np.min(covered)))
+
+
+def _looked_at(rng, cell, experiments):
+    """Return how often identical entrants are called different at any look, and how many repeats that took."""
+    wrong = []
+    for _ in range(experiments):
+        values, _, people = _experiment(rng, cell)
+        before, found = 0.0, False
+        for repeats in range(2, cell.repeats + 1):
+            now = spent(repeats / cell.repeats, LEVEL)
+            seen = {e: {r: own[r] for r in range(repeats)} for e, own in values.items()}
+            p_values = step_down([d.p_value for d in differences(seen, {}, people).values()])
+            found, before = found or min(p_values) < now - before, now
+        wrong.append(found)
+    return Found(float(np.mean(wrong)), *[float("nan")] * 3)
 
 
 def _nulls(entrants: int) -> list[list[float]]:
@@ -231,7 +245,7 @@ def _in_process(work):
 
 def main() -> None:
     experiments, *parts = sys.argv[1:] or ["4000"]
-    wanted = [cell for part in parts or ("seeds", "people", "faces") for cell in cells(part)]
+    wanted = [cell for part in parts or ("seeds", "people", "faces", "looks") for cell in cells(part)]
     print(f"{experiments} experiments a row: error, power, coverage of all intervals and of the worst entrant's")
     worst = 0.0
     with multiprocessing.Pool(int(os.environ.get("PROCESSES", os.cpu_count() or 1))) as pool:

@@ -5,6 +5,7 @@ import math
 import pytest
 from support import RECORDS, STUDY, changed
 
+from lossbench.metrics.uncertainty import estimate
 from lossbench.report.tables import failures, mark, number_table, text, text_table, thin_line
 from lossbench.results.metric_fields import shown_in
 from lossbench.results.study import Study
@@ -17,7 +18,7 @@ def test_untrained_comes_last_and_failures_are_counted_and_explained():
     by_name = {row[0]: row for row in rows}
     assert by_name["c"][1] == "3 of 4 (75 %)"
     assert by_name["untrained*"][1] == "4"
-    assert by_name["a"][3].startswith("0.902 ± 0.002")
+    assert by_name["a"][3] == "0.902 ± 0.037"
     assert by_name["a"][headers.index("@ 0.001")] == "–"
     assert failures(RECORDS) == ["c, repeat 4, failed in epoch 4: TrainingFailed: the loss became nan"]
 
@@ -26,7 +27,14 @@ def test_text_of_one_repeat_has_no_interval():
     assert text(Study((RECORDS[0],), {}).estimate("untrained", "test_accuracy"), 3) == "0.300"
 
 
-def test_number_table_holds_means_and_half_widths():
+def test_text_ends_where_the_figure_does():
+    near = estimate({0: 0.99, 1: 0.97}, {}, 8)
+    assert text(near, 3, (0, 1)) == "0.980 [0.853, 1]"
+    assert text(estimate({0: 0.2, 1: 0.7}, {}, 8), 3, (0, 1)) == "0.450 [0, 1]"
+    assert text(near, 2) == "0.98 ± 0.13"
+
+
+def test_number_table_holds_means_and_intervals():
     frame = number_table(STUDY, shown_in("headline")).set_index("loss")
     assert frame.loc["b", "test_accuracy"] == pytest.approx(0.80155)
     assert frame.loc["c", "test_accuracy_n"] == 3

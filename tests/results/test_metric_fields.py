@@ -83,7 +83,7 @@ def test_a_new_metric_is_one_function_and_one_row(tmp_path, tree, monkeypatch, l
     tables = {name: pd.read_csv(folder / "tables" / f"{name}.csv") for name in ("runs", "summary", "verdicts", "ranks")}
     found = {(row.entrant, row.repeat): row.mean_length for row in tables["runs"].itertuples()}
     assert found == pytest.approx({(r["entrant"], r["repeat"]): r["metrics"]["mean_length"] for r in records})
-    assert "mean_length_ci95" in tables["summary"]
+    assert "mean_length_low" in tables["summary"]
     assert "mean_length" in set(tables["verdicts"]["figure"])
     assert "mean_length" in tables["ranks"]
 

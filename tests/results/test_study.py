@@ -7,7 +7,8 @@ import pytest
 from support import RECORDS, STUDY, known_record
 
 from lossbench.errors import InputError
-from lossbench.metrics.uncertainty import estimate, paired_difference
+from lossbench.metrics import pooling
+from lossbench.metrics.uncertainty import estimate
 from lossbench.results.arrays import save_arrays
 from lossbench.results.study import Study, entrants
 
@@ -38,13 +39,26 @@ def test_values_are_nan_where_a_run_failed_or_has_no_such_figure():
 
 def test_estimates_use_the_resamples_of_the_entrant_and_the_people_of_the_figure():
     study = Study(tuple(RECORDS), DRAWS)
-    own = {repeat: DRAWS["a", repeat][KEY] for repeat in range(4)}
-    others = {repeat: DRAWS["b", repeat][KEY] for repeat in range(4)}
-    values = dict.fromkeys(range(4), 0.5)
-    assert study.estimate("a", KEY) == estimate(values, own, 8)
-    assert study.difference("a", "b", KEY) == paired_difference(values, values, own, others, 8)
-    accuracies = {repeat: 0.90 + 0.001 * repeat for repeat in range(4)}
-    assert study.estimate("a", "test_accuracy") == estimate(accuracies, {}, 24), "none are drawn of it"
+    values = {name: study.values(name, KEY) for name in ("a", "b", "c")}
+    draws = {name: {repeat: DRAWS[name, repeat][KEY] for repeat in range(4)} for name in ("a", "b")}
+    assert study.estimate("a", KEY) == pooling.estimates(values, draws, 8)["a"]
+    assert study.difference("a", "b", KEY) == pooling.differences(values, draws, 8)["a", "b"]
+    accuracies = {name: study.values(name, "test_accuracy") for name in values}
+    assert study.estimate("a", "test_accuracy") == pooling.estimates(accuracies, {}, 24)["a"], "none are drawn of it"
+
+
+def test_a_difference_has_two_directions():
+    there, back = (STUDY.difference(*pair, "test_accuracy") for pair in (("a", "b"), ("b", "a")))
+    assert back.mean == -there.mean != 0
+    assert back.error == there.error
+
+
+def test_the_untrained_backbone_lends_no_spread_and_borrows_none():
+    own = STUDY.values("untrained", "test_accuracy")
+    assert STUDY.estimate("untrained", "test_accuracy") == estimate(own, {}, 24)
+    assert STUDY.trained == ["a", "b", "c"]
+    without = Study(tuple(r for r in RECORDS if r["entrant"] != "untrained"), {})
+    assert without.estimate("a", "test_accuracy") == STUDY.estimate("a", "test_accuracy")
 
 
 def test_a_difference_is_taken_over_the_repeats_that_both_finished():
