@@ -14,6 +14,12 @@ from lossbench.losses.head import Head
 def one_number(s: Subject) -> str:
     """The loss is a differentiable scalar; scores and centers have the right shapes."""
     head = s.head(dtype=torch.float32)
+    centers = head.class_centers()
+    if centers is not None:  # first: the embeddings below lie around them
+        if centers.shape != (CLASSES, DIM):
+            raise Broken(f"class_centers have shape {list(centers.shape)}, not [C, D] = [{CLASSES}, {DIM}]")
+        if (centers.norm(dim=1) - 1).abs().max() > 1e-4:
+            raise Broken("class_centers are not unit rows")
     x, labels = scene(head)
     x = x.float().requires_grad_()
     loss = loss_of(head, x, labels)
@@ -21,14 +27,9 @@ def one_number(s: Subject) -> str:
         raise Broken(f"forward returns shape {list(loss.shape)}, not one number: end it with .mean()")
     if not loss.requires_grad:
         raise Broken("the loss does not depend on the embeddings: it has no gradient")
-    logits, centers = head.logits(x), head.class_centers()
+    logits = head.logits(x)
     if logits is not None and logits.shape != (len(x), CLASSES):
         raise Broken(f"logits have shape {list(logits.shape)}, not [B, C] = [{len(x)}, {CLASSES}]")
-    if centers is not None:
-        if centers.shape != (CLASSES, DIM):
-            raise Broken(f"class_centers have shape {list(centers.shape)}, not [C, D] = [{CLASSES}, {DIM}]")
-        if (centers.norm(dim=1) - 1).abs().max() > 1e-4:
-            raise Broken("class_centers are not unit rows")
     return f"loss {loss.item():.4g}"
 
 
