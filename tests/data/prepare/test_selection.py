@@ -50,7 +50,7 @@ def test_crops_are_made_of_the_people_who_are_chosen_and_all_are_in_a_part(dedup
     assert (choice.left_out, choice.passed_over) == ([], [])
 
 
-def test_whoever_takes_the_place_of_a_person_that_is_passed_over_is_cropped_alone():
+def test_those_who_take_the_place_of_people_passed_over_are_cropped_alone():
     make = Maker(same=[f"p00/{i}.jpg" for i in range(8)])
     choice = choose(collection_of({f"p{i:02d}": 9 - i // 7 for i in range(14)}), SPLIT, make, dedupe=True)
     assert choice.passed_over == ["p00"]
