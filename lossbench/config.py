@@ -162,8 +162,13 @@ class Config:
         0.1, touches="training", low=0, high=0.9, help="Share of the steps in which the learning rate rises."
     )
 
-    repeats: int = _of_statistics(
-        3, touches="neither", low=1, high=1000, help="Trainings of every entrant, each with another seed and fold."
+    repeats: int | None = _of_statistics(
+        None,
+        touches="neither",
+        low=1,
+        high=1000,
+        default_text=_by_data("repeats"),
+        help="Trainings of every entrant, each with another seed and fold.",
     )
     seed: int = _of_statistics(0, touches="training", low=0, high=2**63 - 1, help="Decides every random draw.")
     fpr: tuple[float, ...] = _of_statistics(
@@ -232,6 +237,7 @@ class Config:
             epochs=suits.epochs if self.epochs is None else self.epochs,
             batch_size=suits.batch_size if self.batch_size is None else self.batch_size,
             lr=info.lr if self.lr is None else self.lr,
+            repeats=suits.repeats if self.repeats is None else self.repeats,
             fpr=operating_points(self.fpr),
         )
         if self.name is not None:

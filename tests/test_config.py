@@ -10,8 +10,16 @@ import pytest
 from lossbench.config import SETTINGS, Config, read_config, setting, settings_touching, to_toml
 from lossbench.errors import InputError
 
-ORL = {"backbone": "tiny", "embedding_dim": 128, "image_size": 64, "epochs": 60, "batch_size": 32, "lr": 0.003}
-FOLDER = ORL | {"backbone": "small", "epochs": 30, "batch_size": 64}
+ORL = {
+    "backbone": "tiny",
+    "embedding_dim": 128,
+    "image_size": 64,
+    "epochs": 60,
+    "batch_size": 32,
+    "lr": 0.003,
+    "repeats": 5,
+}
+FOLDER = ORL | {"backbone": "small", "epochs": 30, "batch_size": 64, "repeats": 3}
 TORCHVISION = {"embedding_dim": 512, "image_size": 112, "lr": 0.001}
 RANGES = {
     "repeats": (1, 1000),

@@ -93,11 +93,11 @@ def test_the_table_is_that_of_the_published_report():
 
 
 def test_the_command_beside_the_table_is_the_one_that_made_it():
-    said = re.search(r"made by `lossbench report` after\s`lossbench run --losses (\S+) --repeats (\d+)`", README)
+    said = re.search(r"made by `lossbench report` after\s`lossbench run --losses (\S+)`", README)
     settings, usual = tomllib.loads(published("benchmark.toml")), asdict(Config().resolved())
     unusual = {name: value for name, value in settings.items() if name in usual and value != usual[name]}
     unusual.pop("threads", None)  # of the machine
-    assert unusual == {"losses": said[1], "repeats": int(said[2])}
+    assert unusual == {"losses": said[1]}
 
 
 def test_the_number_of_losses_is_that_of_the_list():

@@ -80,6 +80,7 @@ def plan_runs(
         plugin = plugin_fingerprint(trial_head(spec))
         entrants.append((spec, {"entrant": str(spec), "hyperparameters": hyperparameters(spec), "plugin": plugin}))
     runs = []
+    assert config.repeats is not None
     for repeat in range(config.repeats):
         fold = repeat % len(faces.folds)
         shared = {"repeat": repeat, "fold": fold, "split": splits[fold], "protocol": protocol}

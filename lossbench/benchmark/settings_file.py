@@ -59,6 +59,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _joined(before: dict[str, Any], config: Config, plugins: dict[str, Any]) -> tuple[Config, dict[str, Any]]:
     """Return settings and plugin fingerprints with the earlier entrants first, without those whose plugin is gone."""
+    assert config.repeats is not None
     try:
         folders = tuple(dict.fromkeys([*before.get("plugins", ()), *config.plugins]))
         known = find_plugins(folders)

@@ -129,7 +129,7 @@ def _run(config: Config, **options: bool) -> None:
     from lossbench.losses.registry import find_plugins
     from lossbench.losses.spec import parse_losses
 
-    config.resolved()  # a typing error is said before torch is imported
+    repeats = config.resolved().repeats  # a typing error is said before torch is imported
     parse_losses(config.losses, find_plugins(config.plugins))
 
     from lossbench.benchmark.driver import run_benchmark
@@ -139,13 +139,15 @@ def _run(config: Config, **options: bool) -> None:
     from lossbench.results.metric_fields import shown_in, with_figures
     from lossbench.results.study import Study
 
-    with BenchProgress(config.repeats) as progress:
+    assert repeats is not None
+    with BenchProgress(repeats) as progress:
         folder, records = run_benchmark(config, progress, **options)
     study = Study.of(records)
     shown = shown_in("headline", "speed", fprs=study.fprs)
     headers, rows = text_table(study, shown)
-    repeated = f"mean ± 95 % interval over {config.repeats} repeats and their people"
-    title = f"{config.benchmark}: {repeated if config.repeats > 1 else 'one repeat, which has no interval'}"
+    count = len({record["repeat"] for record in records})
+    repeated = f"mean ± 95 % interval over {count} repeats and their people"
+    title = f"{config.benchmark}: {repeated if count > 1 else 'one repeat, which has no interval'}"
     console.table(headers, rows, title=title)
     console.say("* accuracy by nearest class mean of the training embeddings: this row has no class scores")
     console.say(MEANING)

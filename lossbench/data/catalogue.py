@@ -25,6 +25,7 @@ class DataInfo(NamedTuple):
     backbone: str
     epochs: int
     batch_size: int
+    repeats: int
 
 
 def _orl(_: str) -> "FaceSet":
@@ -49,6 +50,7 @@ DATA = {
         backbone="tiny",
         epochs=60,
         batch_size=32,
+        repeats=5,  # as many as folds: everybody is a query person once
     ),
     FOLDER: DataInfo(
         what="your own faces: DIR/{train,val,test,query,distractors}/PERSON/IMAGE",
@@ -58,6 +60,7 @@ DATA = {
         backbone="small",
         epochs=30,
         batch_size=64,
+        repeats=3,
     ),
 }
 NAMES = tuple(name for name in DATA if name != FOLDER)

@@ -13,10 +13,16 @@ def test_a_name_is_a_data_set_and_anything_else_a_folder():
     assert (NAMES, FOLDER) == (("orl",), "DIR")
     orl = data_info("orl")
     assert orl is DATA["orl"]
-    assert (orl.is_folder, orl.backbone, orl.epochs, orl.batch_size) == (False, "tiny", 60, 32)
+    assert (orl.is_folder, orl.backbone, orl.epochs, orl.batch_size, orl.repeats) == (False, "tiny", 60, 32, 5)
     for path in ("faces", "./orl", "ORL", "DIR", "/"):
         info = data_info(path)
-        assert (info.is_folder, info.backbone, info.epochs, info.batch_size) == (True, "small", 30, 64)
+        settings = (info.is_folder, info.backbone, info.epochs, info.batch_size, info.repeats)
+        assert settings == (True, "small", 30, 64, 3)
+
+
+def test_orl_is_repeated_until_everybody_was_a_query_person_once(orl):
+    query = [person for repeat in range(data_info("orl").repeats) for person in orl.split(repeat).query.people]
+    assert len(query) == len(set(query)) == 40
 
 
 def test_both_are_opened(tree):
