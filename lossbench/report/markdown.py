@@ -8,7 +8,7 @@ from lossbench.data.catalogue import data_info
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.report.gains import scale_and_margin, selection_gap, signed
 from lossbench.report.markup import paragraph, plain, table
-from lossbench.report.sections import clusters, gallery, operating_points, other_points_line
+from lossbench.report.sections import clusters, embeddings_line, gallery, operating_points, other_points_line
 from lossbench.report.tables import MEANING, failures, mark, text_table, thin_line
 from lossbench.results.metric_fields import shown_in, with_figures
 from lossbench.results.store import Record
@@ -68,6 +68,7 @@ def markdown(
         "`untrained` is the same backbone before its first step.",
         "",
         *_survival(study),
+        *paragraph(embeddings_line(study.records)),
         *_figure(captions, "tpr_fpr"),
         "## Verdict",
         "",

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure as Drawing
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics import identification_rate
 from lossbench.metrics.operating_point import is_thin
-from lossbench.results.arrays import read_embeddings
+from lossbench.results.arrays import read_embeddings, without_embeddings
 from lossbench.results.history import read_history
 from lossbench.results.metric_fields import flat_metrics, fprs_of, shown_in
 from lossbench.results.store import Record
@@ -36,7 +36,7 @@ Embeddings = dict[str, npt.NDArray[Any]]
 
 
 def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, str]]:
-    """Draw every figure as SVG and PNG into `folder`.
+    """Draw every figure as SVG and PNG into `folder`; without those of embeddings where a run has none.
 
     Args:
         records: all runs of the report.
@@ -46,7 +46,7 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, st
         File stem and caption of each figure, in reading order.
 
     Raises:
-        InputError: a run's embeddings are missing or damaged.
+        InputError: a run's embeddings are damaged.
         OSError: the disk is full or the folder cannot be written; each figure is then complete or unchanged.
     """
     finished = [record for record in records if record["status"] == "finished"]
@@ -54,9 +54,10 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, st
     # reproducible bytes, text kept as text, and no formulas: a spec may contain a dollar sign
     style |= {"svg.hashsalt": "lossbench", "svg.fonttype": "none", "text.parse_math": False}
     drawn = []
+    left_out = _OF_EMBEDDINGS if without_embeddings(finished) else ()
     with mpl.rc_context({**sns.axes_style("ticks"), **style}):
         for draw, caption in _FIGURES:
-            drawing = draw(finished)
+            drawing = None if draw in left_out else draw(finished)
             if drawing is None:
                 continue
             stem = draw.__name__
@@ -230,6 +231,9 @@ _FIGURES: tuple[tuple[Callable[[Sequence[Record]], Drawing | None], str], ...] =
         "Query embeddings of the first repeat, t-SNE. A marker is an image; colour and shape give the person.",
     ),
 )
+
+
+_OF_EMBEDDINGS = (tpr_fpr, similarities, query_map)  # the records alone do not tell
 
 
 def _axes(rows: int, columns: int, width: float, height: float) -> "tuple[Drawing, list[Axes]]":

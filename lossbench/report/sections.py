@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from lossbench.metrics.operating_point import allowed, is_supported, negatives_needed
 from lossbench.report.markup import paragraph, table
 from lossbench.report.tables import text_table, thin_line
+from lossbench.results.arrays import without_embeddings
 from lossbench.results.metric_fields import HEADLINE, at, flat_metrics, own_fprs, shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import Study
@@ -37,6 +38,17 @@ def other_points_line(study: Study) -> str:
     return (
         f"The runs were measured at different false-positive rates: only those in common are compared ({common}), not "
         f"{left_out}."
+    )
+
+
+def embeddings_line(records: Iterable[Record]) -> str:
+    """Return a sentence on the figures that need the embeddings of all runs; empty where these are there."""
+    finished = [record for record in records if record["status"] == "finished"]
+    if not (lacking := without_embeddings(finished)):
+        return ""
+    return (
+        f"{len(lacking)} of {len(finished)} finished runs have no embeddings.npz: the figures drawn from embeddings "
+        "are left out (identification rate against false-positive rate, cosine similarities, map of query people)."
     )
 
 

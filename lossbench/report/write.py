@@ -8,6 +8,7 @@ from typing import Any
 from lossbench.errors import InputError
 from lossbench.report.gains import gap_table, split_table
 from lossbench.report.markdown import markdown
+from lossbench.report.sections import embeddings_line
 from lossbench.report.tables import number_table
 from lossbench.results.metric_fields import Place, runs_frame, shown_in, with_figures
 from lossbench.results.store import load_records, of_benchmark
@@ -63,7 +64,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
     try:
         tables.mkdir(exist_ok=True)
         figures.mkdir(exist_ok=True)
-        on_progress("drawing the figures")
+        on_progress(embeddings_line(records) or "drawing the figures")
         from lossbench.report.plots import write_figures
 
         drawn = write_figures(records, figures)  # may fail, so it comes before the tables are replaced

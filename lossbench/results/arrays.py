@@ -13,7 +13,7 @@ from torch import Tensor
 from lossbench.data.faces import FaceSet
 from lossbench.errors import RunDamaged
 from lossbench.results.store import Record
-from lossbench.utils.files import whole_file
+from lossbench.utils.files import is_file, whole_file
 
 
 def embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> dict[str, Any]:
@@ -49,6 +49,12 @@ def read_arrays(record: Record, name: str, keys: Sequence[str] | None = None) ->
             return {key: file[key] for key in (file.files if keys is None else keys)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise RunDamaged(f"{path} cannot be read ({error})") from error
+
+
+def without_embeddings(records: Sequence[Record]) -> list[Record]:
+    """Return the finished runs that have no embeddings.npz: records are often passed on without these large files."""
+    finished = [record for record in records if record["status"] == "finished"]
+    return [record for record in finished if not is_file(Path(record["folder"]) / "embeddings.npz")]
 
 
 def read_embeddings(record: Record) -> dict[str, npt.NDArray[Any]]:

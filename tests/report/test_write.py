@@ -57,11 +57,25 @@ def test_a_damaged_benchmark_file_is_one_line(tmp_path, text):
         write_report(tmp_path)
 
 
-def test_missing_embeddings_are_one_line(lossbench, tmp_path):
+def test_damaged_embeddings_are_one_line(lossbench, tmp_path):
     lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
     next(tmp_path.glob("orl/runs/ce-*/embeddings.npz")).write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(InputError, match=r"\A[^\n]*embeddings.npz cannot be read[^\n]*delete the run's folder[^\n]*\Z"):
         write_report(tmp_path / "orl")
+
+
+def test_without_embeddings_all_else_is_reported(lossbench, tmp_path):
+    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
+    next(tmp_path.glob("orl/runs/ce-*/embeddings.npz")).unlink()
+    code, out, _ = lossbench("report", tmp_path / "orl")
+    assert code == 0
+    said = "1 of 2 finished runs have no embeddings.npz: the figures drawn from embeddings are left out"
+    assert out.startswith(said)
+    text = (tmp_path / "orl" / "report.md").read_text()
+    assert text.count(said) == 1
+    assert {file.stem for file in (tmp_path / "orl" / "figures").iterdir()} == {"training_curves", "angles"}
+    assert all((f"figures/{stem}.png" in text) == (stem == "angles") for stem in ("angles", "tpr_fpr", "query_map"))
+    assert "| ce | 1 |" in text
 
 
 @pytest.mark.parametrize("damage", [("test_accuracy", "high"), ("tpr@0.1", [5]), ("timings", None)])
