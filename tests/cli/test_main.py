@@ -3,14 +3,12 @@
 import ast
 import inspect
 import json
-import signal
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from support import heed_interrupts
 
 from lossbench.cli.main import main
 
@@ -196,20 +194,6 @@ def test_all_losses_failing_is_exit_code_1_and_shown(lossbench, tmp_path):
     assert "0 of 1" in out
     assert lossbench("report", tmp_path / "out" / "orl")[0] == 0
     assert "failed in epoch 1: RuntimeError" in (tmp_path / "out" / "orl" / "report.md").read_text()
-
-
-@pytest.mark.parametrize(("name", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_during_an_import_is_not_lost_in_it(tmp_path, name, code):
-    (tmp_path / "deaf.py").write_text(
-        "import contextlib, os, signal, time\n"
-        f"with contextlib.suppress(BaseException):\n    os.kill(os.getpid(), {name:d})\n    time.sleep(1)\n"
-        "from lossbench import Head\n\nclass Deaf(Head):\n    '''Deaf.'''\n"
-    )
-    words = ["run", "--losses", tmp_path / "deaf.py", "--out", tmp_path]
-    done = subprocess.run(
-        [sys.executable, "-m", "lossbench", *words], capture_output=True, text=True, preexec_fn=heed_interrupts
-    )
-    assert (done.returncode, done.stderr) == (code, "error: stopped; run the same command again to continue\n")
 
 
 def test_ctrl_c_ends_in_one_line(lossbench, tmp_path, monkeypatch):
