@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from support import TREE_WORDS
 
 from lossbench.cli.main import main
 from lossbench.data.catalogue import open_data
@@ -63,3 +64,10 @@ def lossbench(monkeypatch, capsys):
         return stop.value.code, out, err
 
     return run
+
+
+@pytest.fixture
+def trained(lossbench, tree, tmp_path) -> Path:
+    """The folder of a finished benchmark of ce and triplet on the tree of real faces."""
+    assert lossbench("run", "--data", tree, "--out", tmp_path / "results", *TREE_WORDS)[0] == 0
+    return tmp_path / "results" / "faces"

@@ -26,6 +26,8 @@ from lossbench.training.train import train
 FAST = {"epochs": 2, "image_size": 32, "repeats": 2}
 WORDS = ("--epochs", 2, "--image-size", 32, "--repeats", 1)  # the like, on the command line
 
+TREE_WORDS = ("--losses", "ce,triplet", "--backbone", "tiny", *WORDS)  # on the tree of real faces
+
 
 class Recorder:
     """A listener that remembers which runs were trained, and the notes."""
@@ -72,6 +74,11 @@ def equal_states(a, b) -> bool:
     """Return whether two modules have the same parameters and buffers, bit by bit."""
     a, b = a.state_dict(), b.state_dict()
     return a.keys() == b.keys() and all(bool((a[name] == b[name]).all()) for name in a)
+
+
+def run_of(folder: Path, entrant: str) -> Path:
+    """Return the folder of an entrant's first run in a benchmark's folder."""
+    return next((folder / "runs").glob(f"{entrant}-r0-*"))
 
 
 def figures(records: Sequence[dict[str, Any]]):

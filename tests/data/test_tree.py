@@ -133,3 +133,9 @@ def test_a_folder_without_permission_is_one_line(open_tree, read, place, mode):
     said = rf"\A[^\n]*{(open_tree / place).resolve()}[^\n]* cannot be read \(Permission denied\); [^\n]*\Z"
     with as_a_user(), pytest.raises(InputError, match=said):
         read(open_tree)
+
+
+def test_nobody_is_query_and_distractor(tree):
+    (tree / "distractors" / "p4").symlink_to(tree / "query" / "p4")
+    with pytest.raises(InputError, match="is in both"):
+        read_unseen_people(tree)
