@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lossbench.metrics.operating_point import ENOUGH, allowed, is_thin
+from lossbench.metrics.operating_point import ENOUGH
 from lossbench.metrics.uncertainty import Estimate
-from lossbench.results.metric_fields import Metric
+from lossbench.results.metric_fields import Metric, fewest_above
 from lossbench.results.store import Record
 from lossbench.results.study import Study
 
@@ -62,25 +62,16 @@ def heading(figure: Metric, records: Iterable[Mapping[str, Any]]) -> str:
 
 def mark(figure: Metric, records: Iterable[Mapping[str, Any]]) -> str:
     """Return the mark of a thin operating point, or nothing."""
-    return "" if _fewest(figure, records) is None else f" {_THIN}"
+    return "" if fewest_above(figure, records) is None else f" {_THIN}"
 
 
 def thin_line(figures: Iterable[Metric], records: Sequence[Mapping[str, Any]]) -> str:
     """Return a line that explains the mark of `heading`; empty where no figure has it."""
-    marked = [(figure, fewest) for figure in figures if (fewest := _fewest(figure, records)) is not None]
+    marked = [(figure, fewest) for figure in figures if (fewest := fewest_above(figure, records)) is not None]
     if not marked:
         return ""
     named = ", ".join(f"{figure.title} ({fewest})" for figure, fewest in marked)
     return f"{_THIN} thin: fewer than {ENOUGH} negatives lie above the threshold, so few pairs decide it: {named}"
-
-
-def _fewest(figure: Metric, records: Iterable[Mapping[str, Any]]) -> int | None:
-    """Return the fewest negatives that the threshold of a figure allows in these records, where it is thin in one."""
-    if figure.point is None:
-        return None
-    counts = [r["metrics"].get(figure.negatives) for r in records if r["status"] == "finished"]
-    thin = [allowed(figure.point, n) for n in counts if n is not None and is_thin(figure.point, n)]
-    return min(thin, default=None)
 
 
 def failures(records: Iterable[Record]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lossbench.metrics import effective_rank
 from lossbench.metrics.accuracy import share
 from lossbench.metrics.gallery import DEFAULT_FARS, DEFAULT_RANKS
-from lossbench.metrics.operating_point import DEFAULT_FPRS
+from lossbench.metrics.operating_point import DEFAULT_FPRS, allowed, is_thin
 from lossbench.results.metric_inputs import Computation, resampled_share
 from lossbench.utils.text import rate_text
 
@@ -281,6 +281,15 @@ def _rate_of(key: str) -> float | None:
     except ValueError:
         return None
     return rate if 0 < rate < 1 and at(name, rate) == key else None
+
+
+def fewest_above(figure: Metric, records: Iterable[Mapping[str, Any]]) -> int | None:
+    """Return the fewest negatives above the threshold of a figure in these records, where it is thin in one of them."""
+    if figure.point is None:
+        return None
+    counts = [r["metrics"].get(figure.negatives) for r in records if r["status"] == "finished"]
+    thin = [allowed(figure.point, n) for n in counts if n is not None and is_thin(figure.point, n)]
+    return min(thin, default=None)
 
 
 def number(value: Any) -> float:

@@ -1,6 +1,7 @@
 """Text for one line of a message, and for the name of a file."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -22,6 +23,16 @@ def file_name(text: str, limit: int = 80) -> str:
         'pml_ArcFaceLoss+0.5_triplet'
     """
     return re.sub(r"[^A-Za-z0-9._+=-]", "_", text)[:limit]
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a list in a sentence.
+
+    Example:
+        >>> listed(["ce"]), listed(["ce", "arcface", "cosface"])
+        ('ce', 'ce, arcface and cosface')
+    """
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def rate_text(rate: float, digits: int = 6) -> str:
