@@ -20,6 +20,7 @@ Touches = Literal["training", "measuring", "neither"]
 
 _LONGEST_NAME = 200  # bytes; file systems take 255
 _MANY = 10_000_000
+_MOST_REPEATS = 20  # of --until-settled
 _LOWEST_FPR = 1e-12  # no data has as many negatives
 
 
@@ -178,6 +179,35 @@ class Config:
         help="False-positive rates (FAR) to report identification rates (TAR) at: 1e-3,1e-4. The four largest are the "
         "headline.",
     )
+    smallest_difference: float = _of_statistics(
+        0.02,
+        touches="neither",
+        low=1e-6,
+        high=0.5,
+        help="Two losses whose accuracies or rates differ by less are equivalent.",
+    )
+    until_settled: bool = _of_statistics(
+        False,
+        touches="neither",
+        help="Add repeats until every pair of losses is settled: one is ahead, or both are equivalent. It looks at "
+        "the verdicts after --repeats repeats and after each further one, at levels that keep the error of all looks.",
+    )
+    max_repeats: int | None = _of_statistics(
+        None,
+        touches="neither",
+        low=2,
+        high=1000,
+        default_text=f"{_MOST_REPEATS}",
+        help="The limit of --until-settled. The levels of its looks depend on it, so another limit starts them again.",
+    )
+    max_minutes: float | None = _of_statistics(
+        None,
+        touches="neither",
+        low=0.01,
+        high=_MANY,
+        default_text="no limit",
+        help="With --until-settled: add no repeat that would probably end later than so many minutes after the start.",
+    )
     select: str = _of_statistics(
         "last",
         touches="training",
@@ -239,11 +269,15 @@ class Config:
             lr=info.lr if self.lr is None else self.lr,
             repeats=suits.repeats if self.repeats is None else self.repeats,
             fpr=operating_points(self.fpr),
+            max_repeats=_MOST_REPEATS if self.until_settled and self.max_repeats is None else self.max_repeats,
         )
         if self.name is not None:
             _check_name(self.name)
         if self.flip and self.pairs is None:
             raise InputError("--flip applies to verification pairs only; add --pairs, or drop --flip")
+        for option, value in (("--max-repeats", self.max_repeats), ("--max-minutes", self.max_minutes)):
+            if value is not None and not self.until_settled:
+                raise InputError(f"{option} applies to --until-settled only; add --until-settled, or drop {option}")
         return filled
 
 

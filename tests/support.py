@@ -35,11 +35,15 @@ class Recorder:
     def __init__(self) -> None:
         self.trained: list[tuple[str, int, int]] = []
         self.notes: list[str] = []
+        self.looks: list[int] = []
 
     def decoding(self, done, total): ...
 
     def start(self, runs, skipped, epochs):
         self.runs, self.skipped = runs, skipped
+
+    def look(self, number, most):
+        self.looks.append(number)
 
     def epoch(self, run, epoch):
         self.trained.append((run.entrant, run.repeat, epoch.epoch))

@@ -23,6 +23,9 @@ FOLDER = ORL | {"backbone": "small", "epochs": 30, "batch_size": 64, "repeats": 
 TORCHVISION = {"embedding_dim": 512, "image_size": 112, "lr": 0.001}
 RANGES = {
     "repeats": (1, 1000),
+    "smallest_difference": (1e-6, 0.5),
+    "max_repeats": (2, 1000),
+    "max_minutes": (0.01, 10_000_000),
     "epochs": (1, 100_000),
     "batch_size": (2, 65_536),
     "embedding_dim": (2, 65_536),
@@ -59,6 +62,10 @@ OTHER = {  # a value of every setting that is not its default
     "weight_decay": 0.0,
     "warmup": 0.0,
     "repeats": 13,
+    "smallest_difference": 0.05,
+    "until_settled": True,
+    "max_repeats": 15,
+    "max_minutes": 1.5,
     "seed": 14,
     "fpr": (0.01, 1e-05),
     "select": "val",
@@ -95,12 +102,12 @@ def test_the_ranges():
 @pytest.mark.parametrize("name", RANGES)
 def test_the_ends_of_a_range_are_in_it_and_what_is_beyond_is_refused(name):
     low, high = RANGES[name]
-    option = "--" + name.replace("_", "-")
+    option, base = "--" + name.replace("_", "-"), Config(until_settled=name in ("max_repeats", "max_minutes"))
     for value in (low, high):
-        assert getattr(replace(Config(), **{name: value}).resolved(), name) == value
+        assert getattr(replace(base, **{name: value}).resolved(), name) == value
     for value in (low - 1, low - 1e-9, high + 1, high * 1.01, float("nan")):
         with pytest.raises(InputError, match=rf"\A{option} \S+ is out of range; use {low} to {high}\Z"):
-            replace(Config(), **{name: value}).resolved()
+            replace(base, **{name: value}).resolved()
 
 
 @pytest.mark.parametrize(
@@ -160,6 +167,7 @@ def test_without_a_name_a_benchmark_is_called_as_its_data(tmp_path, monkeypatch)
 def test_every_setting_says_what_it_touches():
     assert settings_touching("measuring") == ("pairs", "flip", "fpr")
     neither = {"losses", "plugins", "deconfound", "data", "repeats", "out", "name", "device", "jobs", "threads"}
+    neither |= {"smallest_difference", "until_settled", "max_repeats", "max_minutes"}
     assert set(settings_touching("neither")) == neither
     assert set(settings_touching("training")) == set(SETTINGS) - neither - {"pairs", "flip", "fpr"}
     assert list(SETTINGS) == list(inspect.signature(Config).parameters)

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 
 from lossbench.benchmark.execute import can_be_measured, can_go_on
-from lossbench.benchmark.inputs import gather
+from lossbench.benchmark.inputs import Inputs, gather
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.plan import Again, Run, plan_runs
 from lossbench.benchmark.queue import in_turn, tidy
 from lossbench.benchmark.settings_file import left_out, write_benchmark_file
+from lossbench.benchmark.until_settled import until_settled
 from lossbench.benchmark.workers import in_workers
 from lossbench.config import Config
 from lossbench.errors import InputError
@@ -37,40 +38,64 @@ def run_benchmark(
         InputError: something the user gave is wrong; nothing was trained, and nothing half-written is left.
     """
     inputs = gather(config, listener, verify=verify)
+    if inputs.config.until_settled and len(inputs.specs) < 2:
+        raise InputError("--until-settled compares losses; name two or more, such as --losses ce,arcface")
     with _threads(inputs.config) as threads:
         if inputs.device.type == "cpu":
             inputs = replace(inputs, config=replace(inputs.config, threads=threads))
-        config, folder = inputs.config, inputs.folder
-        runs = plan_runs(config, inputs.specs, inputs.faces, inputs.fingerprints, inputs.device.type, folder)
-        if force or retry_failed:
-            runs = [_again(run, force=force) if force or _failed(run) else run for run in runs]
-        todo = [run for run in runs if run.record is None]
-        try:
-            notes = left_out(folder, runs) if todo else []
-            (folder / "runs").mkdir(parents=True, exist_ok=True)
-            write_benchmark_file(folder, config, runs)
-            for run in runs:
-                tidy(run)
-        except OSError as error:
-            raise InputError(
-                f"--out: {folder} cannot be written ({error.strerror or error}); choose another folder"
-            ) from error
-        for note in notes:
-            listener.note(note)
-        assert config.epochs is not None
-        measured = [run for run in todo if run.again is Again.measured]
-        trained = sum(run.spec is not None for run in todo) - sum(run.spec is not None for run in measured)
-        listener.start(trained, len(runs) - len(todo), config.epochs)
-        if measured:
-            listener.note(f"{_runs(len(measured))} measured again, not trained: only the measuring has changed")
-        if (failed := sum(map(_failed, runs))) > 0:
-            listener.note(f"{_runs(failed)} recorded as failed; --retry-failed repeats them")
-        jobs = min(config.jobs, len(todo))
-        made = {} if jobs > 1 else in_turn(inputs, todo, listener)
-        if rest := [run for run in todo if run.hash not in made]:
-            made |= in_workers(inputs, rest, listener, max(jobs, 1), threads)
-    records = [{**(run.record or made[run.hash]), "folder": str(run.folder)} for run in runs]
-    return folder, records
+        config = inputs.config
+
+        def do_repeats(repeats: int, done: set[str]) -> list[Record]:
+            return _do_repeats(inputs, repeats, done, listener, threads, force=force, retry_failed=retry_failed)
+
+        if config.until_settled:
+            return inputs.folder, until_settled(config, inputs.folder, listener, do_repeats, anew=force)
+        assert config.repeats is not None
+        return inputs.folder, do_repeats(config.repeats, set())
+
+
+def _do_repeats(
+    inputs: Inputs,
+    repeats: int,
+    done: set[str],
+    listener: Listener,
+    threads: int,
+    *,
+    force: bool,
+    retry_failed: bool,
+) -> list[Record]:
+    """Do all runs of so many repeats and return their records; those in `done` are this command's own."""
+    config, folder = inputs.config, inputs.folder
+    counted = replace(config, repeats=repeats)
+    runs = plan_runs(counted, inputs.specs, inputs.faces, inputs.fingerprints, inputs.device.type, folder)
+    if force or retry_failed:
+        runs = [_again(r, force=force) if r.hash not in done and (force or _failed(r)) else r for r in runs]
+    todo = [run for run in runs if run.record is None]
+    try:
+        notes = left_out(folder, runs) if todo and not done else []
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        write_benchmark_file(folder, config, runs)
+        for run in runs:
+            tidy(run)
+    except OSError as error:
+        raise InputError(
+            f"--out: {folder} cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
+    for note in notes:
+        listener.note(note)
+    assert config.epochs is not None
+    measured = [run for run in todo if run.again is Again.measured]
+    trained = sum(run.spec is not None for run in todo) - sum(run.spec is not None for run in measured)
+    listener.start(trained, sum(run.record is not None and run.hash not in done for run in runs), config.epochs)
+    if measured:
+        listener.note(f"{_runs(len(measured))} measured again, not trained: only the measuring has changed")
+    if (failed := sum(_failed(run) and run.hash not in done for run in runs)) > 0:
+        listener.note(f"{_runs(failed)} recorded as failed; --retry-failed repeats them")
+    jobs = min(config.jobs, len(todo))
+    made = {} if jobs > 1 else in_turn(inputs, todo, listener)
+    if rest := [run for run in todo if run.hash not in made]:
+        made |= in_workers(inputs, rest, listener, max(jobs, 1), threads)
+    return [{**(run.record or made[run.hash]), "folder": str(run.folder)} for run in runs]
 
 
 @contextmanager

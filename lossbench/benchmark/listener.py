@@ -15,8 +15,11 @@ class Listener(Protocol):
     def decoding(self, done: int, total: int) -> None:
         """`done` of `total` images have been decoded into the image store."""
 
+    def look(self, number: int, most: int) -> None:
+        """The runs that follow are those up to a look at the verdicts; there will be `most` repeats at most."""
+
     def start(self, runs: int, skipped: int, epochs: int) -> None:
-        """`runs` will be trained for `epochs` each; `skipped` runs are already finished."""
+        """`runs` more will be trained for `epochs` each; `skipped` runs are already finished."""
 
     def epoch(self, run: Run, epoch: "Epoch") -> None:
         """A run has finished an epoch. With several jobs, epochs of different runs interleave."""

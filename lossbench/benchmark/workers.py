@@ -181,6 +181,9 @@ class _Sender:
     def decoding(self, done: int, total: int) -> None:
         """Send nothing: the parent has decoded everything."""
 
+    def look(self, number: int, most: int) -> None:
+        """Send nothing: the parent takes the looks."""
+
     def start(self, runs: int, skipped: int, epochs: int) -> None:
         """Send nothing: the parent has reported it."""
 

@@ -136,6 +136,7 @@ def _run(config: Config, **options: bool) -> None:
     from lossbench.cli.progress import BenchProgress
     from lossbench.report.sections import negatives_line, other_points_line
     from lossbench.report.tables import MEANING, failures, text_table, thin_line
+    from lossbench.results.looks import looks_at
     from lossbench.results.metric_fields import shown_in, with_figures
     from lossbench.results.study import Study
 
@@ -157,6 +158,8 @@ def _run(config: Config, **options: bool) -> None:
     for line in filter(None, [*further, *failures(records)]):
         console.say(line)
     console.say(f"records in {folder}; write the comparison with: lossbench report {folder}")
+    if config.until_settled and (looks := looks_at(folder, records)):
+        console.say(looks.ended)
     if all(record["status"] == "failed" for record in records if record["entrant"] != UNTRAINED):
         raise typer.Exit(1)
 

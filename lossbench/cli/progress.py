@@ -29,7 +29,8 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self.console = terminal()
-        self.repeats = repeats
+        self.of = f"/{repeats}"
+        self.until = ""  # which look the runs are for
         self.runs = self.runs_done = self.epochs = 0
         self.active: dict[str, tuple[str, str]] = {}  # by the run's hash: its position, long and short,
         self.epochs_of: dict[str, int] = {}  # and the number of its finished epochs
@@ -64,10 +65,15 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         elif quarter and not self.console.is_terminal:
             self._line(f"decoding images: {done:,} of {total:,}")
 
+    def look(self, number: int, most: int) -> None:
+        """Name the look that the runs are for in every line."""
+        self.of, self.until = f" of at most {most}", f" · look {number}"
+
     def start(self, runs: int, skipped: int, epochs: int) -> None:
-        """Show what is to be done."""
-        self.runs, self.epochs = runs, epochs
-        self.started = time.monotonic()
+        """Show what is to be done; each round adds its runs to the bar."""
+        if not self.runs:
+            self.started = time.monotonic()
+        self.runs, self.epochs = self.runs + runs, epochs
         if skipped:
             self._line(f"{skipped} run{'s are' if skipped > 1 else ' is'} finished already and not trained again")
         if runs:
@@ -76,8 +82,9 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
     def epoch(self, run: "Run", epoch: "Epoch") -> None:
         """Show one epoch; without a terminal, about four lines per run."""
         rate = epoch.images / epoch.seconds
-        where = f"{run.entrant} · repeat {run.repeat + 1}/{self.repeats} · epoch {epoch.epoch}/{self.epochs}"
-        self.active[run.hash] = where, f"{run.entrant} {run.repeat + 1}/{self.repeats} {epoch.epoch}/{self.epochs}"
+        where = f"{self._name(run)} · epoch {epoch.epoch}/{self.epochs}"
+        short = f"{run.entrant} {run.repeat + 1}{self.until or self.of} {epoch.epoch}/{self.epochs}"
+        self.active[run.hash] = where, short
         if run.again == "measured" and run.hash not in self.epochs_of:
             self.runs += 1  # it had to be trained after all
         self.epochs_of[run.hash] = epoch.epoch
@@ -94,7 +101,7 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
             return
         only_measured = run.again == "measured" and not trained
         self.runs_done += not only_measured  # a failed run counts with all its epochs
-        what = f"{run.entrant} · repeat {run.repeat + 1}/{self.repeats}"
+        what = self._name(run)
         if record["status"] == "failed":
             self._line(f"{what} FAILED in epoch {record['epoch']}: {record['reason']}")
         elif run.record is not None:
@@ -107,6 +114,9 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
     def note(self, text: str) -> None:
         """Print one line that the user must see."""
         self._line(f"note: {text}")
+
+    def _name(self, run: "Run") -> str:
+        return f"{run.entrant} · repeat {run.repeat + 1}{self.of}{self.until}"
 
     def _line(self, text: str) -> None:
         try:

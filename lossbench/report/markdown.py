@@ -7,9 +7,11 @@ from typing import Any
 from lossbench.data.catalogue import data_info
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.report.gains import scale_and_margin, selection_gap, signed
+from lossbench.report.looks import looks_lines
 from lossbench.report.markup import paragraph, plain, table
 from lossbench.report.sections import clusters, embeddings_line, gallery, operating_points, other_points_line
 from lossbench.report.tables import MEANING, failures, mark, text_table, thin_line
+from lossbench.results.looks import Looks
 from lossbench.results.metric_fields import shown_in, with_figures
 from lossbench.results.store import Record
 from lossbench.results.study import Study
@@ -21,6 +23,7 @@ def markdown(
     study: Study,
     found: Sequence[Verdict],
     drawn: Sequence[tuple[str, str]],
+    looks: Looks | None,
     *,
     left_out: int,
 ) -> str:
@@ -31,6 +34,7 @@ def markdown(
         study: the runs.
         found: the verdicts.
         drawn: file stem and caption of each figure in figures/.
+        looks: those that decided the verdicts, where repeats were added until all was settled.
         left_out: number of runs in the folder that were made with other settings.
     """
     first = next((r for r in study.records if r["status"] == "finished"), study.records[0])
@@ -72,7 +76,8 @@ def markdown(
         *_figure(captions, "tpr_fpr"),
         "## Verdict",
         "",
-        *_verdict_lines(found, study.records),
+        *looks_lines(looks, study),
+        *_verdict_lines(found, study.records, looks),
         "",
         *scale_and_margin(study),
         *selection_gap(study),
@@ -167,16 +172,18 @@ def _figure(captions: dict[str, str], stem: str) -> list[str]:
     return [f"![{captions[stem]}](figures/{stem}.png)", "", f"*{captions[stem]}*", ""]
 
 
-def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record]) -> list[str]:
+def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record], looks: Looks | None) -> list[str]:
     if not found:
         return [f"There is only one loss beside `{UNTRAINED}`: nothing to compare."]
     found = [v for v in found if "highlights" in v.figure.shown]
     separated = [v for v in found if v.ahead]
+    ahead = "*Ahead* means that the p-value, adjusted for the number of pairs, "
+    ahead += "was below the level of one of the looks" if looks else f"is below {found[0].level:g}"
     lines = [
         "Losses are compared by paired differences over the same repeats and the same people. The spread between seeds "
-        "is estimated from all losses together (moderated t; Smyth 2004). *Ahead* means that the p-value, adjusted for "
-        f"the number of pairs, is below {found[0].level:g}; *equivalent* that the difference is smaller than "
-        f"{found[0].smallest:g}, by two one-sided tests. {len(separated)} of {len(found)} comparisons are separable. "
+        f"is estimated from all losses together (moderated t; Smyth 2004). {ahead}; *equivalent* that the "
+        f"difference is smaller than {found[0].smallest:g}, by two one-sided tests. "
+        f"{len(separated)} of {len(found)} comparisons are separable. "
         "*Seeds* and *people* are the two parts of the difference's standard error, with their degrees of freedom. "
         "*Detectable* is the smallest true difference that this design finds with a power of 80 %. *Repeats* is the "
         "total number of repeats that would separate the pair with a power of 50 % if the observed difference were the "

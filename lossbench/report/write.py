@@ -10,10 +10,12 @@ from lossbench.report.gains import gap_table, split_table
 from lossbench.report.markdown import markdown
 from lossbench.report.sections import embeddings_line
 from lossbench.report.tables import number_table
+from lossbench.results.looks import looks_at
 from lossbench.results.metric_fields import Place, runs_frame, shown_in, with_figures
+from lossbench.results.settling import judged
 from lossbench.results.store import load_records, of_benchmark
 from lossbench.results.study import Study
-from lossbench.results.verdicts import rank_table, verdict_table, verdicts
+from lossbench.results.verdicts import SMALLEST, rank_table, verdict_table
 from lossbench.utils.files import write_text
 
 _SETTINGS: dict[str, type | tuple[type, ...]] = {  # settings in benchmark.toml that the report quotes
@@ -59,7 +61,8 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
     order = {name: i for i, name in enumerate(settings["record"]["entrants"])}
     records.sort(key=lambda r: (order.get(r["entrant"], len(order)), r["entrant"], r["repeat"]))
     study = Study.of(records)
-    found = verdicts(study)
+    looks = looks_at(folder, records)
+    found = judged(study, looks, settings["smallest_difference"])
     tables, figures = folder / "tables", folder / "figures"
     try:
         tables.mkdir(exist_ok=True)
@@ -85,7 +88,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
                 made[name] = table
         for name, table in made.items():
             write_text(tables / f"{name}.csv", table.to_csv(index=False))
-        text = markdown(settings, study, found, drawn, left_out=len(everything) - len(records))
+        text = markdown(settings, study, found, drawn, looks, left_out=len(everything) - len(records))
         write_text(folder / "report.md", text)
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error})") from error
@@ -100,6 +103,9 @@ def _settings(folder: Path) -> dict[str, Any]:
         for name, kind in _SETTINGS.items():
             if not isinstance(settings[name], kind):
                 raise TypeError(f"{name} is {settings[name]!r}")
+        smallest = settings.setdefault("smallest_difference", SMALLEST)  # older files have none
+        if not (isinstance(smallest, int | float) and 0 < smallest < 1):
+            raise TypeError(f"smallest_difference is {smallest!r}")
         if not isinstance(settings["record"]["lossbench"], str):
             raise TypeError("record.lossbench is not a string")
         if not all(isinstance(name, str) for name in settings["record"]["entrants"]):

@@ -102,6 +102,11 @@ def fault_of(record: Mapping[str, Any]) -> str | None:
     return found or _fault(record, _FINISHED if record["status"] == "finished" else _FAILED, "")
 
 
+def fault_in(value: Any, shape: Shape) -> str | None:
+    """Return the first place where a value is not of a shape, or None; the empty text is the value itself."""
+    return _fault(value, shape, "")
+
+
 def _fault(value: Any, shape: Shape, at: str) -> str | None:
     """Return the first place that is wrong. A key with ``?`` may be missing or null."""
     if isinstance(shape, list):

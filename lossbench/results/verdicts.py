@@ -19,11 +19,20 @@ SMALLEST = 0.02  # a difference of shares that matters: smaller ones are called 
 
 
 @dataclass(frozen=True)
+class Decided:
+    """What looks at growing data have decided of a pair (`results.looks`): who is ahead; whether it is equivalent."""
+
+    ahead: str | None
+    equivalent: bool
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Two entrants compared at one figure, a - b, over the repeats that both finished and the people of them.
 
     `adjusted_p` is below `level` where one is ahead; `each` is the level of a single comparison, the least that the
-    adjustment may ask of it. `smallest` is the difference of shares that matters.
+    adjustment may ask of it. `smallest` is the difference of shares that matters. Where repeats were added until all
+    was settled, `decided` is what the looks say, and these figures alone decide nothing.
     """
 
     figure: Metric
@@ -34,10 +43,13 @@ class Verdict:
     each: float
     level: float = LEVEL
     smallest: float = SMALLEST
+    decided: Decided | None = None
 
     @property
     def ahead(self) -> str | None:
         """The entrant that is ahead, or None where they are not separable."""
+        if self.decided is not None:
+            return self.decided.ahead
         if not self.adjusted_p < self.level:  # NaN is not separable either
             return None
         return self.a if (self.difference.mean > 0) == (self.figure.better != "less") else self.b
@@ -45,6 +57,8 @@ class Verdict:
     @property
     def equivalent(self) -> bool:
         """Whether the two are closer than the smallest difference that matters, by two one-sided tests at the level."""
+        if self.decided is not None:
+            return self.decided.equivalent
         return self.figure.unit == "share" and self.difference.within(self.smallest, self.level)
 
     @property

@@ -13,7 +13,17 @@ GROUPS = {
     "Data": {"data", "identities", "min-images", "images-per-identity", "pairs", "flip", "no-verify"},
     "Network": {"backbone", "pretrained", "embedding-dim", "image-size", "dropout"},
     "Training": {"epochs", "batch-size", "lr", "weight-decay", "warmup"},
-    "Statistics": {"repeats", "seed", "fpr", "select", "track"},
+    "Statistics": {
+        "repeats",
+        "seed",
+        "fpr",
+        "smallest-difference",
+        "until-settled",
+        "max-repeats",
+        "max-minutes",
+        "select",
+        "track",
+    },
     "Where and how": {"out", "name", "device", "jobs", "threads", "config", "force", "retry-failed"},
     "Other": {"help"},
 }
@@ -73,6 +83,7 @@ def test_run_shows_defaults_and_choices(lossbench, option, says):
 def test_what_has_no_default_shows_none(lossbench):
     helps = sections(lossbench("run", "--help")[1])[1]
     bare = {"plugins", "deconfound", "pairs", "flip", "no-verify", "track", "config", "force", "retry-failed", "help"}
+    bare |= {"until-settled"}
     assert {name for name, line in helps.items() if "[default" not in line} == bare
 
 

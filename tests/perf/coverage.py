@@ -29,8 +29,10 @@ import torch
 
 from lossbench.metrics import identification_rate
 from lossbench.metrics.bootstrap import bootstrap_identification, multiplicities
-from lossbench.metrics.multiplicity import spent, step_down
+from lossbench.metrics.multiplicity import step_down
 from lossbench.metrics.pooling import differences, estimates
+from lossbench.results.looks import Plan
+from lossbench.results.verdicts import SMALLEST
 
 LEVEL, SIZE, FAR = 0.05, 5.0, 1e4
 #: standard deviations of the entrants' seeds, from the calmest to the most restless; their mean square is made 1
@@ -126,15 +128,15 @@ def simulate(cell: Cell, experiments: int, seed: int = 0) -> Found:
 
 def _looked_at(rng, cell, experiments):
     """Return how often identical entrants are called different at any look, and how many repeats that took."""
-    wrong = []
+    wrong, plan = [], Plan("", {}, cell.repeats, SMALLEST)
     for _ in range(experiments):
         values, _, people = _experiment(rng, cell)
-        before, found = 0.0, False
+        found = False
         for repeats in range(2, cell.repeats + 1):
-            now = spent(repeats / cell.repeats, LEVEL)
+            level = plan.level_of_look(repeats, before=repeats - 1 if repeats > 2 else 0)
             seen = {e: {r: own[r] for r in range(repeats)} for e, own in values.items()}
             p_values = step_down([d.p_value for d in differences(seen, {}, people).values()])
-            found, before = found or min(p_values) < now - before, now
+            found = found or min(p_values) < level
         wrong.append(found)
     return Found(float(np.mean(wrong)), *[float("nan")] * 3)
 

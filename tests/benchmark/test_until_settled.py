@@ -1,0 +1,123 @@
+"""Repeats added until all is settled, on real faces: what is trained, what is looked at, and what the folder keeps."""
+
+import json
+import signal
+
+import pytest
+from support import Recorder, bench, plugin, start, wait_for
+
+from lossbench.benchmark.driver import run_benchmark
+from lossbench.config import Config
+from lossbench.errors import InputError
+from lossbench.results.looks import FILE, read_looks, write_looks
+from lossbench.results.store import load_records
+
+SHORT = {"epochs": 1, "repeats": 2, "until_settled": True, "max_repeats": 3}
+LOSSES = "ce,arcface"
+
+
+def settle(out, losses=LOSSES, **options):
+    return bench(out, losses, **{**SHORT, **options})
+
+
+def test_repeats_are_added_and_looked_at_until_the_limit_and_finished_ones_count(tmp_path):
+    bench(tmp_path, "ce", epochs=1, repeats=1)
+    folder, records, heard = settle(tmp_path)
+    assert {run[:2] for run in heard.trained} == {("ce", 1), ("ce", 2), *(("arcface", r) for r in range(3))}
+    assert [(r["entrant"], r["repeat"]) for r in records if r["repeat"] == 2] == [
+        ("untrained", 2), ("ce", 2), ("arcface", 2),
+    ]  # fmt: skip
+    looks = read_looks(folder)
+    assert [look.repeats for look in looks.taken] == [2, 3]
+    assert looks.plan.plugins.keys() == {"ce", "arcface"}
+    assert looks.figures == ("test_accuracy_ncm", "tpr@0.1", "tpr@0.01")
+    assert looks.ended.startswith("Stopped at the limit of 3 repeats (--max-repeats): ")
+    assert heard.looks == [1, 2]
+    assert [note for note in heard.notes if note.startswith("look ")] == [
+        "look 1, after 2 repeats of at most 3: 0 of 3 comparisons settled",
+        "look 2, after 3 repeats of at most 3: 0 of 3 comparisons settled",
+    ]
+    hashes = {record["hash"] for record in records}
+
+    _, again, heard = settle(tmp_path)
+    assert heard.trained == []
+    assert read_looks(folder) == looks, "looks are not taken twice"
+    assert {record["hash"] for record in again} == hashes
+
+    _, _, heard = settle(tmp_path, max_repeats=4)
+    assert {run[:2] for run in heard.trained} == {("ce", 3), ("arcface", 3)}
+    longer = read_looks(folder)
+    assert [look.repeats for look in longer.taken] == [2, 3, 4]
+    assert longer.taken[0].level < looks.taken[0].level
+    assert len(longer.replaced) == 1
+
+
+def test_one_command_takes_the_looks_and_another_with_another_plan_is_refused(tmp_path):
+    folder, _, _ = settle(tmp_path, max_repeats=2)
+
+    class Meanwhile(Recorder):
+        """Another command replaces the looks while this one trains."""
+
+        def epoch(self, run, epoch):
+            super().epoch(run, epoch)
+            if run.repeat == 2:
+                write_looks(folder, theirs)
+
+    theirs = read_looks(folder)
+    with pytest.raises(InputError, match=r"another command takes other looks in .*give one of the two its own --name"):
+        run_benchmark(Config(losses=LOSSES, out=str(tmp_path), image_size=32, **SHORT), Meanwhile())
+
+
+def test_looks_begin_again_where_everything_is_trained_again(tmp_path):
+    folder, _, _ = settle(tmp_path, max_repeats=2)
+    _, _, heard = settle(tmp_path, max_repeats=2, force=True)
+    assert len(heard.trained) == 4
+    assert len(read_looks(folder).replaced) == 1
+    _, _, heard = settle(tmp_path, force=True)
+    assert sorted(run[:2] for run in heard.trained) == sorted((e, r) for e in ("ce", "arcface") for r in range(3)), (
+        "once"
+    )
+
+
+def test_minutes_end_the_looks_and_the_same_command_continues(tmp_path):
+    folder, _, heard = settle(tmp_path, max_minutes=0.01)
+    assert {run[1] for run in heard.trained} == {0, 1}
+    assert " minutes, because another repeat would exceed the 0.01 of --max-minutes: " in read_looks(folder).ended
+    _, _, heard = settle(tmp_path)
+    assert {run[1] for run in heard.trained} == {2}
+    assert [look.repeats for look in read_looks(folder).taken] == [2, 3]
+
+
+def test_a_loss_that_always_fails_ends_the_looks(tmp_path):
+    broken = plugin(tmp_path, "broken", "    def forward(self, embeddings, labels):\n        raise KeyError('mine')\n")
+    folder, _, _ = settle(tmp_path / "out", f"ce,{broken}", max_repeats=9)
+    assert read_looks(folder).ended == (
+        "Stopped after 2 repeats: 3 of 3 comparisons are open, because broken has finished fewer than two runs; "
+        "--retry-failed repeats failed runs."
+    )
+
+
+def test_what_cannot_be_settled_is_refused_before_any_training(tmp_path):
+    with pytest.raises(InputError, match="--until-settled compares losses; name two or more"):
+        settle(tmp_path, "ce")
+    assert not tmp_path.joinpath("orl").exists()
+    folder, _, _ = settle(tmp_path, max_repeats=2)
+    (folder / FILE).write_text("{")
+    count = len(load_records(folder))
+    with pytest.raises(InputError, match=r"settled.json cannot be read .*; delete it and run the same command again"):
+        settle(tmp_path)
+    assert len(load_records(folder)) == count
+
+
+def test_a_killed_command_continues_to_the_same_looks(tmp_path):
+    words = ["--losses", LOSSES, "--epochs", 1, "--repeats", 2, "--until-settled", "--max-repeats", 3]
+    whole, _, _ = settle(tmp_path / "whole", threads=1)
+    folder = tmp_path / "killed" / "orl"
+    killed = start(*words, "--threads", 1, "--jobs", 2, "--out", folder.parent)
+    wait_for((folder / FILE).exists)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    _, _, heard = settle(tmp_path / "killed", threads=1)
+    assert {run[1] for run in heard.trained} <= {2}, "the runs behind the first look were finished"
+    first, second = (json.loads((place / FILE).read_text()) for place in (whole, folder))
+    assert first == second
