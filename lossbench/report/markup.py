@@ -22,7 +22,7 @@ def paragraph(text: str) -> list[str]:
 def plain(text: str) -> str:
     """Escape what Markdown or HTML would take for markup within a line: names and failure reasons come from plugins.
 
-    Line breaks become spaces. An underscore between two letters or digits is none and stays as it is.
+    Line breaks become spaces. An underscore that follows a letter or digit begins nothing and stays as it is.
     """
     line = " ".join(text.splitlines())
-    return re.sub(r"([\\`*\[\]|~]|_(?![^\W_])|(?<![^\W_])_)", r"\\\1", html.escape(line, quote=False))
+    return re.sub(r"([\\`*\[\]|~]|(?<![^\W_])_)", r"\\\1", html.escape(line, quote=False))

@@ -22,6 +22,7 @@ ODD = [
     "<!-- x",
     "&lt; &amp; & <",
     "a\\*b\\",
+    "\\<b> \\| \\&amp;",
     "https://example.org/a_b?c=1&d=2",
     "Zoë_人_",
     "arcface:margin=0.3+0.5*triplet",

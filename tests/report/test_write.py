@@ -25,31 +25,6 @@ def test_other_settings_are_left_out_and_said(lossbench, tmp_path):
     assert latest_benchmark(tmp_path) == tmp_path / "orl"
 
 
-def test_what_was_typed_is_escaped(lossbench, tmp_path):
-    (tmp_path / "named.py").write_text(
-        "from lossbench import Head\n\nclass Named(Head):\n    '''Named.'''\n"
-        "    def __init__(self, num_classes, embedding_dim, *, tag: str = ''):\n        super().__init__()\n"
-        "    def forward(self, embeddings, labels):\n        return embeddings.pow(2).mean()\n"
-    )
-    spec = f"{tmp_path}/named.py:tag=<script>alert(1)</script>|x"
-    assert lossbench("run", "--losses", spec, "--out", tmp_path / "out", *FAST)[0] == 0
-    write_report(tmp_path / "out" / "orl")
-    text = (tmp_path / "out" / "orl" / "report.md").read_text()
-    assert "<script>" not in text
-    assert "\\|x" in text
-
-
-def test_settings_of_anybody_are_escaped(lossbench, tmp_path):
-    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
-    path = tmp_path / "orl" / "benchmark.toml"
-    path.write_text(path.read_text().replace('backbone = "tiny"', 'backbone = "<b>`|"').replace('"0.', '"<script>0.'))
-    write_report(tmp_path / "orl")
-    text = (tmp_path / "orl" / "report.md").read_text()
-    assert "&lt;b&gt;" in text
-    assert "&lt;script&gt;" in text
-    assert "<script>" not in text
-
-
 @pytest.mark.parametrize("text", ["", "losses = 'ce'", "[record]\nprotocol = 1\n", "\x00"])
 def test_a_damaged_benchmark_file_is_one_line(tmp_path, text):
     (tmp_path / "benchmark.toml").write_text(text)
@@ -101,21 +76,3 @@ def test_a_report_shows_a_changed_plugin_once(lossbench, tmp_path):
     text = (out / "orl" / "report.md").read_text()
     assert "| mine | 1 |" in text
     assert "1 run with other settings in this folder is left out" in text
-
-
-@pytest.mark.parametrize(
-    ("measuring", "flipped"), [(None, False), ({"config": {"flip": True}}, True), ({"config": {}}, False)]
-)
-def test_pairs_are_reported_whatever_is_known_of_their_measuring(lossbench, tmp_path, monkeypatch, measuring, flipped):
-    """`measuring` may be null in a record that lossbench did not write."""
-    monkeypatch.setattr("lossbench.report.plots.write_figures", lambda *_: [])  # drawing takes seconds
-    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
-    pairs = {f"verification_{name}": 0.5 for name in ("accuracy", "standard_error", "tar", "eer", "auc")}
-    pairs |= {"verification_same": 30, "verification_different": 20, "verification_folds": 10}
-    for path in tmp_path.glob("orl/runs/*/run.json"):
-        record = json.loads(path.read_text())
-        path.write_text(json.dumps({**record, "measuring": measuring, "metrics": {**record["metrics"], **pairs}}))
-    write_report(tmp_path / "orl")
-    text = (tmp_path / "orl" / "report.md").read_text()
-    assert "30 pairs of one person and 20 of two, 10 folds" in text
-    assert ("The mirrored image's embedding is added" in text) == flipped
