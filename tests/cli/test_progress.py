@@ -71,3 +71,17 @@ def test_a_failed_run_is_a_line_and_its_other_epochs_are_not_waited_for(tmp_path
     progress = run(tmp_path / "out", f"{tmp_path / 'mine.py'},ce")
     assert "mine · repeat 1/1 FAILED in epoch 1: KeyError: 'mine'\n" in capsys.readouterr().out
     assert [(done, total) for done, total, _ in progress.seen] == [(3, 4), (4, 4)]
+
+
+def test_every_round_of_repeats_adds_to_the_bar_and_names_its_look(tmp_path, capsys):
+    options = {"until_settled": True, "max_repeats": 4, "epochs": 1, "repeats": 2}
+    progress = run(tmp_path, "ce,cosface", **options)
+    out = capsys.readouterr().out
+    assert "training 4 runs of 1 epoch\n" in out
+    assert "ce · repeat 2 of at most 4 · look 1 · test accuracy " in out
+    assert "note: look 1, after 2 repeats of at most 4: " in out
+    assert "training 2 runs of 1 epoch\n" in out
+    assert "cosface · repeat 4 of at most 4 · look 3 · test accuracy " in out
+    assert [(done, total) for done, total, _ in progress.seen] == [
+        (1, 4), (2, 4), (3, 4), (4, 4), (5, 6), (6, 6), (7, 8), (8, 8),
+    ]  # fmt: skip
