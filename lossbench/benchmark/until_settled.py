@@ -36,7 +36,10 @@ def until_settled(config: Config, folder: Path, listener: Listener, do_repeats: 
     Raises:
         InputError: the stored looks are damaged, or another command takes others in the same folder.
     """
-    read_looks(folder)  # a damaged file is reported before any training
+    earlier = read_looks(folder)  # a damaged file is reported before any training
+    if anew and earlier is not None:
+        with _locked(folder):
+            write_looks(folder, begun(earlier.plan, earlier.figures, earlier.left_out, earlier))
     assert config.repeats is not None
     assert config.max_repeats is not None
     clock, records = _Clock(config.max_minutes), list[Record]()
@@ -48,7 +51,7 @@ def until_settled(config: Config, folder: Path, listener: Listener, do_repeats: 
         clock.round_done(repeats)
         study = Study.of(records)
         first = looks is None
-        looks = _looked(folder, config, study, looks, anew=anew and first)
+        looks = _looked(folder, config, study, looks)
         if first and looks.left_out:
             titles = ", ".join(metric(key).title for key in looks.left_out)
             listener.note(f"not to be settled, because the data does not support it: {titles}")
@@ -62,7 +65,7 @@ def until_settled(config: Config, folder: Path, listener: Listener, do_repeats: 
         repeats += 1
 
 
-def _looked(folder: Path, config: Config, study: Study, ours: Looks | None, *, anew: bool) -> Looks:
+def _looked(folder: Path, config: Config, study: Study, ours: Looks | None) -> Looks:
     """Take the next look, or return the looks of a process that has taken it already; all under one lock."""
     assert config.max_repeats is not None
     plan = Plan.of(study.records, config.max_repeats, config.smallest_difference)
@@ -74,7 +77,7 @@ def _looked(folder: Path, config: Config, study: Study, ours: Looks | None, *, a
                 "--smallest-difference); give one of the two its own --name"
             )
         looks = stored or ours
-        if looks is None or looks.plan != plan or anew:
+        if looks is None or looks.plan != plan:
             looks = begun(plan, *figures_to_settle(study), looks)
         taken = look(looks, study)
         if taken != stored:

@@ -231,6 +231,8 @@ def begun(plan: Plan, figures: tuple[str, ...], left_out: tuple[str, ...], earli
     looks = Looks(plan, figures, left_out)
     if earlier is None or earlier.plan.protocol != plan.protocol:
         return looks
+    if not earlier.taken:
+        return replace(looks, replaced=earlier.replaced)
     names = ", ".join(earlier.plan.plugins)
     said = (
         f"{len(earlier.taken)} look{'s' * (len(earlier.taken) != 1)} of a plan for {names} with at most "

@@ -68,11 +68,19 @@ def test_one_command_takes_the_looks_and_another_with_another_plan_is_refused(tm
         run_benchmark(Config(losses=LOSSES, out=str(tmp_path), image_size=32, **SHORT), Meanwhile())
 
 
+class Stopped(Recorder):
+    def epoch(self, run, epoch):
+        raise KeyboardInterrupt
+
+
 def test_looks_begin_again_where_everything_is_trained_again(tmp_path):
     folder, _, _ = settle(tmp_path, max_repeats=2)
     _, _, heard = settle(tmp_path, max_repeats=2, force=True)
     assert len(heard.trained) == 4
     assert len(read_looks(folder).replaced) == 1
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(Config(losses=LOSSES, out=str(tmp_path), image_size=32, **SHORT), Stopped(), force=True)
+    assert read_looks(folder).taken == (), "they would be of other runs than those that follow"
     _, _, heard = settle(tmp_path, force=True)
     assert sorted(run[:2] for run in heard.trained) == sorted((e, r) for e in ("ce", "arcface") for r in range(3)), (
         "once"

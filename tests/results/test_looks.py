@@ -1,6 +1,7 @@
 """The looks on disk: levels that add up, decisions that stay, and files that nobody need trust."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from support import GONE, changed
@@ -72,7 +73,8 @@ def test_a_plan_notes_what_it_replaces_on_the_same_runs():
         "2 looks of a plan for ce, arcface with at most 8 repeats and a smallest difference of 0.02",
     )
     assert new.taken == ()
-    assert len(begun(PLAN, (FIGURE,), (), new).replaced) == 2
+    assert begun(PLAN, (FIGURE,), (), new).replaced == new.replaced, "it took no looks"
+    assert len(begun(longer, (FIGURE,), (), replace(LOOKS, replaced=new.replaced)).replaced) == 2
     assert begun(Plan("other", {}, 20, 0.02), (FIGURE,), (), LOOKS).replaced == (), "these are other runs"
 
 
