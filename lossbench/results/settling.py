@@ -122,7 +122,7 @@ def why_stop(looks: Looks, study: Study, minutes: str = "") -> str:
             f"Stopped after {repeats} repeats: {still}, and only more people, not more repeats, could settle "
             f"{_named(few_people)}{failed}."
         )
-    people = f"; for {len(few_people)} of them only more people would help" if few_people else ""
+    people = f"; only more people would help for {_named(few_people)}" if few_people else ""
     if repeats >= looks.plan.max_repeats:
         return f"Stopped at the limit of {repeats} repeats (--max-repeats): {still} ({_named(left)}){people}."
     return f"Stopped after {repeats} repeats {minutes}: {still} ({_named(left)}){people}." if minutes else ""
@@ -166,7 +166,7 @@ def _only_people_help(looks: Looks, study: Study, verdict: Verdict) -> bool:
     """Return whether no number of repeats would settle a pair, at the level of the next look: no later one has more.
 
     The people's error alone must be too large for equivalence whatever the difference, and too large for the difference
-    seen, even if that is larger by as much as the seeds may hide.
+    seen, even if that is larger by one standard error of all that is not the people's.
     """
     limit = people_limit(study, verdict.a, verdict.b, verdict.figure.key)
     difference = verdict.difference
@@ -174,7 +174,7 @@ def _only_people_help(looks: Looks, study: Study, verdict: Verdict) -> bool:
         return False
     most = looks.plan.max_repeats
     level = looks.plan.level_of_look(min(looks.repeats + 1, most), min(looks.repeats, most - 1))
-    farthest = abs(difference.mean) + replace(difference, shared=0.0).half_width
+    farthest = abs(difference.mean) + math.sqrt(max(0.0, difference.error**2 - limit))
     endless = replace(difference, mean=farthest, between=0.0, shared=limit)
     never_equivalent = not replace(endless, mean=0.0).within(verdict.smallest, level)
     return never_equivalent and endless.people_decide(verdict.each * level / verdict.level)
