@@ -138,12 +138,17 @@ def _run(config: Config, **options: bool) -> None:
     from lossbench.report.tables import MEANING, failures, text_table, thin_line
     from lossbench.results.looks import looks_at
     from lossbench.results.metric_fields import shown_in, with_figures
+    from lossbench.results.settling import judged
     from lossbench.results.study import Study
+    from lossbench.results.verdict_file import write_verdicts
 
     assert repeats is not None
     with BenchProgress(repeats) as progress:
         folder, records = run_benchmark(config, progress, **options)
     study = Study.of(records)
+    looks = looks_at(folder, records)
+    for line in [*write_verdicts(folder, study, judged(study, looks, config.smallest_difference)), MEANING, ""]:
+        console.say(line)
     shown = shown_in("headline", "speed", fprs=study.fprs)
     headers, rows = text_table(study, shown)
     count = len({record["repeat"] for record in records})
@@ -151,14 +156,13 @@ def _run(config: Config, **options: bool) -> None:
     title = f"{config.benchmark}: {repeated if count > 1 else 'one repeat, which has no interval'}"
     console.table(headers, rows, title=title)
     console.say("* accuracy by nearest class mean of the training embeddings: this row has no class scores")
-    console.say(MEANING)
     if with_figures(records, "verification"):
         console.table(*text_table(study, shown_in("verification")), title=f"verification pairs of {config.pairs}")
     further = thin_line(shown, records), negatives_line(study), other_points_line(study)
     for line in filter(None, [*further, *failures(records)]):
         console.say(line)
     console.say(f"records in {folder}; write the comparison with: lossbench report {folder}")
-    if config.until_settled and (looks := looks_at(folder, records)):
+    if config.until_settled and looks:
         console.say(looks.ended)
     if all(record["status"] == "failed" for record in records if record["entrant"] != UNTRAINED):
         raise typer.Exit(1)

@@ -63,12 +63,15 @@ class Estimate:
     def interval(self, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
         """The 95 % interval, cut off where the figure ends, at `low` and `high`: what is cut off cannot be the truth.
 
+        NaN where nothing is known of the error.
+
         Example:
             >>> low, high = estimate({0: 0.99, 1: 0.96}, {}, people=8).interval(0, 1)
             >>> print(f"{low:.3f} to {high}")
             0.784 to 1
         """
-        return max(low, self.mean - self.half_width), min(high, self.mean + self.half_width)
+        half = self.half_width
+        return (math.nan, math.nan) if math.isnan(half) else (max(low, self.mean - half), min(high, self.mean + half))
 
     @property
     def p_value(self) -> float:

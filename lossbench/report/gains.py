@@ -47,9 +47,10 @@ def gap_table(study: Study) -> "pd.DataFrame":
     names = ("last", "best_on_val", "best_on_test", "test_minus_last", "test_minus_val")
     rows = []
     for figure, entrant, gap in _gaps(study):
-        numbers = {name: e.mean for name, e in zip(names, gap, strict=True)}
-        halves = {f"{name}_ci95": e.half_width for name, e in zip(names, gap, strict=True)}
-        rows.append({"figure": figure, "loss": entrant, **numbers, **halves, "repeats": gap[0].count})
+        row: dict[str, object] = {"figure": figure, "loss": entrant}
+        for i, (name, found) in enumerate(zip(names, gap, strict=True)):
+            row |= _numbers(name, found, difference=i >= 3)
+        rows.append({**row, "repeats": gap[0].count})
     return pd.DataFrame(rows)
 
 
@@ -129,7 +130,7 @@ def split_table(study: Study) -> "pd.DataFrame":
             parts = {"gain": (entrant, BASELINE), "scale": (twin, BASELINE), "margin": (entrant, twin)}
             for part, (a, b) in parts.items():
                 found = study.difference(a, b, figure.key)
-                row |= {part: found.mean, f"{part}_ci95": found.half_width, f"{part}_p": found.p_value}
+                row |= {**_numbers(part, found, difference=True), f"{part}_p": found.p_value}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -139,6 +140,12 @@ def twins(study: Study) -> list[tuple[str, str]]:
     plain_twins = {record["entrant"]: record.get("plain_twin") for record in study.records}
     there = set(study.entrants)
     return [(e, t) for e, t in plain_twins.items() if isinstance(t, str) and t in there and BASELINE in there]
+
+
+def _numbers(name: str, found: Estimate, *, difference: bool) -> dict[str, float]:
+    """Return a share, or a difference of two, as columns: its mean and its 95 % interval."""
+    low, high = found.interval(-1.0 if difference else 0.0, 1.0)
+    return {name: found.mean, f"{name}_low": low, f"{name}_high": high}
 
 
 def signed(value: Estimate, difference: bool) -> str:

@@ -1,16 +1,16 @@
 """The text of a report."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from lossbench.data.catalogue import data_info
 from lossbench.losses.plugin import UNTRAINED
-from lossbench.report.gains import scale_and_margin, selection_gap, signed
+from lossbench.report.gains import scale_and_margin, selection_gap
 from lossbench.report.looks import looks_lines
 from lossbench.report.markup import paragraph, plain, table
 from lossbench.report.sections import clusters, embeddings_line, gallery, operating_points, other_points_line
 from lossbench.report.tables import MEANING, failures, mark, text_table, thin_line
+from lossbench.report.verdicts import verdict_text
 from lossbench.results.looks import Looks
 from lossbench.results.metric_fields import shown_in, with_figures
 from lossbench.results.store import Record
@@ -21,6 +21,7 @@ from lossbench.results.verdicts import Verdict, rank_table
 def markdown(
     settings: dict[str, Any],
     study: Study,
+    answer: Sequence[str],
     found: Sequence[Verdict],
     drawn: Sequence[tuple[str, str]],
     looks: Looks | None,
@@ -32,6 +33,7 @@ def markdown(
     Args:
         settings: the content of benchmark.toml, including its table ``record``.
         study: the runs.
+        answer: the sentences that come first, see `results.answer`.
         found: the verdicts.
         drawn: file stem and caption of each figure in figures/.
         looks: those that decided the verdicts, where repeats were added until all was settled.
@@ -46,6 +48,9 @@ def markdown(
     lines = [
         f"# Losses compared on {plain(first['data'])}",
         "",
+        *(f"- {plain(sentence)}" for sentence in answer),
+        "",
+        *paragraph(f"{MEANING}."),
         f"Backbone {plain(settings['backbone'])}, {settings['image_size']} px, embeddings of "
         f"{settings['embedding_dim']}; {settings['epochs']} epochs of batch {settings['batch_size']}, AdamW at "
         f"{settings['lr']:g}, seed {settings['seed']}; {repeats}; {_selection(settings['select'])}. All "
@@ -65,7 +70,6 @@ def markdown(
         "",
         *table(*text_table(study, headline)),
         "",
-        *paragraph(f"{MEANING}."),
         *paragraph(thin_line(headline, study.records)),
         *paragraph(other_points_line(study)),
         "\\* This row has no class scores: its accuracy is that of the nearest class mean of the training embeddings. "
@@ -174,8 +178,9 @@ def _figure(captions: dict[str, str], stem: str) -> list[str]:
 
 def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record], looks: Looks | None) -> list[str]:
     if not found:
-        return [f"There is only one loss beside `{UNTRAINED}`: nothing to compare."]
+        return [f"No two losses beside `{UNTRAINED}` have a finished repeat in common: nothing to compare."]
     found = [v for v in found if "highlights" in v.figure.shown]
+    compared = [v for v in found if v.difference.count > 1]
     separated = [v for v in found if v.ahead]
     ahead = "*Ahead* means that the p-value, adjusted for the number of pairs, "
     ahead += "was below the level of one of the looks" if looks else f"is below {found[0].level:g}"
@@ -183,7 +188,7 @@ def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record], looks: L
         "Losses are compared by paired differences over the same repeats and the same people. The spread between seeds "
         f"is estimated from all losses together (moderated t; Smyth 2004). {ahead}; *equivalent* that the "
         f"difference is smaller than {found[0].smallest:g}, by two one-sided tests. "
-        f"{len(separated)} of {len(found)} comparisons are separable. "
+        f"{len(separated)} of {len(compared)} comparisons are separable; pairs of one repeat are not among them. "
         "*Seeds* and *people* are the two parts of the difference's standard error, with their degrees of freedom. "
         "*Detectable* is the smallest true difference that this design finds with a power of 80 %. *Repeats* is the "
         "total number of repeats that would separate the pair with a power of 50 % if the observed difference were the "
@@ -192,44 +197,8 @@ def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record], looks: L
     ]
     ranks = rank_table(found)
     highlights = list(dict.fromkeys(v.figure for v in found))
-    shown = [[row["loss"], *(str(row[figure.key]) for figure in highlights)] for row in ranks.to_dict("records")]
-    lines += ["The rank of a loss is 1 plus the number of losses that are ahead of it.", ""]
+    shown = [[row["loss"], *(str(row[f.key] or "–") for f in highlights)] for row in ranks.to_dict("records")]
+    lines += ["The rank of a loss is 1 plus the number of losses that are ahead of it; a dash: not compared yet.", ""]
     titles = {figure.key: figure.title + mark(figure, records) for figure in highlights}
     lines += [*table(["loss", *titles.values()], shown), ""]
-    headers = ["figure", "pair", "difference", "seeds", "people", "p (adjusted)", "verdict", "detectable", "repeats"]
-    return lines + table(headers, [_verdict_row(v, titles[v.figure.key]) for v in found])
-
-
-def _verdict_row(verdict: Verdict, title: str) -> list[str]:
-    d = verdict.difference
-    return [
-        title,
-        f"{verdict.a} − {verdict.b}",
-        signed(d, True),
-        _part(d.between, d.between_freedom),
-        _part(d.shared, d.shared_freedom),
-        "–" if math.isnan(verdict.adjusted_p) else f"{verdict.adjusted_p:.3f}",
-        verdict.text,
-        _detectable(verdict),
-        _repeats(verdict),
-    ]
-
-
-def _part(variance: float, freedom: float) -> str:
-    return "–" if math.isnan(variance) else f"{math.sqrt(variance):.4f} ({freedom:.3g})"
-
-
-def _detectable(verdict: Verdict) -> str:
-    if verdict.difference.count < 2:
-        return "–"
-    return "no difference: add a repeat" if math.isnan(verdict.detectable) else f"{verdict.detectable:.3f}"
-
-
-def _repeats(verdict: Verdict) -> str:
-    """Return how many repeats would settle a pair, or what would."""
-    if verdict.settled:
-        return ""
-    if verdict.difference.count < 2:
-        return "2"
-    more = verdict.difference.repeats_to_separate(verdict.each)
-    return f"{more:,}" if more else "more people, not more repeats"
+    return lines + table(*verdict_text(found, records))

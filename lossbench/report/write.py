@@ -1,4 +1,4 @@
-"""Writes a benchmark's report: report.md, tables/*.csv, figures/*.svg and *.png."""
+"""Writes a benchmark's report: report.md, verdicts.json, tables/*.csv, figures/*.svg and *.png."""
 
 import tomllib
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from lossbench.results.metric_fields import Place, runs_frame, shown_in, with_fi
 from lossbench.results.settling import judged
 from lossbench.results.store import load_records, of_benchmark
 from lossbench.results.study import Study
+from lossbench.results.verdict_file import FILE, write_verdicts
 from lossbench.results.verdicts import SMALLEST, rank_table, verdict_table
 from lossbench.utils.files import write_text
 
@@ -45,7 +46,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         on_progress: called with a line of text before a slow step.
 
     Returns:
-        The paths written: the report and its two folders.
+        The paths written: the report, the verdicts and the report's two folders.
 
     Raises:
         InputError: there is no such folder, no run in it, or a damaged record; or the folder cannot be written.
@@ -88,11 +89,12 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
                 made[name] = table
         for name, table in made.items():
             write_text(tables / f"{name}.csv", table.to_csv(index=False))
-        text = markdown(settings, study, found, drawn, looks, left_out=len(everything) - len(records))
+        sentences = write_verdicts(folder, study, found)
+        text = markdown(settings, study, sentences, found, drawn, looks, left_out=len(everything) - len(records))
         write_text(folder / "report.md", text)
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error})") from error
-    return [folder / "report.md", tables, figures]
+    return [folder / "report.md", folder / FILE, tables, figures]
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -28,6 +28,11 @@ Place = Literal[
     "evaluate", "runs", "verdicts", "highlights", "tracked", "tracked_highlights",
 ]  # fmt: skip
 
+_LIMITS = {
+    "share": (0.0, 1.0), "cosine": (-1.0, 1.0), "degrees": (0.0, 180.0),
+    "count": (0.0, math.inf), "seconds": (0.0, math.inf), "1/s": (0.0, math.inf), "": (-math.inf, math.inf),
+}  # fmt: skip
+
 HEADLINE = 4  # so many operating points, the largest rates, stand in the headline; verdicts are given at these
 
 
@@ -37,10 +42,10 @@ class Metric:
 
     `key` names it in run.json and in CSVs. `function` computes it from `inputs` (see `results.metric_inputs`); None
     where the record has it from elsewhere, as timings are. `title` stands alone; `short` heads its column where that
-    differs. `better` is set where losses can be ranked by it. Where it belongs to an operating point, `point` is the
-    rate, and `negatives` the key of how many negatives its threshold was set on. `resamples` computes it in resamples
-    of `people`, [B]; without, its uncertainty is that of the repeats alone. `late` puts it behind the others of its
-    table.
+    differs. `between` says what the figure can be, where its `unit` does not. `better` is set where losses can be
+    ranked by it. Where it belongs to an operating point, `point` is the rate, and `negatives` the key of how many
+    negatives its threshold was set on. `resamples` computes it in resamples of `people`, [B]; without, its uncertainty
+    is that of the repeats alone. `late` puts it behind the others of its table.
     """
 
     key: str
@@ -50,6 +55,7 @@ class Metric:
     shown: tuple[Place, ...] = ("runs",)
     short: str = ""
     unit: Literal["share", "cosine", "count", "degrees", "seconds", "1/s", ""] = ""
+    between: tuple[float, float] | None = None
     digits: int = 3
     better: Literal["more", "less"] | None = None
     resamples: Computation | None = None
@@ -66,7 +72,7 @@ class Metric:
     @property
     def limits(self) -> tuple[float, float]:
         """What the figure can be, from least to most."""
-        return (0.0, 1.0) if self.unit == "share" else (-math.inf, math.inf)
+        return self.between or _LIMITS[self.unit]
 
 
 #: The figures of the i-th of some false-positive rates.
@@ -160,9 +166,10 @@ def _verification(name: str, title: str, **options: Any) -> Metric:
     return _field("verification", name, f"verification_{name}", title, **options)
 
 
-_PAIRS: tuple[Place, ...] = ("runs", "verification")
+_VERIFIED: tuple[Place, ...] = ("runs", "verification", "evaluate")
 _SEARCH: tuple[Place, ...] = ("runs", "retrieval")
 _CLUSTERS: tuple[Place, ...] = ("runs", "clusters")
+_RANK: dict[str, Any] = {"digits": 1, "between": (1.0, math.inf)}
 _ANGLES: dict[str, Any] = {"shown": ("runs", "angles"), "unit": "degrees", "digits": 2}
 
 METRICS: tuple[Metric | PerRate, ...] = (
@@ -171,7 +178,7 @@ METRICS: tuple[Metric | PerRate, ...] = (
         "test_accuracy_ncm", "accuracy (class means)", "test_hits_ncm", ("runs", "headline", "verdicts", "highlights")
     ),
     Metric("val_accuracy", "accuracy on val", share, ("val_hits",), unit="share", better="more"),
-    Metric("train_effective_rank", "effective rank of train", effective_rank, ("train",), digits=1),
+    Metric("train_effective_rank", "effective rank of train", effective_rank, ("train",), **_RANK),
     _field("rates", "positives", "positives", "same-person pairs", unit="count"),
     _field("rates", "negatives", "negatives", "different-person pairs", unit="count"),
     _field("rates", "query_negatives", "query_negatives", "different-person pairs of query", unit="count"),
@@ -191,18 +198,20 @@ METRICS: tuple[Metric | PerRate, ...] = (
     _field("retrieval", "map_at_r", "map_at_r", "MAP@R", shown=(*_SEARCH, "evaluate"), unit="share", better="more"),
     _field("retrieval", "queries", "queries", "retrieval queries", unit="count"),
     _field("retrieval", "alone", "alone", "images without another of their person", unit="count"),
-    _field("clusters", "silhouette", "silhouette", "silhouette", shown=_CLUSTERS, better="more"),
-    _field("clusters", "nmi", "nmi", "NMI", shown=_CLUSTERS, better="more"),
-    _field("clusters", "ami", "ami", "AMI", shown=_CLUSTERS, better="more"),
-    _field("clusters", "alignment", "alignment", "alignment", shown=_CLUSTERS, better="less"),
-    _field("clusters", "uniformity", "uniformity", "uniformity", shown=_CLUSTERS, digits=2, better="less"),
-    _field("clusters", "effective_rank", "effective_rank", "effective rank", shown=_CLUSTERS, digits=1),
-    _verification("accuracy", "accuracy over folds", shown=(*_PAIRS, "evaluate"), digits=4, better="more"),
-    _verification("standard_error", "its standard error", shown=(*_PAIRS, "evaluate"), digits=4),
+    _field("clusters", "silhouette", "silhouette", "silhouette", shown=_CLUSTERS, between=(-1, 1), better="more"),
+    _field("clusters", "nmi", "nmi", "NMI", shown=_CLUSTERS, between=(0, 1), better="more"),
+    _field("clusters", "ami", "ami", "AMI", shown=_CLUSTERS, between=(-1, 1), better="more"),
+    _field("clusters", "alignment", "alignment", "alignment", shown=_CLUSTERS, between=(0, 4), better="less"),
+    _field(
+        "clusters", "uniformity", "uniformity", "uniformity", shown=_CLUSTERS, digits=2, between=(-8, 0), better="less"
+    ),
+    _field("clusters", "effective_rank", "effective_rank", "effective rank", shown=_CLUSTERS, **_RANK),
+    _verification("accuracy", "accuracy over folds", shown=_VERIFIED, unit="share", digits=4, better="more"),
+    _verification("standard_error", "its standard error", shown=_VERIFIED, digits=4, between=(0, math.inf)),
     _verification("threshold", "threshold of the pairs", unit="cosine"),
-    _verification("tar", "TAR @ FAR 0.001", shown=(*_PAIRS, "evaluate"), unit="share", better="more"),
-    _verification("eer", "EER", shown=(*_PAIRS, "evaluate"), unit="share", better="less"),
-    _verification("auc", "AUC", shown=(*_PAIRS, "evaluate"), digits=4, better="more"),
+    _verification("tar", "TAR @ FAR 0.001", shown=_VERIFIED, unit="share", better="more"),
+    _verification("eer", "EER", shown=_VERIFIED, unit="share", better="less"),
+    _verification("auc", "AUC", shown=_VERIFIED, digits=4, between=(0, 1), better="more"),
     _verification("same", "pairs of one person", unit="count", **_HIDDEN),
     _verification("different", "pairs of two people", unit="count", **_HIDDEN),
     Metric("verification_folds", "folds", lambda v: len(v.fold_accuracies), ("verification",), unit="count", **_HIDDEN),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lossbench.metrics.multiplicity import step_down
 from lossbench.metrics.uncertainty import Estimate
@@ -77,6 +77,12 @@ class Verdict:
         return f"equivalent (within {self.smallest:g})" if self.equivalent else "not separable"
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the difference, cut off at what the figure can differ by; NaN where there is none."""
+        low, high = self.figure.limits
+        return self.difference.interval(low - high, high - low)
+
+    @property
     def detectable(self) -> float:
         """The true difference that this design finds with a power of 80 %; NaN beyond what the figure can differ by."""
         size = self.difference.detectable(self.each)
@@ -115,28 +121,33 @@ def verdicts(study: Study, *, level: float = LEVEL, smallest: float = SMALLEST) 
 
 
 def rank_table(found: Sequence[Verdict]) -> "pd.DataFrame":
-    """Return each loss's rank at every figure, ties shared: 1 plus the number of losses that are ahead of it."""
+    """Return each loss's rank at every figure, ties shared: 1 plus the number of losses that are ahead of it.
+
+    None where a loss shares two repeats with no other: nothing is known of its rank.
+    """
     import pandas as pd
 
     names = list(dict.fromkeys(name for v in found for name in (v.a, v.b)))
-    ranks: dict[str, list[str] | list[int]] = {"loss": names}
+    ranks: dict[str, list[str] | list[int | None]] = {"loss": names}
     for figure in dict.fromkeys(v.figure.key for v in found):
-        own = [v for v in found if v.figure.key == figure]
-        ranks[figure] = [1 + sum(name in (v.a, v.b) and v.ahead not in (None, name) for v in own) for name in names]
-    return pd.DataFrame(ranks)
+        compared = [v for v in found if v.figure.key == figure and v.difference.count > 1]
+        own = {name: [v for v in compared if name in (v.a, v.b)] for name in names}
+        ranks[figure] = [1 + sum(v.ahead not in (None, n) for v in own[n]) if own[n] else None for n in names]
+    return pd.DataFrame(ranks, dtype=object)
 
 
-def verdict_table(found: Sequence[Verdict]) -> "pd.DataFrame":
-    """Return the verdicts as numbers, one row per pair and figure."""
-    import pandas as pd
-
-    return pd.DataFrame(
-        {
+def verdict_rows(found: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Return the verdicts as numbers, one row per pair and figure; NaN and None where there is no number."""
+    rows = []
+    for v in found:
+        low, high = v.interval
+        row = {
             "figure": v.figure.key,
             "a": v.a,
             "b": v.b,
             "difference": v.difference.mean,
-            "ci95": v.difference.half_width,
+            "difference_low": low,
+            "difference_high": high,
             "repeats": v.difference.count,
             "seed_error": math.sqrt(v.difference.between),
             "seed_freedom": v.difference.between_freedom,
@@ -148,5 +159,12 @@ def verdict_table(found: Sequence[Verdict]) -> "pd.DataFrame":
             "detectable": v.detectable,
             "repeats_to_separate": v.difference.repeats_to_separate(v.each),
         }
-        for v in found
-    )
+        rows.append(row)
+    return rows
+
+
+def verdict_table(found: Sequence[Verdict]) -> "pd.DataFrame":
+    """Return the rows of `verdict_rows` as a table."""
+    import pandas as pd
+
+    return pd.DataFrame(verdict_rows(found))

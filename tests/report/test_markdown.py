@@ -9,6 +9,7 @@ from support import STUDY, changed
 
 from lossbench.report.markdown import markdown
 from lossbench.report.write import write_report
+from lossbench.results.answer import answer
 from lossbench.results.study import Study
 from lossbench.results.verdicts import verdicts
 
@@ -40,7 +41,8 @@ FOUND = verdicts(Study(tuple(RUNS), {}))
 
 
 def text_of(runs=RUNS, found=FOUND, drawn=(), left_out=0, **settings):
-    return markdown({**SETTINGS, **settings}, Study(tuple(runs), {}), found, drawn, None, left_out=left_out)
+    study = Study(tuple(runs), {})
+    return markdown({**SETTINGS, **settings}, study, answer(study, found), found, drawn, None, left_out=left_out)
 
 
 def tables(text):
@@ -112,7 +114,7 @@ def test_runs_that_are_left_out_are_counted(count, says):
 
 def test_one_loss_alone_has_no_verdict():
     alone = [run for run in RUNS if run["entrant"] in ("a", "untrained")]
-    assert "There is only one loss beside `untrained`: nothing to compare." in text_of(alone, [])
+    assert "No two losses beside `untrained` have a finished repeat in common: nothing to" in text_of(alone, [])
 
 
 def test_people_in_folders_of_ones_own_have_no_credit(tmp_path):

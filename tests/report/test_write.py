@@ -25,6 +25,23 @@ def test_other_settings_are_left_out_and_said(lossbench, tmp_path):
     assert latest_benchmark(tmp_path) == tmp_path / "orl"
 
 
+def test_the_answer_comes_first_everywhere(lossbench, tmp_path):
+    code, out, _ = lossbench("run", "--losses", "ce,ce+0.5*triplet", "--out", tmp_path, *FAST)
+    assert code == 0
+    (answer,) = json.loads((tmp_path / "orl" / "verdicts.json").read_text())["answer"]
+    assert answer.startswith("ce and ce+0.5*triplet cannot be compared yet (ID rate @ FPR 0.1: ")
+    lines = out.splitlines()
+    first = lines.index(answer)
+    assert lines[first + 1].startswith("ID rate @ FPR (TAR @ FAR): ")
+    assert not any("│" in line or "─" in line for line in lines[:first]), "the table comes later"
+    (tmp_path / "orl" / "verdicts.json").unlink()
+    code, out, _ = lossbench("report", tmp_path / "orl")
+    assert f"wrote {tmp_path / 'orl' / 'verdicts.json'}" in out
+    assert json.loads((tmp_path / "orl" / "verdicts.json").read_text())["answer"] == [answer]
+    text = (tmp_path / "orl" / "report.md").read_text()
+    assert text.splitlines()[2] == "- " + answer.replace("*", "\\*")
+
+
 @pytest.mark.parametrize("text", ["", "losses = 'ce'", "[record]\nprotocol = 1\n", "\x00"])
 def test_a_damaged_benchmark_file_is_one_line(tmp_path, text):
     (tmp_path / "benchmark.toml").write_text(text)

@@ -202,3 +202,10 @@ def test_the_table_of_runs_leaves_out_thresholds_at_any_rate():
     frame = runs_frame([{"entrant": "ce", "status": "finished", "metrics": figures}])
     assert {"tpr@1e-05", "made_up"} <= set(frame)
     assert not {"threshold@1e-05", "transfer_threshold@0.2"} & set(frame)
+
+
+def test_every_figure_of_a_real_run_is_within_its_limits(benchmark):
+    for record in load_records(benchmark):
+        for key, value in flat_metrics(record).items():
+            low, high = metric(key).limits
+            assert math.isnan(value) or low <= value <= high, key

@@ -2,11 +2,12 @@
 
 import math
 
-from support import STUDY
+from support import RECORDS, STUDY, known_record
 
-from lossbench.metrics.uncertainty import Estimate
+from lossbench.metrics.uncertainty import Estimate, unknown
 from lossbench.results.metric_fields import metric
-from lossbench.results.verdicts import Verdict, rank_table, verdict_table, verdicts
+from lossbench.results.study import Study
+from lossbench.results.verdicts import Verdict, rank_table, verdict_rows, verdict_table, verdicts
 
 
 def test_ranks_are_shared_where_nothing_is_separable():
@@ -18,6 +19,25 @@ def test_ranks_are_shared_where_nothing_is_separable():
     found = [verdict("a", "b", 0.1, 0.01), verdict("a", "c", 0.05, 0.3), verdict("b", "c", -0.05, math.nan)]
     ranks = rank_table(found)
     assert dict(zip(ranks["loss"], ranks["tpr@0.1"], strict=True)) == {"a": 1, "b": 2, "c": 1}
+
+
+def test_a_loss_that_was_not_compared_has_no_rank():
+    alone = known_record("d", 0, 0.9)
+    ranks = rank_table(verdicts(Study((*RECORDS, alone), {}))).set_index("loss")
+    assert ranks.loc["d"].tolist() == [None] * 3
+    assert ranks.loc[["a", "b"], "test_accuracy_ncm"].tolist() == [1, 2]
+
+
+def test_rows_hold_no_number_that_cannot_be():
+    figure = metric("tpr@0.1")
+    two = Verdict(figure, "a", "b", Estimate(0.3, 0.04, 1, 0.0, 7, 2), 0.2, 0.05)
+    one = Verdict(figure, "a", "b", unknown(0.3, 1), math.nan, 0.05)
+    wide, none = verdict_rows([two, one])
+    assert (wide["difference_low"], wide["difference_high"]) == (-1, 1), "0.3 ± 2.5"
+    assert math.isnan(wide["detectable"]), "no rate can differ by 3.5"
+    assert (wide["repeats_to_separate"], wide["verdict"]) == (6, "not separable")
+    assert all(math.isnan(none[name]) for name in ("difference_low", "difference_high", "p", "detectable"))
+    assert (none["repeats_to_separate"], none["verdict"]) == (None, "needs a second repeat")
 
 
 def test_verdicts_see_a_clear_difference_and_admit_a_lack_of_one():
