@@ -1,4 +1,4 @@
-"""The report's text: escaped, complete, and only of runs with the same settings."""
+"""A report on disk: only of runs with the same settings, whole or as it was, and damaged files in one line."""
 
 import json
 from pathlib import Path
