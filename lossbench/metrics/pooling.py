@@ -17,7 +17,29 @@ and the last steps of `multiplicity.step_down`, were fixed by simulation before 
 identical entrants are called different in at most 0.06 of experiments, also where spreads differ 1 : 4 and where other
 entrants do differ.
 
-COVERAGE_TABLE
+``python tests/perf/coverage.py 4000 seeds people`` prints 256 rows of 4,000 experiments. *Error*: the largest share, over
+spreads, tails and failed runs, in which any two identical entrants are called different. *Power*: the share of
+differences of 5 seed-standard-deviations that are found, with spreads that are equal, from 1 to 4, and of one restless
+entrant. *Coverage*: of the intervals of single figures, least and most.
+
+    ==================  ======  ================  ==============
+    entrants, repeats   error   power             coverage
+    ==================  ======  ================  ==============
+    2, 2                0.059   0.30, 0.32, 0.31  0.946 to 0.953
+    2, 3                0.055   0.85, 0.85, 0.84  0.946 to 0.953
+    3, 2                0.041   0.28, 0.33, 0.38  0.965 to 0.977
+    3, 3                0.052   0.89, 0.88, 0.86  0.956 to 0.966
+    3, 5                0.056   1.00, 1.00, 1.00  0.946 to 0.956
+    4, 3                0.046   0.86, 0.85, 0.83  0.953 to 0.962
+    6, 2                0.023   0.16, 0.21, 0.33  0.954 to 0.967
+    6, 3                0.051   0.85, 0.84, 0.76  0.951 to 0.958
+    6, 5                0.048   1.00, 0.99, 0.94  0.947 to 0.959
+    2 to 6, 10          0.057   1.00, 1.00, 1.00  0.944 to 0.958
+    ==================  ======  ================  ==============
+
+With people who vary (2, 3 and 6 entrants; four designs): error at most 0.051; coverage 0.949 to 0.986 in two repeats,
+0.956 to 0.973 in three, 0.952 to 0.966 in five. An interval is that of an average entrant: beside five calm ones, that of
+a restless one covers 0.88.
 """
 
 import math
