@@ -17,8 +17,8 @@ and the last steps of `multiplicity.step_down`, were fixed by simulation before 
 identical entrants are called different in at most 0.06 of experiments, also where spreads differ 1 : 4 and where other
 entrants do differ.
 
-``python tests/perf/coverage.py 4000 seeds people`` prints 256 rows of 4,000 experiments. *Error*: the largest share, over
-spreads, tails and failed runs, in which any two identical entrants are called different. *Power*: the share of
+``python tests/perf/coverage.py 4000 seeds people`` prints 256 rows of 4,000 experiments. *Error*: the largest share,
+over spreads, tails and failed runs, in which any two identical entrants are called different. *Power*: the share of
 differences of 5 seed-standard-deviations that are found, with spreads that are equal, from 1 to 4, and of one restless
 entrant. *Coverage*: of the intervals of single figures, least and most.
 
@@ -38,8 +38,8 @@ entrant. *Coverage*: of the intervals of single figures, least and most.
     ==================  ======  ================  ==============
 
 With people who vary (2, 3 and 6 entrants; four designs): error at most 0.051; coverage 0.949 to 0.986 in two repeats,
-0.956 to 0.973 in three, 0.952 to 0.966 in five. An interval is that of an average entrant: beside five calm ones, that of
-a restless one covers 0.88.
+0.956 to 0.973 in three, 0.952 to 0.966 in five. An interval is that of an average entrant: beside five calm ones, that
+of a restless one covers 0.88.
 """
 
 import math
