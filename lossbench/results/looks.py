@@ -151,11 +151,13 @@ def looks_at(benchmark: Path, records: Iterable[Mapping[str, Any]]) -> Looks | N
 
 
 def write_looks(benchmark: Path, looks: Looks) -> None:
-    """Write the looks into a benchmark's folder, whole or not at all.
+    """Write the looks into a benchmark's folder, whole or not at all. Only one process may do so at a time.
 
     Raises:
         InputError: it cannot be written.
     """
+    for half in benchmark.glob(f".{FILE}.*"):  # what a killed process left
+        half.unlink(missing_ok=True)
     write_json(benchmark / FILE, {"schema": SCHEMA, **asdict(looks)})
 
 

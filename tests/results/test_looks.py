@@ -49,8 +49,10 @@ def test_what_a_look_decided_stays():
 
 def test_looks_are_read_as_they_were_written(tmp_path):
     assert read_looks(tmp_path) is None
+    (tmp_path / f".{FILE}.123").write_text("left by a killed process")
     write_looks(tmp_path, LOOKS)
     assert read_looks(tmp_path) == LOOKS
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
 def record(entrant, plugin, protocol="protocol"):
