@@ -15,6 +15,7 @@ from lossbench.results.metric_fields import metric
 from lossbench.results.settling import figures_to_settle, look, progress_text, why_stop
 from lossbench.results.store import Record
 from lossbench.results.study import Study
+from lossbench.utils.text import listed
 
 #: Does all runs of so many repeats, given the hashes of those that this command has done, and returns their records.
 Rounds = Callable[[int, set[str]], list[Record]]
@@ -53,7 +54,7 @@ def until_settled(config: Config, folder: Path, listener: Listener, do_repeats: 
         first = looks is None
         looks = _looked(folder, config, study, looks)
         if first and looks.left_out:
-            titles = ", ".join(metric(key).title for key in looks.left_out)
+            titles = listed([metric(key).title for key in looks.left_out])
             listener.note(f"not to be settled, because the data does not support it: {titles}")
         if looks.repeats > repeats:  # an earlier command has come so far, or one beside this
             repeats = looks.repeats

@@ -4,6 +4,7 @@ from lossbench.report.markup import plain, table
 from lossbench.results.looks import Look, Looks
 from lossbench.results.metric_fields import metric
 from lossbench.results.study import Study
+from lossbench.utils.text import listed
 
 
 def looks_lines(looks: Looks | None, study: Study) -> list[str]:
@@ -15,9 +16,9 @@ def looks_lines(looks: Looks | None, study: Study) -> list[str]:
     """
     if looks is None:
         return []
-    plan, titles = looks.plan, ", ".join(metric(key).title for key in looks.figures)
+    plan, titles = looks.plan, listed([metric(key).title for key in looks.figures])
     lines = [
-        f"Repeats were added until every pair was settled at {plain(titles)}: one ahead, or both equivalent (within "
+        f"Repeats were added to settle every pair at {plain(titles)}: one ahead, or both equivalent (within "
         f"{plan.smallest_difference:g}). The limit was {plan.max_repeats} repeats. Each look at the verdicts "
         f"spends a part of the level {plan.level:g}, so that all looks together err no more often than one test would "
         "(Lan & DeMets 1983, spending function of Pocock's kind). What a look decided stays, and only what a look "
@@ -25,7 +26,7 @@ def looks_lines(looks: Looks | None, study: Study) -> list[str]:
         "",
     ]
     if looks.left_out:
-        left_out = ", ".join(metric(key).title for key in looks.left_out)
+        left_out = listed([metric(key).title for key in looks.left_out])
         lines += [f"Not to be settled, because the data does not support it: {plain(left_out)}.", ""]
     if looks.replaced:
         lines += [
@@ -50,5 +51,5 @@ def _endings(looks: Looks, study: Study) -> list[str]:
     if (more := len({record["repeat"] for record in study.records}) - looks.repeats) > 0:
         found.append(f"{more} further repeat{'s have' if more > 1 else ' has'} been trained since the last look.")
     if others := [name for name in study.trained if name not in looks.plan.plugins]:
-        found.append(f"The looks do not cover {', '.join(others)}, so nothing is decided about them.")
+        found.append(f"The looks do not cover {listed(others)}, so nothing is decided about them.")
     return found

@@ -12,6 +12,7 @@ from lossbench.results.looks import Decision, Look, Looks
 from lossbench.results.metric_fields import Metric, metric, shown_in
 from lossbench.results.study import Floats, Study
 from lossbench.results.verdicts import SMALLEST, Verdict, verdicts
+from lossbench.utils.text import listed
 
 _NAMED = 3  # so many open pairs a sentence names
 
@@ -137,7 +138,7 @@ def _settled_text(every: Sequence[Comparison], repeats: int, smallest: float) ->
     parts = [f"in {ahead} one loss is ahead"] * (ahead > 0)
     if ahead < len(every):
         parts.append(f"in {len(every) - ahead} the two are equivalent (within {smallest:g})")
-    titles = ", ".join(dict.fromkeys(c.figure.title for c in every))
+    titles = listed(list(dict.fromkeys(c.figure.title for c in every)))
     what = f"all {len(every)} comparisons" if len(every) > 1 else "the one comparison"
     return f"Settled after {repeats} repeats: of {what} at {titles}, {' and '.join(parts)}."
 
@@ -147,7 +148,7 @@ def _named(left: Sequence[Comparison]) -> str:
     for c in left:
         titles.setdefault(f"{c.a} and {c.b}", []).append(c.figure.title)
     more = f"; and {len(titles) - _NAMED} more pairs" if len(titles) > _NAMED + 1 else ""
-    pairs = [f"{pair} at {', '.join(own)}" for pair, own in titles.items()]
+    pairs = [f"{pair} at {listed(own)}" for pair, own in titles.items()]
     return "; ".join(pairs[:_NAMED] if more else pairs) + more
 
 
@@ -156,7 +157,7 @@ def _failing(study: Study, left: Sequence[Comparison]) -> str:
     finished = Counter(record["entrant"] for record in study.records if record["status"] == "finished")
     losses = [name for name in study.trained if finished[name] < 2]
     if all(c.a in losses or c.b in losses for c in left):
-        what = f"{' and '.join(losses)} {'have' if len(losses) > 1 else 'has'} finished fewer than two runs"
+        what = f"{listed(losses)} {'have' if len(losses) > 1 else 'has'} finished fewer than two runs"
     else:
         what = f"fewer than two repeats have been finished by both losses ({_named(left)})"
     return f"{what}; --retry-failed repeats failed runs"

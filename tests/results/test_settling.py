@@ -73,8 +73,8 @@ def test_one_ahead_and_one_equivalent_is_settled():
     entrants = {"a": far, "b": near, "c": same}
     looks, runs = looked(entrants, 4)
     assert why_stop(looks, runs) == (
-        "Settled after 4 repeats: of all 6 comparisons at accuracy (class means), ID rate @ FPR 0.1, in 4 one loss is "
-        "ahead and in 2 the two are equivalent (within 0.02)."
+        "Settled after 4 repeats: of all 6 comparisons at accuracy (class means) and ID rate @ FPR 0.1, in 4 one loss "
+        "is ahead and in 2 the two are equivalent (within 0.02)."
     )
     assert progress_text(looks, runs) == "look 3, after 4 repeats of at most 8: 6 of 6 comparisons settled"
 
@@ -86,12 +86,12 @@ def test_a_pair_that_is_open_asks_for_another_repeat_until_the_limit():
     looks, runs = looked(entrants, 8)
     assert why_stop(looks, runs) == (
         "Stopped at the limit of 8 repeats (--max-repeats): 2 of 2 comparisons are open (a and b at accuracy (class "
-        "means), ID rate @ FPR 0.1)."
+        "means) and ID rate @ FPR 0.1)."
     )
     looks, runs = looked(entrants, 3)
     assert why_stop(looks, runs, "and 5 minutes, because time is up") == (
         "Stopped after 3 repeats and 5 minutes, because time is up: 2 of 2 comparisons are open (a and b at accuracy "
-        "(class means), ID rate @ FPR 0.1)."
+        "(class means) and ID rate @ FPR 0.1)."
     )
 
 
@@ -149,7 +149,7 @@ def test_more_repeats_are_of_no_use_where_people_are_too_few():
     looks, runs = looked(entrants, 3, drawn("ab", 3, 0.05))
     assert why_stop(looks, runs) == (
         "Stopped after 3 repeats: 2 of 2 comparisons are open, and only more people, not more repeats, could settle "
-        "a and b at accuracy (class means), ID rate @ FPR 0.1."
+        "a and b at accuracy (class means) and ID rate @ FPR 0.1."
     )
     looks, runs = looked(entrants, 3, drawn("ab", 3, 0.001))
     assert why_stop(looks, runs).startswith("Settled"), "these people are enough"
