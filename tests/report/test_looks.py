@@ -30,10 +30,8 @@ def test_nothing_is_said_where_the_number_of_repeats_was_fixed():
 def test_every_look_is_a_row_and_the_sentence_comes_last():
     lines = looks_lines(looks(ended="Settled after 3 repeats: so it is."), study("ab", 3))
     text = "\n".join(lines)
-    assert (
-        "added to settle every pair at ID rate @ FPR 0.1: one ahead, or both equivalent (within 0.02). The limit was 8 repeats."
-        in text
-    )
+    assert "added to settle every pair at ID rate @ FPR 0.1: one ahead, or both equivalent (within 0.02). The " in text
+    assert "The limit was 8 repeats." in text
     assert "| 1 | 2 | 0.0179 | 0 | 0 |" in text
     assert "| 2 | 3 | 0.0070 | 1 | 0 |" in text
     assert [line for line in lines if line][-1] == "Settled after 3 repeats: so it is."
