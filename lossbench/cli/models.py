@@ -1,5 +1,6 @@
 """Commands that use a finished run's model: evaluate, embed. torch is imported only when a command needs it."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,8 +61,9 @@ def evaluate(
 ) -> None:
     """Measure trained models on other people, without training.
 
-    Prints and stores identification rates, gallery search and retrieval; with --pairs also LFW's protocol. A note names
-    people who may have been in the training set. Exit code 1 if a damaged run was left out.
+    Prints and stores identification rates, gallery search and retrieval; with --pairs also LFW's protocol. Losses that
+    were trained alike, over two repeats or more, are compared as in a report. A note names people who may have been in
+    the training set. Exit code 1 if a damaged run was left out.
     """
     from lossbench.cli import console
     from lossbench.config import SETTINGS, operating_points
@@ -76,9 +78,13 @@ def evaluate(
     pair_set = read_pairs(pairs, data) if pairs else None
     from hashlib import sha256  # late, as torch is: it takes as long as the whole of --help
 
+    from lossbench.evaluation.compare import studies
     from lossbench.evaluation.evaluate import evaluate as measure
     from lossbench.report.tables import MEANING, thin_line
+    from lossbench.report.verdicts import verdict_text
+    from lossbench.results.answer import answer
     from lossbench.results.store import find_runs
+    from lossbench.results.verdicts import verdicts
     from lossbench.utils.device import device_of
 
     damaged: list[RunDamaged] = []
@@ -99,10 +105,18 @@ def evaluate(
     if not found:
         raise damaged[0]
     shown = _shown(found)
+    compared = [(s, verdicts(s)) for s in studies(found, len(unseen.query.people), on_note=console.say)]
+    for line in [sentence for study, judged in compared for sentence in answer(study, judged)]:
+        console.say(line)
     console.table(*_table(found, shown), title=f"{unseen.name}: {_pair_counts(found[0], unseen.query.people)}")
     for line in filter(None, [MEANING, thin_line(shown, _as_records(found))]):
         console.say(line)
     console.say("± is 1.96 standard deviations over resamples of these people, without the spread between seeds")
+    for study, judged in compared:
+        highlights = [v for v in judged if "highlights" in v.figure.shown]
+        if any(v.difference.count > 1 for v in highlights):
+            title = f"{unseen.name}: {', '.join(study.trained)} compared"
+            console.table(*verdict_text(highlights, study.records), title=title)
     if seen := [one for one in found if one.known]:
         known = tuple(sorted({name for one in seen for name in one.known}))
         note = _names_note(known, [one.record for one in seen])
@@ -174,16 +188,15 @@ def _table(found: "list[Evaluation]", figures: "list[Metric]") -> tuple[list[str
     rows = []
     for one in found:
         flat = flat_metrics({"metrics": one.figures})
-        cells = [_cell(flat[f.key], f.digits, one.spread.get(f.key)) for f in figures]
+        cells = [_cell(flat[figure.key], one.spread.get(figure.key, math.nan), figure) for figure in figures]
         rows.append([_name(one.record), *cells])
     return ["run", *(heading(figure, _as_records(found)) for figure in figures)], rows
 
 
-def _cell(value: float, decimals: int, spread: float | None) -> str:
-    if value != value:
-        return "–"
-    half = "" if spread is None or spread != spread else f" ± {1.96 * spread:.{decimals}f}"
-    return f"{value:.{decimals}f}{half}"
+def _cell(value: float, spread: float, figure: "Metric") -> str:
+    from lossbench.report.tables import with_interval
+
+    return "–" if math.isnan(value) else with_interval(value, 1.96 * spread, figure.digits, figure.limits)
 
 
 def _name(record: "Record") -> str:

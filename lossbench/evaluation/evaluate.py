@@ -31,12 +31,13 @@ Progress = Callable[[int, int], None]
 class Evaluation:
     """The figures of one run on other faces by key, as in a record.
 
-    `spread` is the standard deviation over resamples of the people, by key. `known` names those of the people
-    whose names also occur in the run's training set.
+    `resamples` holds figures in resamples of the people [B] by key, and `spread` their standard deviations. `known`
+    names those of the people whose names also occur in the run's training set.
     """
 
     record: Record
     figures: dict[str, Any]
+    resamples: dict[str, npt.NDArray[np.float64]]
     spread: dict[str, float]
     known: tuple[str, ...]
 
@@ -85,7 +86,8 @@ def evaluate(
         given |= pair_inputs(backbone, images, flip=flip)
     values = Values(given)
     known = known_names(record, {*unseen.query.people, *unseen.distractors.people})
-    return Evaluation(record, figures_of(values), _spread(resamples_of(values)), known)
+    drawn = resamples_of(values)
+    return Evaluation(record, figures_of(values), drawn, _spread(drawn), known)
 
 
 def known_names(record: Record, people: set[str]) -> tuple[str, ...]:

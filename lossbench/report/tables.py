@@ -25,14 +25,18 @@ def text(value: Estimate, decimals: int, limits: tuple[float, float] = (-math.in
     """
     if value.count == 0:
         return "–"
-    mean = f"{value.mean:.{decimals}f}"
-    if math.isnan(value.half_width):
-        return mean
-    low, high = value.interval(*limits)
+    return with_interval(value.mean, value.half_width, decimals, limits)
+
+
+def with_interval(mean: float, half: float, decimals: int, limits: tuple[float, float]) -> str:
+    """Return what `text` says of a value, given its mean and the half-width of its interval, NaN where it has none."""
+    if math.isnan(half):
+        return f"{mean:.{decimals}f}"
+    low, high = max(limits[0], mean - half), min(limits[1], mean + half)
     if low in limits or high in limits:
         ends = (f"{end:g}" if end in limits else f"{end:.{decimals}f}" for end in (low, high))
-        return f"{mean} [{', '.join(ends)}]"
-    return f"{mean} ± {value.half_width:.{decimals}f}"
+        return f"{mean:.{decimals}f} [{', '.join(ends)}]"
+    return f"{mean:.{decimals}f} ± {half:.{decimals}f}"
 
 
 def text_table(study: Study, figures: Sequence[Metric]) -> tuple[list[str], list[list[str]]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 from support import TREE_WORDS, run_of
@@ -36,9 +37,16 @@ def test_known_people_of_any_run_are_pointed_out(lossbench, orl, tmp_path):
     code, out, _ = lossbench("evaluate", tmp_path / "orl", "--data", tmp_path / "people")
     assert code == 0
     assert "names also occur in the training sets of ce r1, triplet r1 (s" in out
+    assert re.search(
+        r"^(ce is|triplet is|No loss is) ahead of (ce|triplet|another) in ID rate @ FPR 0\.1", out, re.MULTILINE
+    )
+    assert "people: ce, triplet compared" in out
+    assert out.count("ce − triplet") == 2, "at FPR 0.1 and 0.01"
     code, out, _ = lossbench("evaluate", *(tmp_path / "orl" / "runs").glob("*-r0-*"), "--data", tmp_path / "people")
     assert code == 0
     assert "note" not in out
+    assert " cannot be compared yet (ID rate @ FPR 0.1: " in out
+    assert "compared\n" not in out, "no table"
     (untrained,) = (tmp_path / "orl" / "runs").glob("untrained-r1-*")
     for run in (untrained, os.path.relpath(untrained)):
         code, out, _ = lossbench("evaluate", untrained, run, "--data", tmp_path / "people")

@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from support import RECORDS, STUDY
+from support import RECORDS, STUDY, changed
 
+from lossbench.metrics.uncertainty import Estimate
 from lossbench.report.verdicts import verdict_text
+from lossbench.results.metric_fields import metric
 from lossbench.results.study import Study
-from lossbench.results.verdicts import verdicts
+from lossbench.results.verdicts import Verdict, verdicts
 
 FOUND = verdicts(STUDY)
 
@@ -56,3 +58,22 @@ def test_pairs_of_one_repeat_need_a_second():
         assert {row[name] for name in ("seeds", "people", "p (adjusted)", "detectable")} == {"–"}
         assert (row["verdict"], row["repeats"]) == ("needs a second repeat", "2")
     assert verdict_text([], RECORDS)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        (Estimate(0.3, 0.04, 1, 0, 7, 2), {"difference": "+0.300 [-1, 1]"}),
+        (Estimate(0.3, 0.04, 1, 0, 7, 2), {"detectable": "no difference: add a repeat"}),
+        (Estimate(0.01, 0.0001, 9, 0.01, 7, 5), {"repeats": "more people, not more repeats"}),
+        (Estimate(0.0001, 0.0025, 9, 0.0, 7, 5), {"repeats": "more people, not more repeats"}),
+    ],
+)
+def test_what_cannot_be_is_said_in_words(difference, said):
+    (found,) = rows_of([Verdict(metric("tpr@0.1"), "a", "b", difference, 0.5, 0.05)])
+    assert {name: found[name] for name in said} == said
+
+
+def test_thin_points_are_marked():
+    records = [changed(record, ("metrics", "negatives"), 150) for record in RECORDS if record["metrics"]]
+    assert {row["figure"] for row in rows_of(FOUND, records) if "†" in row["figure"]} == {"ID rate @ FPR 0.01 †"}

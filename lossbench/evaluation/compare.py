@@ -1,0 +1,46 @@
+"""Runs that are repeats of each other, measured on other people, as studies that verdicts can be given on."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from lossbench.evaluation.evaluate import Evaluation
+from lossbench.results.study import Study
+from lossbench.utils.hashing import sha
+
+
+def studies(
+    found: Sequence[Evaluation], people: int, *, on_note: Callable[[str], None] = lambda note: None
+) -> list[Study]:
+    """Group evaluations on the same people by how their runs were trained, and keep groups with losses to compare.
+
+    Args:
+        found: the evaluations, of whatever benchmarks.
+        people: how many query people they were measured on.
+        on_note: called with a line for every group that holds two runs of one loss in one repeat: it is left out.
+    """
+    groups: dict[str, list[Evaluation]] = {}
+    for one in found:
+        trained = one.record.get("protocol") or one.record["protocol_hash"]  # how it was measured then does not matter
+        groups.setdefault(sha([trained]), []).append(one)
+    kept = []
+    for group in groups.values():
+        runs = Counter((one.record["entrant"], one.record["repeat"]) for one in group)
+        (entrant, repeat), most = runs.most_common(1)[0]
+        study = Study(
+            tuple(_record(one, people) for one in group),
+            {(one.record["entrant"], one.record["repeat"]): one.resamples for one in group},
+        )
+        if most > 1:
+            on_note(
+                f"note: {entrant} has {most} runs of repeat {repeat + 1}, so these losses are not compared; name only "
+                "one of them"
+            )
+        elif len(study.trained) > 1:
+            kept.append(study)
+    return kept
+
+
+def _record(one: Evaluation, people: int) -> dict[str, object]:
+    """Return a record as studies read it, with the figures on these people."""
+    own = {name: one.record[name] for name in ("entrant", "repeat", "status")}
+    return {**own, "metrics": one.figures, "people": {"query": people, "test": 0}}
