@@ -1,5 +1,6 @@
 """The README's commands and code, executed as written; only .ci/run installs. And the facts of CONTRIBUTING."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -90,6 +91,12 @@ def test_the_table_is_that_of_the_published_report():
     table = block("table")
     assert table.count("\n") >= 8
     assert table in published("report.md")
+
+
+def test_the_answer_is_that_of_the_published_report():
+    assert published("report.md").split("\n\n")[1].startswith(block("answer"))
+    plain = block("answer").removeprefix("- ").replace("\\", "")
+    assert plain == json.loads(published("verdicts.json"))["answer"][0]
 
 
 def test_the_command_beside_the_table_is_the_one_that_made_it():

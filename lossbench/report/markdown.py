@@ -66,7 +66,8 @@ def markdown(
         *_credit(settings),
         "## Results",
         "",
-        f"Mean ± half-width of the 95 % interval over {repeats} and the people measured.",
+        f"Mean ± half-width of the 95 % interval over {repeats} and the people measured; both ends in brackets where "
+        "the figure can go no further.",
         "",
         *table(*text_table(study, headline)),
         "",

@@ -157,7 +157,7 @@ def _still_open(still: Sequence[Verdict]) -> str:
     needed = {i: repeats for i, v in enumerate(still) if (repeats := v.difference.repeats_to_separate(v.each))}
     if not needed:
         return f"More people, not more repeats, would settle the {what}"
-    nearest = min(needed, key=lambda i: needed[i])
+    nearest = min(needed, key=lambda i: (needed[i], _identification_first(still[i].figure)))
     least, most = needed[nearest], max(needed.values())
     span = f"{least}" if least == most else f"{least} to {most:,}"
     first = f"{still[nearest].a} and {still[nearest].b} in {title(still[nearest].figure)}"
