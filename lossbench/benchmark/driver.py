@@ -66,13 +66,12 @@ def _do_repeats(
 ) -> list[Record]:
     """Do all runs of so many repeats and return their records; those in `done` are this command's own."""
     config, folder = inputs.config, inputs.folder
-    counted = replace(config, repeats=repeats)
-    runs = plan_runs(counted, inputs.specs, inputs.faces, inputs.fingerprints, inputs.device.type, folder)
+    runs = _planned(inputs, repeats)
     if force or retry_failed:
         runs = [_again(r, force=force) if r.hash not in done and (force or _failed(r)) else r for r in runs]
     todo = [run for run in runs if run.record is None]
     try:
-        notes = left_out(folder, runs) if todo and not done else []
+        notes = left_out(folder, _planned(inputs, config.max_repeats or repeats)) if todo and not done else []
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         write_benchmark_file(folder, config, runs)
         for run in runs:
@@ -96,6 +95,11 @@ def _do_repeats(
     if rest := [run for run in todo if run.hash not in made]:
         made |= in_workers(inputs, rest, listener, max(jobs, 1), threads)
     return [{**(run.record or made[run.hash]), "folder": str(run.folder)} for run in runs]
+
+
+def _planned(inputs: Inputs, repeats: int) -> list[Run]:
+    config = replace(inputs.config, repeats=repeats)
+    return plan_runs(config, inputs.specs, inputs.faces, inputs.fingerprints, inputs.device.type, inputs.folder)
 
 
 @contextmanager

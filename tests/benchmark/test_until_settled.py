@@ -52,6 +52,17 @@ def test_repeats_are_added_and_looked_at_until_the_limit_and_finished_ones_count
     assert len(longer.replaced) == 1
 
 
+def test_finished_runs_of_later_rounds_are_not_called_left_out(tmp_path, monkeypatch):
+    settle(tmp_path)
+    monkeypatch.setattr("lossbench.benchmark.fingerprints.MEASURING", ("evaluation/*.py",))
+    _, _, heard = settle(tmp_path)
+    assert heard.trained == []
+    assert [note for note in heard.notes if not note.startswith("look ")] == [
+        "6 runs are measured again, not trained: only the measuring has changed",
+        "3 runs are measured again, not trained: only the measuring has changed",
+    ]
+
+
 def test_one_command_takes_the_looks_and_another_with_another_plan_is_refused(tmp_path):
     folder, _, _ = settle(tmp_path, max_repeats=2)
 
