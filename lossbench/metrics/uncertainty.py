@@ -133,7 +133,12 @@ class Estimate:
 
 
 def unknown(mean: float = math.nan, count: int = 0) -> Estimate:
-    """Return an estimate of no repeat, or of one: nothing is known of its error."""
+    """Return an estimate of no repeat, or of one: nothing is known of its error.
+
+    Example:
+        >>> unknown(0.8, count=1).half_width
+        nan
+    """
     return Estimate(mean, math.nan, math.nan, math.nan, math.nan, count)
 
 
@@ -159,7 +164,12 @@ def estimate(values: Mapping[int, float], resamples: Mapping[int, Floats], peopl
 
 
 def finite(values: Mapping[int, float]) -> dict[int, float]:
-    """Return the values that are there, by repeat and in their order."""
+    """Return the values that are there, by repeat and in their order.
+
+    Example:
+        >>> finite({1: 0.8, 0: math.nan})
+        {1: 0.8}
+    """
     return {repeat: value for repeat, value in sorted(values.items()) if not math.isnan(value)}
 
 
@@ -169,6 +179,11 @@ def of_spread(
     """Estimate a figure from two or more repeats whose variance is known to be `spread`, with `freedom` degrees.
 
     `values`, none of them NaN, `resamples` and `people` as of `estimate`.
+
+    Example:
+        >>> found = of_spread({0: 0.80, 1: 0.90}, spread=0.0016, freedom=6, resamples={}, people=8)
+        >>> print(f"{found.mean:.3f} ± {found.half_width:.3f}")
+        0.850 ± 0.069
     """
     count = len(values)
     shared, alone = _people_parts([resamples.get(repeat) for repeat in values])
