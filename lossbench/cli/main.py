@@ -175,7 +175,7 @@ def report_(
         typer.Argument(help="A benchmark's folder, such as results/orl.", show_default="the latest in results/"),
     ] = None,
 ) -> None:
-    """Write report.md, tables as CSV and figures as SVG and PNG into a benchmark's folder."""
+    """Write report.md, verdicts.json, tables as CSV and figures as SVG and PNG into a benchmark's folder."""
     from lossbench.cli import console
     from lossbench.report.write import latest_benchmark, write_report
 

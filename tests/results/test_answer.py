@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from support import changed, known_record
 
 from lossbench.results.answer import answer
 from lossbench.results.study import Study
-from lossbench.results.verdicts import verdicts
+from lossbench.results.verdicts import Decided, verdicts
 
 
 def study(losses, negatives=None):
@@ -138,6 +139,15 @@ def test_what_is_open_says_what_would_settle_it():
         r"second to be compared; c failed in every repeat\.",
         found[-1],
     )
+
+
+def test_what_looks_have_not_decided_takes_another_repeat():
+    """A look at growing data spends a part of the level, so a difference that one test would find stays open."""
+    made = study({"ce": around(0.9, 0.8), "arcface": around(0.9, 0.7, (0.001, 0.0, -0.002))})
+    found = [replace(v, decided=Decided(None, equivalent=False)) for v in verdicts(made)]
+    assert all(v.difference.repeats_to_separate(v.each) == 3 for v in found if v.figure.point)
+    assert answer(made, found)[0].startswith("No loss is ahead of another")
+    assert "differences seen are the true ones, 4 to 53 repeats in all have an even chance" in answer(made, found)[-1]
 
 
 def test_where_people_decide_no_repeats_are_asked_for():
