@@ -138,7 +138,7 @@ def _run(config: Config, **options: bool) -> None:
     from lossbench.report.tables import MEANING, failures, text_table, thin_line
     from lossbench.results.looks import looks_at
     from lossbench.results.metric_fields import shown_in, with_figures
-    from lossbench.results.settling import judged
+    from lossbench.results.settling import judged, uncovered_text
     from lossbench.results.study import Study
     from lossbench.results.verdict_file import write_verdicts
 
@@ -147,7 +147,8 @@ def _run(config: Config, **options: bool) -> None:
         folder, records = run_benchmark(config, progress, **options)
     study = Study.of(records)
     looks = looks_at(folder, records)
-    for line in [*write_verdicts(folder, study, judged(study, looks, config.smallest_difference)), MEANING, ""]:
+    sentences = write_verdicts(folder, study, judged(study, looks, config.smallest_difference))
+    for line in [*sentences, *filter(None, [uncovered_text(looks, study)]), MEANING, ""]:
         console.say(line)
     shown = shown_in("headline", "speed", fprs=study.fprs)
     headers, rows = text_table(study, shown)

@@ -3,6 +3,7 @@
 from lossbench.report.markup import plain, table
 from lossbench.results.looks import Look, Looks
 from lossbench.results.metric_fields import metric
+from lossbench.results.settling import uncovered_text
 from lossbench.results.study import Study
 from lossbench.utils.text import listed
 
@@ -50,6 +51,4 @@ def _endings(looks: Looks, study: Study) -> list[str]:
     found = [looks.ended or "The looks are not finished: the same command continues."]
     if (more := len({record["repeat"] for record in study.records}) - looks.repeats) > 0:
         found.append(f"{more} further repeat{'s have' if more > 1 else ' has'} been trained since the last look.")
-    if others := [name for name in study.trained if name not in looks.plan.plugins]:
-        found.append(f"The looks do not cover {listed(others)}, so nothing is decided about them.")
-    return found
+    return [*found, *filter(None, [uncovered_text(looks, study)])]

@@ -108,8 +108,12 @@ class Looks:
         return Decided(next((d.ahead for d in found if d.ahead), None), any(d.equivalent for d in found))
 
     def fits(self, records: Iterable[Mapping[str, Any]]) -> bool:
-        """Return whether these records are of the plan's protocol and plugins; entrants outside the plan may be too."""
-        return all(
+        """Return whether these records are of the plan's protocol and plugins, and of two of its entrants or more.
+
+        Entrants outside the plan may be among them.
+        """
+        records = list(records)
+        return len({record["entrant"] for record in records} & set(self.plan.plugins)) > 1 and all(
             record["protocol_hash"] == self.plan.protocol
             and self.plan.plugins.get(record["entrant"], str(record.get("plugin"))) == str(record.get("plugin"))
             for record in records
@@ -215,6 +219,8 @@ def _built(found: dict[str, Any]) -> Looks:
 
 def _inconsistency(looks: Looks) -> str | None:
     """Return what no sequence of looks could have written, or None."""
+    if not looks.figures:
+        return "no figure is to be settled"
     before = 0
     for number, look in enumerate(looks.taken, start=1):
         if not before < look.repeats <= looks.plan.max_repeats:

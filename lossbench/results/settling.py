@@ -70,6 +70,8 @@ def look(looks: Looks, study: Study) -> Looks:
 def judged(study: Study, looks: Looks | None, smallest: float = SMALLEST) -> list[Verdict]:
     """Return the verdicts, decided by the looks where there are any: a difference that none of them found is not ahead.
 
+    Losses that the looks do not cover have no verdict then, see `uncovered_text`.
+
     Args:
         study: the runs.
         looks: those at these runs, see `results.looks.looks_at`; None where repeats were not added until settled.
@@ -78,7 +80,19 @@ def judged(study: Study, looks: Looks | None, smallest: float = SMALLEST) -> lis
     if looks is None:
         return verdicts(study, smallest=smallest)
     found = verdicts(study, level=looks.level, smallest=looks.plan.smallest_difference)
-    return [replace(v, decided=looks.decided(v.figure.key, v.a, v.b)) for v in found]
+    covered = [v for v in found if {v.a, v.b} <= set(looks.plan.plugins)]
+    return [replace(v, decided=looks.decided(v.figure.key, v.a, v.b)) for v in covered]
+
+
+def uncovered_text(looks: Looks | None, study: Study) -> str:
+    """Return which losses of a study the looks have not seen; empty where there are none."""
+    others = [name for name in study.trained if looks and name not in looks.plan.plugins]
+    if not others:
+        return ""
+    return (
+        f"The looks of --until-settled do not cover {listed(others)}, so no verdict is given on "
+        f"{'it' if len(others) == 1 else 'them'}; to have one, run --until-settled with all losses."
+    )
 
 
 def comparisons(looks: Looks, study: Study) -> list[Comparison]:

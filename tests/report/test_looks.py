@@ -47,7 +47,7 @@ def test_what_the_looks_leave_out_is_said_and_names_from_files_are_escaped():
     assert "These looks replace 2 looks of a plan for &lt;script&gt;. Each plan by itself keeps the level" in text
     assert "The looks are not finished: the same command continues." in text
     assert "2 further repeats have been trained since the last look." in text
-    assert "The looks do not cover c, so nothing is decided about them." in text
+    assert "The looks of --until-settled do not cover c, so no verdict is given on it; " in text
 
 
 def verdict_rows(folder):

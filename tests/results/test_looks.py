@@ -65,6 +65,7 @@ def test_looks_belong_to_runs_of_their_protocol_and_plugins(tmp_path):
     assert looks_at(tmp_path, ours) == LOOKS
     assert looks_at(tmp_path, [*ours, record("ce", "1", protocol="other")]) is None
     assert looks_at(tmp_path, [record("ce", "edited"), *ours]) is None
+    assert looks_at(tmp_path, [record("cosface", "3"), record("triplet", "4"), record("ce", "1")]) is None, "others"
     assert Plan.of(ours[:3], 8, 0.02) == PLAN
 
 
@@ -91,6 +92,7 @@ SPOILT = {
     "level": (["plan", "level"], 0.5),
     "figures": (["figures"], "tpr@0.1"),
     "figure": (["figures", 0], 1),
+    "no_figure": (["figures"], []),
     "taken": (["taken"], {}),
     "repeats": (["taken", 0, "repeats"], 1),
     "spent": (["taken", 0, "level"], 0.04),

@@ -14,6 +14,7 @@ from lossbench.results.settling import (
     look,
     people_limit,
     progress_text,
+    uncovered_text,
     why_stop,
 )
 from lossbench.results.study import Study
@@ -107,6 +108,18 @@ def test_who_was_ahead_at_a_look_stays_ahead_and_nobody_else_is():
     undecided, runs = looked({"a": restless, "b": near}, 3)
     sure = study({"a": far, "b": near}, 8)
     assert {v.ahead for v in judged(sure, undecided)} == {None}, "no look has seen these repeats"
+
+
+def test_losses_that_no_look_has_seen_have_no_verdict():
+    looks, runs = looked({"a": far, "b": near}, 4)
+    assert uncovered_text(looks, runs) == uncovered_text(None, runs) == ""
+    more = study({"a": far, "b": near, "c": restless, "d": same}, 4)
+    assert {(v.a, v.b) for v in judged(more, looks)} == {("a", "b")}
+    assert {v.ahead for v in judged(more, looks) if v.figure.key in FIGURES} == {"a"}
+    assert uncovered_text(looks, more) == (
+        "The looks of --until-settled do not cover c and d, so no verdict is given on them; to have one, run "
+        "--until-settled with all losses."
+    )
 
 
 def test_a_look_is_not_taken_twice():
