@@ -97,6 +97,8 @@ def bin_(
 def _prepare(read: "Callable[[], Collection]", out: Path, given: dict[str, Any], *, dedupe: bool) -> None:
     split, crop = build(SplitOptions, given), build(CropOptions, given)  # checked before CelebA is fetched
     from lossbench.cli import console
+    from lossbench.data.prepare.align import CROPS
+    from lossbench.data.prepare.fit import CORRECT
     from lossbench.data.prepare.prepare import prepare
     from lossbench.data.prepare.target import finished_crops, work_folder
 
@@ -113,7 +115,10 @@ def _prepare(read: "Callable[[], Collection]", out: Path, given: dict[str, Any],
     rows = [[part, str(made.people[part]), str(made.images[part])] for part in made.images]
     console.table(["part", "people", "images"], rows, title=str(made.folder))
     if made.eye_error is not None:
-        console.say(f"eyes lie {made.eye_error:.2f} px from the template on average")
+        usual = CORRECT * CROPS[crop.crop].zoom * crop.size / 112
+        console.say(
+            f"eyes lie {made.eye_error:.2f} px from the template on average; correct landmarks stay below {usual:.3g}"
+        )
     if made.left_out:
         console.say(f"{len(made.left_out)} near-duplicates of other sets' images are left out; split.json names them")
     if made.passed_over:

@@ -19,6 +19,7 @@ from lossbench.data.images.unreadable import unreadable
 from lossbench.data.prepare.align import Points, box_matrix, landmark_matrix, template, transform, warp
 from lossbench.data.prepare.collection import Collection, Photo
 from lossbench.data.prepare.duplicates import Thumbnails, thumbnail
+from lossbench.data.prepare.fit import refuse_odd
 from lossbench.data.prepare.options import CropOptions
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
@@ -61,7 +62,7 @@ def make_crops(
         on_progress: called with crops finished and crops in all.
 
     Raises:
-        InputError: unreadable photos, or landmarks that all coincide.
+        InputError: unreadable photos, or landmarks that cannot be those of a face on the photo.
         OSError: the disk is full, or the folder cannot be written.
     """
     for person in sorted({photo.person for photo in photos}):
@@ -75,6 +76,8 @@ def make_crops(
         else:
             crops.append(crop)
         on_progress(len(crops) + len(bad), len(photos))
+    if bad[1:] and not any(folder.glob("*/*.jpg")):  # nothing waits, so the folder will be deleted with any list in it
+        raise InputError(f"{bad[0]} (none of the {len(bad):,} photos can be used)")
     if bad:
         raise unreadable(bad, folder, "photos")
     return crops
@@ -107,6 +110,8 @@ def _make_crop(
     data = target.read_bytes() if target.is_file() else b""
     if not data:  # or empty after a power cut
         image = decode(source, photo.path)
+        if photo.landmarks is not None:
+            refuse_odd(photo, photo.landmarks, image.size)
         crop = warp(image, _matrix(photo, image.size, options, face_box), options.size)
         buffer = io.BytesIO()
         crop.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)

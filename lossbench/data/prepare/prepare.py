@@ -21,6 +21,7 @@ from lossbench.data.images.decode import read_bytes
 from lossbench.data.pairs import draw_pairs
 from lossbench.data.prepare.collection import Collection, Photo
 from lossbench.data.prepare.crops import make_crops
+from lossbench.data.prepare.fit import refuse_misfit
 from lossbench.data.prepare.options import CropOptions, SplitOptions
 from lossbench.data.prepare.selection import choose, photos_of
 from lossbench.data.prepare.split import choose_people
@@ -75,7 +76,8 @@ def prepare(
         on_progress: called with crops finished and crops in all.
 
     Raises:
-        InputError: options out of range, an unreadable photo, a target in use, or a disk that is full or not writable.
+        InputError: options out of range, an unreadable photo, landmarks that do not fit, a target in use, or a disk
+            that is full or not writable.
     """
     check(crop)
     if out.resolve().is_relative_to(collection.root.resolve()):
@@ -83,6 +85,7 @@ def prepare(
             f"--out: {shown(out)} is inside the collection {shown(collection.root)}; choose a folder beside it"
         )
     choose_people(collection.per_person(), split)
+    refuse_misfit(collection)
     header = {
         "lossbench": lossbench_version(),
         "source": {"kind": collection.kind, "root": collection.root.resolve().as_posix()},

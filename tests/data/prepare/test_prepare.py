@@ -146,6 +146,7 @@ def test_where_no_photo_can_be_read_nothing_is_left(face_tree, tmp_path):
     with pytest.raises(InputError, match="not an image") as raised:
         prepare(read_folder(root), tmp_path / "out", SPLIT, CROP)
     assert "wait" not in str(raised.value)
+    assert str(raised.value).endswith("(none of the 72 photos can be used)"), "it names no list, as none is kept"
     assert sorted(f.name for f in tmp_path.iterdir()) == ["faces", "faces.csv"]
 
 
