@@ -46,9 +46,13 @@ def _by_data(fact: str) -> str:
 
 
 def _by_backbone(fact: str) -> str:
-    """Return what the default is for each family of backbones."""
-    own, others = getattr(BACKBONES["tiny"], fact), getattr(BACKBONES["resnet18"], fact)
-    return f"{own:g}; {others:g} for torchvision and timm"
+    """Return what the default is for each backbone: what most have last."""
+    values = [getattr(info, fact) for info in BACKBONES.values()]
+    usual = max(values, key=values.count)
+    others = [value for value in dict.fromkeys(values) if value != usual]
+    named = [(value, [name for name, own in zip(BACKBONES, values, strict=True) if own == value]) for value in others]
+    said = [f"{value:g} for {', '.join(names[:-1])}{' and ' * (len(names) > 1)}{names[-1]}" for value, names in named]
+    return f"{', '.join(said)}, else {usual:g}"
 
 
 _of_losses = partial(setting, group="Losses")
@@ -110,7 +114,10 @@ class Config:
     flip: bool = _of_data(False, touches="measuring", help="Verify pairs with the mirrored image's embedding added.")
 
     backbone: str | None = _of_network(
-        None, touches="training", default_text=_by_data("backbone"), help="tiny, small, a torchvision name, timm:NAME."
+        None,
+        touches="training",
+        default_text=_by_data("backbone"),
+        help="A name that `lossbench list backbones` shows, or timm:NAME.",
     )
     pretrained: str | None = _of_network(
         None,

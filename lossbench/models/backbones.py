@@ -1,4 +1,4 @@
-"""Backbones: image -> embedding. tiny | small | torchvision names | timm:NAME."""
+"""Backbones: image -> embedding. Our own, torchvision's by name, and timm:NAME."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,11 +22,19 @@ BACKBONES = {
     "tiny": BackboneInfo(64, 128, 3e-3, "ResNet-10, width 16, trained from scratch"),
     "small": BackboneInfo(64, 128, 3e-3, "ResNet-10, width 32, trained from scratch"),
     **{
+        f"iresnet{depth}": BackboneInfo(
+            112, 512, 1e-3, f"ArcFace's ResNet-{depth} (Deng et al. 2019), trained from scratch"
+        )
+        for depth in (18, 50, 100)
+    },
+    "mobilefacenet": BackboneInfo(112, 128, 1e-3, "MobileFaceNet (Chen et al. 2018), trained from scratch"),
+    **{
         name: BackboneInfo(112, 512, 1e-3, "torchvision")
         for name in ("resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_b0", "mobilenet_v3_small")
     },
 }
 WIDTHS = {"tiny": 16, "small": 32}  # channels of the first stage; the last stage has eight times as many
+OURS = (*WIDTHS, "iresnet18", "iresnet50", "iresnet100", "mobilefacenet")  # for which there are no pretrained weights
 PRETRAINED = ("imagenet",)
 
 
@@ -45,16 +53,22 @@ def backbone_info(name: str) -> BackboneInfo:
 
 
 def build_backbone(
-    name: str, *, embedding_dim: int | None = None, dropout: float = 0.0, pretrained: str | None = None
+    name: str,
+    *,
+    embedding_dim: int | None = None,
+    image_size: int | None = None,
+    dropout: float = 0.0,
+    pretrained: str | None = None,
 ) -> "nn.Module":
     """Build a backbone, its weights drawn from torch's global generator.
 
-    It maps images [B, 3, H, W], float32 in 0..1, to embeddings [B, D], not normalised, and includes its own input
+    It maps images [B, 3, S, S], float32 in 0..1, to embeddings [B, D], not normalised, and includes its own input
     normalisation. Dropout and an embedding layer replace the classifier.
 
     Args:
-        name: tiny, small, a torchvision name of `BACKBONES`, or timm:NAME (needs the extra [timm]).
+        name: a name of `BACKBONES`, or timm:NAME (needs the extra [timm]).
         embedding_dim: D; the backbone's default when None.
+        image_size: S, which decides the shape of the iresnets' and mobilefacenet's last layers; likewise.
         dropout: probability in 0..1.
         pretrained: None, or "imagenet" for ImageNet weights (torchvision and timm only).
 
@@ -63,29 +77,43 @@ def build_backbone(
     """
     from torch import nn
 
-    from lossbench.models.resnet import Normalise, ResNet10
+    from lossbench.models.resnet import Normalise
 
     info = backbone_info(name)
     if pretrained is not None and pretrained not in PRETRAINED:
         raise InputError(f"no pretrained weights called '{pretrained}'; --pretrained takes {', '.join(PRETRAINED)}")
-    if name in WIDTHS:
-        if pretrained:
-            raise InputError(
-                f"there are no {pretrained} weights for '{name}'; drop --pretrained, or use --backbone resnet18"
-            )
-        trunk: nn.Module
-        trunk, features = ResNet10(WIDTHS[name]), 8 * WIDTHS[name]
+    if pretrained and name in OURS:
+        raise InputError(
+            f"there are no {pretrained} weights for '{name}'; drop --pretrained, or use --backbone resnet18"
+        )
+    if name in OURS:
+        trunk, features = _ours(name, info.image_size if image_size is None else image_size)
     elif name.startswith("timm:"):
         trunk, features = _timm(name[5:], pretrained)
     else:
         trunk, features = _torchvision(name, pretrained)
+    length = info.embedding_dim if embedding_dim is None else embedding_dim
+    as_arcface = name.startswith("iresnet")
     embedding = nn.Sequential(
         nn.Dropout(dropout),
-        nn.Linear(features, embedding_dim or info.embedding_dim, bias=False),
-        nn.BatchNorm1d(embedding_dim or info.embedding_dim),  # as in the ArcFace paper's "option E" (sec. 3.1)
+        nn.Linear(features, length, bias=as_arcface),
+        nn.BatchNorm1d(length),  # as in the ArcFace paper's "option E" (sec. 3.1)
     )
+    if as_arcface:
+        embedding[2].weight.requires_grad_(False)  # stays 1, as in insightface's arcface_torch
     statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if pretrained else ((0.5,) * 3, (0.5,) * 3)
     return nn.Sequential(Normalise(*statistics), trunk, embedding)
+
+
+def _ours(name: str, image_size: int) -> "tuple[nn.Module, int]":
+    from lossbench.models import iresnet, mobilefacenet
+    from lossbench.models.resnet import ResNet10
+
+    if name in WIDTHS:
+        return ResNet10(WIDTHS[name]), 8 * WIDTHS[name]
+    if name == "mobilefacenet":
+        return mobilefacenet.MobileFaceNet(image_size), mobilefacenet.FEATURES
+    return iresnet.IResNet(iresnet.LAYERS[name]), iresnet.WIDTHS[-1] * (-(-image_size // 16)) ** 2
 
 
 def _torchvision(name: str, pretrained: str | None) -> "tuple[nn.Module, int]":

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lossbench.errors import RunDamaged
 from lossbench.losses.head import Head
-from lossbench.models.backbones import build_backbone
+from lossbench.models.backbones import OURS, build_backbone
 from lossbench.results.store import Record
 from lossbench.utils.files import write_bytes
 
@@ -42,7 +42,12 @@ def load_backbone(record: Record, head: Head | None = None) -> nn.Module:
             was trained.
     """
     weights, config = _read_weights(record), built_as(record)
-    backbone = build_backbone(config["backbone"], embedding_dim=config["embedding_dim"], dropout=config["dropout"])
+    built = {name: config[name] for name in ("embedding_dim", "image_size", "dropout")}
+    if config["backbone"] in OURS:  # whose size follows from settings: a record may ask for more than memory holds
+        with torch.device("meta"):
+            outline = build_backbone(config["backbone"], **built)
+        _fill(outline, {name: tensor.to("meta") for name, tensor in weights.items()}, "backbone.", record)
+    backbone = build_backbone(config["backbone"], **built)
     _fill(backbone, weights, "backbone.", record)
     if head is not None:
         _fill(head.eval(), weights, "head.", record)

@@ -28,7 +28,11 @@ def initial_backbone(config: Config, repeat: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(config.seed, repeat, "backbone"))
         return build_backbone(
-            config.backbone, embedding_dim=config.embedding_dim, dropout=config.dropout, pretrained=config.pretrained
+            config.backbone,
+            embedding_dim=config.embedding_dim,
+            image_size=config.image_size,
+            dropout=config.dropout,
+            pretrained=config.pretrained,
         )
 
 

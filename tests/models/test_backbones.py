@@ -33,10 +33,67 @@ def test_tiny_and_small_are_resnet10_of_width_16_and_32():
 
 
 def test_what_suits_a_backbone():
+    others = {"tiny": (64, 128, 0.003), "small": (64, 128, 0.003), "mobilefacenet": (112, 128, 0.001)}
     for name in (*BACKBONES, "timm:vit_tiny_patch16_224"):
         info = backbone_info(name)
-        own = name in ("tiny", "small")
-        assert (info.image_size, info.embedding_dim, info.lr) == ((64, 128, 0.003) if own else (112, 512, 0.001))
+        assert (info.image_size, info.embedding_dim, info.lr) == others.get(name, (112, 512, 0.001))
+
+
+#: Millions of parameters as OpenVINO's Open Model Zoo publishes them (models/public/face-recognition-*-arcface):
+#: insightface's networks for inference, where every batch normalisation after a convolution, and those beside the last
+#: layer, are folded into it. For mobilefacenet, its paper says "less than 1 million".
+PUBLISHED = {"iresnet50": 43.576, "iresnet100": 65.131, "mobilefacenet": 0.993}
+
+
+def folded(net):
+    """Return the number of parameters for inference, with normalisations folded into the layers beside them."""
+    kinds = nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.BatchNorm1d | nn.PReLU
+    layers = [layer for layer in net.modules() if isinstance(layer, kinds)]
+    count = 0
+    for before, layer, after in zip([None, *layers], layers, [*layers[1:], None], strict=False):
+        if not isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
+            count += layer.weight.numel()
+        elif isinstance(before, nn.Conv2d | nn.Linear):
+            count += layer.num_features  # that layer's bias
+        elif not isinstance(after, nn.Linear):
+            count += 2 * layer.num_features  # scale and shift, before a padded convolution
+    return count
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_face_networks_have_as_many_parameters_as_published(name):
+    assert folded(build_backbone(name)) / 1e6 == pytest.approx(PUBLISHED[name], abs=6e-4)
+
+
+@pytest.mark.parametrize("name", ["iresnet18", "mobilefacenet"])
+@pytest.mark.parametrize("side", [32, 50, 112])
+def test_face_networks_take_images_of_any_size(name, side):
+    torch.manual_seed(0)
+    net = build_backbone(name, embedding_dim=7, image_size=side)
+    out = net(torch.rand(3, 3, side, side))
+    assert out.shape == (3, 7)
+    assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("name", ["iresnet18", "mobilefacenet"])
+def test_the_generator_decides_the_weights_of_face_networks(name):
+    def drawn(seed):
+        torch.manual_seed(seed)
+        return build_backbone(name, image_size=32).state_dict()
+
+    first, same, other = drawn(0), drawn(0), drawn(1)
+    assert all(torch.equal(first[key], same[key]) for key in first)
+    assert sum(not torch.equal(first[key], other[key]) for key in first) > 20
+
+
+def test_the_last_layers_of_an_iresnet_are_arcfaces():
+    """A bias before the last normalisation, whose weight stays 1 (insightface, arcface_torch/backbones/iresnet.py)."""
+    *_, linear, norm = build_backbone("iresnet18", image_size=32)[2]
+    assert linear.bias is not None
+    assert linear.in_features == 512 * 2 * 2
+    assert not norm.weight.requires_grad
+    assert norm.weight.eq(1).all()
+    assert all(p.requires_grad for p in build_backbone("mobilefacenet").parameters())
 
 
 @pytest.mark.parametrize(
@@ -45,6 +102,7 @@ def test_what_suits_a_backbone():
         ("resnet", None, "no backbone called 'resnet'; did you mean"),
         ("timm:", None, "no backbone called 'timm:'"),
         ("tiny", "imagenet", "no imagenet weights for 'tiny'"),
+        ("iresnet50", "imagenet", "no imagenet weights for 'iresnet50'"),
         ("resnet18", "vggface", "no pretrained weights called 'vggface'"),
     ],
 )

@@ -30,6 +30,18 @@ def test_a_backbone_comes_back_from_its_folder(orl, pixels, tmp_path):
         assert np.array_equal(embed(load_backbone(record), pixels, orl.split(0).query).numpy(), saved["query"])
 
 
+@pytest.mark.parametrize("backbone", ["iresnet18", "mobilefacenet"])
+def test_a_backbone_whose_shape_follows_from_the_image_size_comes_back_too(orl, pixels, tmp_path, backbone):
+    _, records, _ = bench(tmp_path, "ce", repeats=1, epochs=1, backbone=backbone, embedding_dim=8)
+    for record in records:
+        saved = np.load(f"{record['folder']}/embeddings.npz")
+        assert np.array_equal(embed(load_backbone(record), pixels, orl.split(0).query).numpy(), saved["query"])
+    larger = changed(records[0], ("protocol", "config", "image_size"), 1024)
+    larger = changed(larger, ("protocol", "config", "embedding_dim"), 65_536)
+    with pytest.raises(InputError, match=r"\A[^\n]*do not fit \(Error[^\n]*size mismatch[^\n]*\Z"):
+        load_backbone(larger)  # 550 GB of weights, if it were built
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"\xff" * 500])
 def test_weights_that_fail_to_load_are_one_line(tmp_path, damage):
     _, records, _ = bench(tmp_path, "ce", repeats=1)
