@@ -127,6 +127,15 @@ class Estimate:
                 return repeats
         return None
 
+    def repeats_to_be_within(self, size: float, level: float = 0.05, most: int = 1000) -> int | None:
+        """Repeats in all at which the mean seen, were it the truth, would be found `within` a size; None beyond `most`.
+
+        Where the people's share is too large, only more people help.
+        """
+        if math.isnan(self.error) or abs(self.mean) >= size or self.count < 2:
+            return None
+        return next((r for r in range(self.count, most + 1) if self.after(r).within(size, level)), None)
+
     def people_decide(self, level: float = 0.05) -> bool:
         """Return whether no number of repeats would make the mean seen pass a test at `level`: people are too few."""
         return bool(abs(self.mean) <= _quantile(1 - level / 2, self.shared_freedom) * math.sqrt(self.shared))

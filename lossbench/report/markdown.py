@@ -191,9 +191,9 @@ def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record], looks: L
         f"difference is smaller than {found[0].smallest:g}, by two one-sided tests. "
         f"{len(separated)} of {len(compared)} comparisons are separable; pairs of one repeat are not among them. "
         "*Seeds* and *people* are the two parts of the difference's standard error, with their degrees of freedom. "
-        "*Detectable* is the smallest true difference that this design finds with a power of 80 %. *Repeats* is the "
-        "total number of repeats that would separate the pair with a power of 50 % if the observed difference were the "
-        "true one. Both are at the level of one comparison.",
+        "*Detectable* is the smallest true difference that this design finds with a power of 80 %, at the level of one "
+        "comparison. *Repeats* is the total number of repeats that would settle the pair (one ahead, or both "
+        "equivalent) with a power of 50 % if the observed difference were the true one.",
         "",
     ]
     ranks = rank_table(found)

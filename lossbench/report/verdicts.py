@@ -46,5 +46,5 @@ def _repeats(verdict: Verdict) -> str:
         return ""
     if verdict.difference.count < 2:
         return "2"
-    more = verdict.difference.repeats_to_separate(verdict.each)
+    more = verdict.repeats_to_settle
     return f"{more:,}" if more else "more people, not more repeats"

@@ -154,11 +154,7 @@ def _still_open(still: Sequence[Verdict]) -> str:
     if not still:
         return "Every comparison is settled: more repeats would change nothing that matters"
     what = f"{len(still)} comparisons still open" if len(still) > 1 else "one comparison still open"
-    needed = {
-        i: max(repeats, v.difference.count + 1)  # of looks at growing data each spends but a part of the level
-        for i, v in enumerate(still)
-        if (repeats := v.difference.repeats_to_separate(v.each))
-    }
+    needed = {i: repeats for i, v in enumerate(still) if (repeats := v.repeats_to_settle)}
     if not needed:
         return f"More people, not more repeats, would settle the {what}"
     nearest = min(needed, key=lambda i: (needed[i], _identification_first(still[i].figure)))

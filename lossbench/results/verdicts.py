@@ -90,9 +90,18 @@ class Verdict:
         return size if size <= high - low else math.nan
 
     @property
-    def people_decide(self) -> bool:
-        """Whether only more people could tell the two apart: what they add to the error, no repeat takes away."""
-        return not self.settled and self.difference.people_decide(self.each)
+    def repeats_to_settle(self) -> int | None:
+        """Repeats in all that have an even chance of settling the pair, if the difference seen is the true one.
+
+        None where it is settled, and where only more people would settle it.
+        """
+        if self.settled:
+            return None
+        enough = [self.difference.repeats_to_separate(self.each)]
+        if self.figure.unit == "share":
+            enough.append(self.difference.repeats_to_be_within(self.smallest, self.level))
+        least = min(filter(None, enough), default=None)
+        return least and max(least, self.difference.count + 1)  # a look spends but a part of the level
 
 
 def verdicts(study: Study, *, level: float = LEVEL, smallest: float = SMALLEST) -> list[Verdict]:
@@ -157,7 +166,7 @@ def verdict_rows(found: Sequence[Verdict]) -> list[dict[str, Any]]:
             "p_adjusted": v.adjusted_p,
             "verdict": v.text,
             "detectable": v.detectable,
-            "repeats_to_separate": v.difference.repeats_to_separate(v.each),
+            "repeats_to_settle": v.repeats_to_settle,
         }
         rows.append(row)
     return rows

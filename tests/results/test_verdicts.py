@@ -35,9 +35,23 @@ def test_rows_hold_no_number_that_cannot_be():
     wide, none = verdict_rows([two, one])
     assert (wide["difference_low"], wide["difference_high"]) == (-1, 1), "0.3 ± 2.5"
     assert math.isnan(wide["detectable"]), "no rate can differ by 3.5"
-    assert (wide["repeats_to_separate"], wide["verdict"]) == (6, "not separable")
+    assert (wide["repeats_to_settle"], wide["verdict"]) == (6, "not separable")
     assert all(math.isnan(none[name]) for name in ("difference_low", "difference_high", "p", "detectable"))
-    assert (none["repeats_to_separate"], none["verdict"]) == (None, "needs a second repeat")
+    assert (none["repeats_to_settle"], none["verdict"]) == (None, "needs a second repeat")
+
+
+def test_a_pair_may_be_settled_by_repeats_that_show_it_equivalent():
+    """Equal means are never told apart, but more repeats show that they are equal, unless the people hide it."""
+    figure = metric("tpr@0.1")
+    between = {people: Estimate(0.0, 0.0004, 4, people**2, 7, 5) for people in (0.0, 0.005, 0.02)}
+    needed = {size: Verdict(figure, "a", "b", found, 1.0, 0.01).repeats_to_settle for size, found in between.items()}
+    assert 5 < needed[0.0] < needed[0.005] < 50
+    assert needed[0.02] is None, "1.89 times 0.02 is more than 0.02"
+    assert between[0.0].after(needed[0.0]).within(0.02)
+    assert not between[0.0].after(needed[0.0] - 1).within(0.02)
+    wide = Estimate(0.021, 0.0004, 4, 0.0, 7, 5)
+    assert wide.repeats_to_be_within(0.02) is None
+    assert Verdict(figure, "a", "b", wide, 1.0, 0.01).repeats_to_settle == wide.repeats_to_separate(0.01)
 
 
 def test_verdicts_see_a_clear_difference_and_admit_a_lack_of_one():
