@@ -142,8 +142,13 @@ def _equivalent(study: Study, by_figure: _ByFigure) -> str:
 
 
 def _further(study: Study, compared: Sequence[Verdict]) -> str:
-    """Say what more repeats or more people would settle, who needs a second repeat, and who has failed."""
+    """Say what more repeats or people would settle, what looks erred on, who needs a second repeat, who has failed."""
     parts = [_still_open([v for v in compared if not v.settled])]
+    if against := [f"{v.a} and {v.b} in {title(v.figure)}" for v in compared if v.contradicted]:
+        more = [f"{len(against) - MOST} more"] if len(against) > MOST else []
+        parts.append(
+            f"the means of all repeats speak against what an early look decided on {listed(against[:MOST] + more)}"
+        )
     if short := [name for name in study.trained if len(_repeats(study, name)) == 1]:
         have, need = ("has", "needs") if len(short) == 1 else ("have", "need")
         parts.append(f"{listed(short)} {have} one finished repeat and {need} a second to be compared")

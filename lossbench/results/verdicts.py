@@ -50,8 +50,11 @@ class Verdict:
         """The entrant that is ahead, or None where they are not separable."""
         if self.decided is not None:
             return self.decided.ahead
-        if not self.adjusted_p < self.level:  # NaN is not separable either
-            return None
+        return self._better if self.adjusted_p < self.level else None  # NaN is not separable either
+
+    @property
+    def _better(self) -> str:
+        """The entrant whose mean is better."""
         return self.a if (self.difference.mean > 0) == (self.figure.better != "less") else self.b
 
     @property
@@ -65,6 +68,12 @@ class Verdict:
     def settled(self) -> bool:
         """Whether one is ahead or the two are equivalent: more repeats would tell nothing that matters."""
         return self.ahead is not None or self.equivalent
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether an early look decided what the mean of all repeats speaks against."""
+        reversed_ = self.ahead is not None and self.ahead != self._better
+        return reversed_ or (self.equivalent and abs(self.difference.mean) >= self.smallest)
 
     @property
     def text(self) -> str:

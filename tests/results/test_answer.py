@@ -150,6 +150,22 @@ def test_what_looks_have_not_decided_takes_another_repeat():
     assert "differences seen are the true ones, 4 repeats in all have an even chance" in answer(made, found)[-1]
 
 
+def test_an_early_look_that_the_means_speak_against_is_named():
+    made = study({"ce": around(0.9, 0.8), "arcface": around(0.9, 0.7), "cosface": around(0.9, 0.78)})
+    ahead = {("ce", "arcface"): "arcface", ("ce", "cosface"): "ce"}
+    decided = {
+        pair: Decided(ahead.get(pair), equivalent=pair[0] == "arcface")
+        for pair in itertools.combinations(made.trained, 2)
+    }
+    found = [replace(v, decided=decided[v.a, v.b]) for v in verdicts(made) if v.figure.key == "tpr@0.1"]
+    assert [v.contradicted for v in found] == [True, False, True]
+    assert answer(made, found)[-1] == (
+        "Every comparison is settled: more repeats would change nothing that matters; the means of all repeats speak "
+        "against what an early look decided on ce and arcface in ID rate @ FPR 0.1 and arcface and cosface in ID rate "
+        "@ FPR 0.1."
+    )
+
+
 def test_where_people_decide_no_repeats_are_asked_for():
     rng = np.random.default_rng(0)
     made = study({"ce": around(0.5, 0.62), "arcface": around(0.5, 0.60)})
