@@ -31,12 +31,12 @@ def text(value: Estimate, decimals: int, limits: tuple[float, float] = (-math.in
 def with_interval(mean: float, half: float, decimals: int, limits: tuple[float, float]) -> str:
     """Return what `text` says of a value, given its mean and the half-width of its interval, NaN where it has none."""
     if math.isnan(half):
-        return f"{mean:.{decimals}f}"
+        return f"{mean:z.{decimals}f}"  # z: no negative zero
     low, high = max(limits[0], mean - half), min(limits[1], mean + half)
     if low in limits or high in limits:
-        ends = (f"{end:g}" if end in limits else f"{end:.{decimals}f}" for end in (low, high))
-        return f"{mean:.{decimals}f} [{', '.join(ends)}]"
-    return f"{mean:.{decimals}f} ± {half:.{decimals}f}"
+        ends = (f"{end:g}" if end in limits else f"{end:z.{decimals}f}" for end in (low, high))
+        return f"{mean:z.{decimals}f} [{', '.join(ends)}]"
+    return f"{mean:z.{decimals}f} ± {half:.{decimals}f}"
 
 
 def text_table(study: Study, figures: Sequence[Metric]) -> tuple[list[str], list[list[str]]]:

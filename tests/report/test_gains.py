@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from lossbench.report.gains import gap_table, scale_and_margin, selection_gap, split_table
+from lossbench.metrics.uncertainty import Estimate
+from lossbench.report.gains import gap_table, scale_and_margin, selection_gap, signed, split_table
 from lossbench.results.study import Study
 
 
@@ -105,3 +106,8 @@ def test_the_gap_is_that_of_the_rates_tracked_whatever_was_measured_since(tmp_pa
         del record["metrics"]["tpr@0.01"], record["metrics"]["tpr@1e-05"]
         record["metrics"]["tpr@0.2"] = 0.2
     assert "The false-positive rates tracked" not in "\n".join(selection_gap(study))
+
+
+def test_a_difference_that_rounds_to_zero_has_no_sign():
+    found = [signed(Estimate(mean, 0.0001, 3, 0.0, 7, 3), True) for mean in (1e-17, -1e-17, -0.0004, 0.0006, -0.0006)]
+    assert found == ["0.000 ± 0.032"] * 3 + ["+0.001 ± 0.032", "-0.001 ± 0.032"]
