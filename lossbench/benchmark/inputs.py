@@ -13,6 +13,7 @@ from lossbench.config import Config
 from lossbench.data.catalogue import data_info, open_data
 from lossbench.data.faces import FaceSet
 from lossbench.data.images.store import ImageStore, open_store
+from lossbench.data.left_out import left_out_of_tree
 from lossbench.data.pairs import PairSet, read_pairs
 from lossbench.data.split_file import SplitFile
 from lossbench.errors import InputError
@@ -80,6 +81,9 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
     split_file = SplitFile.of(tree) if verify and tree else None
     if split_file:
         split_file.verify_layout(faces.names)
+    elif tree:
+        for ignored in left_out_of_tree(tree, faces.files):
+            listener.note(f"left out: {ignored}")
     pairs = read_pairs(Path(config.pairs), tree) if config.pairs else None
     config = _fit_batches(config, faces, listener, typed=batch_size is not None)
     initial_backbone(config, 0)  # fails early if the backbone cannot be built, before anything is decoded or written

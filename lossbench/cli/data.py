@@ -99,11 +99,12 @@ def _prepare(read: "Callable[[], Collection]", out: Path, given: dict[str, Any],
     from lossbench.cli import console
     from lossbench.data.prepare.align import CROPS
     from lossbench.data.prepare.fit import CORRECT
-    from lossbench.data.prepare.prepare import prepare
+    from lossbench.data.prepare.prepare import prepare, too_few
     from lossbench.data.prepare.target import finished_crops, work_folder
+    from lossbench.data.tree import OPEN
 
     collection = read()
-    for note in collection.notes:
+    for note in (*collection.notes, *too_few(collection, split)):
         console.say(f"note: {note}")
     try:
         with console.counting("aligning faces") as progress:
@@ -124,6 +125,10 @@ def _prepare(read: "Callable[[], Collection]", out: Path, given: dict[str, Any],
     if made.passed_over:
         some = ", ".join(made.passed_over[:3]) + (", ..." if len(made.passed_over) > 3 else "")
         console.say(f"{len(made.passed_over)} people have too few images that differ and are passed over: {some}")
+    enough = sum(count >= split.min_images for count in collection.per_person().values()) - len(made.passed_over)
+    if unused := enough - sum(made.people[part] for part in ("train", *OPEN)):
+        some_more = "--identities, --query-identities and --distractor-identities take more"
+        console.say(f"{unused:,} further people have {split.min_images} images or more and are in no part; {some_more}")
     if not made.new:
         console.say("already prepared by this command; nothing to do")
     console.say(f"check it with: lossbench data check {made.folder}")

@@ -67,14 +67,18 @@ def evaluate(
     """
     from lossbench.cli import console
     from lossbench.config import SETTINGS, operating_points
+    from lossbench.data.left_out import left_out, left_out_of_tree
     from lossbench.data.pairs import read_pairs
-    from lossbench.data.tree import read_unseen_people
+    from lossbench.data.tree import OPEN, read_unseen_people
     from lossbench.results.store import refuse_unwritable, write_json
 
     if flip and pairs is None:
         raise InputError("--flip applies to verification pairs only; add --pairs, or drop --flip")
     fprs = operating_points(read_list(SETTINGS["fpr"], fpr)) if fpr is not None else ()
     unseen = read_unseen_people(data)
+    tree, files = (data / "query").is_dir(), unseen.files
+    for ignored in left_out_of_tree(data, files, OPEN) if tree else filter(None, [left_out(data, files)]):
+        console.say(f"note: left out: {ignored}")
     pair_set = read_pairs(pairs, data) if pairs else None
     from hashlib import sha256  # late, as torch is: it takes as long as the whole of --help
 
@@ -148,6 +152,7 @@ def embed(
     The file holds two arrays: embeddings, [N, D] float32, not normalised; and files, [N] paths below the folder.
     """
     from lossbench.cli import console
+    from lossbench.data.left_out import left_out
     from lossbench.data.tree import read_images
 
     if out.suffix != ".npz":
@@ -156,6 +161,8 @@ def embed(
 
     refuse_unwritable(out, "--out")
     files, names = read_images(folder)
+    if ignored := left_out(folder, files, people=False):
+        console.say(f"note: left out: {ignored}")
     from lossbench.evaluation.evaluate import embed_folder, known_names
     from lossbench.results.store import find_runs
     from lossbench.utils.device import device_of

@@ -99,14 +99,23 @@ def _mode(path: Path, *, follow: bool = True) -> int:
         raise InputError(f"{shown(path)} {_closed(error)}") from error
 
 
+#: What systems and archives put into folders of images: thumbnails and bins of Synology, macOS and Windows.
+_LITTER = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information", "lost+found", "thumbs.db"}
+
+
+def is_litter(name: str) -> bool:
+    """Return whether an entry of this name is hidden, or put there by an operating system."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
 def listed(folder: Path) -> list[Path]:
-    """Return what is in a folder by name, hidden entries left out.
+    """Return what is in a folder by name, litter left out.
 
     Raises:
         InputError: the folder cannot be read.
     """
     try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        return sorted(entry for entry in folder.iterdir() if not is_litter(entry.name))
     except OSError as error:
         raise InputError(f"{shown(folder)} {_closed(error)}") from error
 

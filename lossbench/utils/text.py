@@ -35,6 +35,16 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
+def some(names: Sequence[str]) -> str:
+    """Return the first three names for one line of a message.
+
+    Example:
+        >>> some(["a", "b", "c", "d"])
+        'a, b, c, ...'
+    """
+    return ", ".join(shown(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+
+
 def rate_text(rate: float, digits: int = 6) -> str:
     """Return a rate as people write it.
 

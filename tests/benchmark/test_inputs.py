@@ -22,3 +22,10 @@ def test_pairs_whose_images_change_between_two_looks_are_refused(tmp_path, tree)
     )
     with pytest.raises(InputError, match=r"the images of .*pairs.txt have just changed"):
         open_pixels(changed, Recorder())
+
+
+def test_files_that_are_not_read_are_counted_in_a_note(tmp_path, tree):
+    (tree / "val" / "p0" / "x.HEIC").write_bytes(b"photo")
+    heard = Recorder()
+    gather(Config(losses="ce", data=str(tree), image_size=32, out=str(tmp_path)), heard, verify=True)
+    assert "left out: val/: 1 file: 1 .heic (not read: convert photos to .jpg)" in heard.notes

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lossbench.data.images.decode import decode, read_bytes
+from lossbench.data.left_out import left_out_of_tree
 from lossbench.data.prepare.duplicates import Thumbnails, near_duplicates, thumbnail
 from lossbench.data.split_file import SplitFile
 from lossbench.data.tree import AT_LEAST, CLOSED, PARTS, has_image_suffix
@@ -78,6 +79,7 @@ def check_tree(root: Path, *, on_progress: Callable[[int, int], None] = lambda d
     return [
         _manifest(root, looks),
         _unreadable(looks),
+        _left_out(root, looks),
         _sizes(good),
         *_duplicates(good),
         _overlap(looks),
@@ -148,6 +150,11 @@ def _manifest(root: Path, looks: Sequence[Look]) -> Finding:
         text = f"of {len(names):,} files {len(digests):,} were compared with it: {_some(faults)}"
         return Finding("split.json", "flaw", len(faults), text, faults)
     return Finding("split.json", "ok", len(names), f"all {len(names):,} files are in place and have the listed SHA-256")
+
+
+def _left_out(root: Path, looks: Sequence[Look]) -> Finding:
+    lines = left_out_of_tree(root, [look.file for look in looks])
+    return Finding("files that are not read", "note" if lines else "ok", len(lines), _some(lines), lines)
 
 
 def _unreadable(looks: Sequence[Look]) -> Finding:

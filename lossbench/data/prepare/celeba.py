@@ -7,7 +7,7 @@ from pathlib import Path
 from lossbench.data.prepare.collection import Collection, Landmarks, Photo, ten_numbers
 from lossbench.errors import InputError
 from lossbench.utils.files import is_file, is_folder, refuse_traversal
-from lossbench.utils.text import clipped, first_line, shown
+from lossbench.utils.text import clipped, first_line, shown, some
 
 IMAGES = "img_align_celeba"
 IDENTITIES = "identity_CelebA.txt"
@@ -47,11 +47,11 @@ def read_celeba(root: Path) -> Collection:
         )
     notes = []
     if absent:
-        notes.append(f"{len(absent):,} of {len(people):,} listed images are absent: {_some(absent)}")
+        notes.append(f"{len(absent):,} of {len(people):,} listed images are absent: {some(absent)}")
     if unmarked:
-        notes.append(f"{len(unmarked):,} images have no landmarks and are left out: {_some(unmarked)}")
+        notes.append(f"{len(unmarked):,} images have no landmarks and are left out: {some(unmarked)}")
     if unlisted := sorted(present - set(people)):
-        notes.append(f"{len(unlisted):,} files in {IMAGES} are in no list and are left out: {_some(unlisted)}")
+        notes.append(f"{len(unlisted):,} files in {IMAGES} are in no list and are left out: {some(unlisted)}")
     photos.sort(key=lambda photo: (photo.person, photo.path.name))
     return Collection("celeba", root, tuple(photos), absent=absent, notes=tuple(notes))
 
@@ -78,10 +78,6 @@ def download_celeba(root: Path) -> Path:
             f"and unpack it to {root}"
         ) from error
     return root / "celeba"
-
-
-def _some(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(shown(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lossbench.data.left_out import left_out
 from lossbench.data.tree import PARTS, people_in
 from lossbench.errors import InputError
 from lossbench.utils.files import is_folder, refuse_traversal
-from lossbench.utils.text import clipped, shown
+from lossbench.utils.text import clipped, shown, some
 
 Landmarks = tuple[float, ...]  # x1 y1 ... x5 y5: left eye, right eye, nose, left and right corner of the mouth
 
@@ -54,7 +55,7 @@ LFW_BOX = (125 / 250, 132.5 / 250, 125 / 250)
 
 
 def read_folder(root: Path, landmarks: Path | None = None, *, kind: str = "folder") -> Collection:
-    """Read a tree of one folder per person; images in deeper folders are ignored.
+    """Read a tree of one folder per person; what else is in it is counted in the notes.
 
     Args:
         root: the tree.
@@ -69,19 +70,39 @@ def read_folder(root: Path, landmarks: Path | None = None, *, kind: str = "folde
     if all(is_folder(root / part) for part in PARTS):
         raise InputError(f"--root: {shown(root)} is already split; use it as it is: lossbench run --data {shown(root)}")
     known = read_landmark_csv(landmarks) if landmarks else None
-    photos, unknown = [], 0
+    photos, unknown, seen, empty = [], 0, [], []
     for person, files in people_in(root):
+        seen += files
+        empty += [] if files else [person.name]
         for file in files:
             points = known.pop(f"{person.name}/{file.name}", None) if known is not None else None
             if known is not None and points is None:
                 unknown += 1
             else:
                 photos.append(Photo(file, person.name, points))
+    ignored = left_out(root, seen)
+    if not seen:
+        found = f"; it holds {ignored}" if ignored else ""
+        what = f"holds no images in folders of people; expected {shown(root)}/PERSON/FILE.jpg"
+        raise InputError(f"--root: {shown(root)} {what}{found}")
     if not photos:
-        raise InputError(f"--root: {shown(root)} holds no images in folders of people; expected {root}/PERSON/FILE.jpg")
-    notes = [f"{unknown:,} images have no landmarks in {landmarks} and are left out"] if unknown else []
+        raise InputError(_no_row_fits(landmarks, seen[0].relative_to(root), tuple(known or ())))
+    notes = [f"left out: {ignored}"] if ignored else []
+    if empty:
+        holds = "folder holds" if len(empty) == 1 else "folders hold"
+        notes.append(f"{len(empty):,} {holds} no images that are read: {some(empty)}")
+    if unknown:
+        notes.append(f"{unknown:,} images have no landmarks in {landmarks} and are left out")
     box = LFW_BOX if kind == "lfw" else (0.5, 0.5, 1.0)
     return Collection(kind, root, tuple(photos), box, tuple(known or ()), tuple(notes))
+
+
+def _no_row_fits(landmarks: Path | None, photo: Path, rows: tuple[str, ...]) -> str:
+    has = f"its first row is of '{clipped(rows[0])}'" if rows else "it has no rows"
+    return (
+        f"--landmarks {landmarks} has no row for any photo: {has}, where '{shown(photo.as_posix())}' would fit; give "
+        "PERSON/FILE as below --root"
+    )
 
 
 def read_landmark_csv(path: Path) -> dict[str, Landmarks]:

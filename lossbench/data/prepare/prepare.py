@@ -33,7 +33,7 @@ from lossbench.utils.files import write_bytes
 from lossbench.utils.machine import lossbench_version
 from lossbench.utils.processes import in_parallel
 from lossbench.utils.settings import check
-from lossbench.utils.text import shown
+from lossbench.utils.text import shown, some
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def prepare(
         "source": {"kind": collection.kind, "root": collection.root.resolve().as_posix()},
         "parameters": {**asdict(split), **asdict(crop), "dedupe": dedupe},
         "absent": len(collection.absent),
-        "notes": list(collection.notes),
+        "notes": [*collection.notes, *too_few(collection, split)],
     }
     try:
         if (out / NAME).is_file():
@@ -108,6 +108,16 @@ def prepare(
         raise InputError(
             f"--out: {shown(out)} cannot be written ({reason}); make room or choose another place{_waiting(out)}"
         ) from error
+
+
+def too_few(collection: Collection, split: SplitOptions) -> list[str]:
+    """Return a note that counts the people who have fewer images than `min_images`, if there are any."""
+    images = collection.per_person()
+    few = sorted(person for person, count in images.items() if count < split.min_images)
+    if not few:
+        return []
+    what = f"people have fewer than {split.min_images} images (--min-images) and are left out"
+    return [f"{len(few):,} of {len(images):,} {what}: {some(few)}"]
 
 
 def _waiting(out: Path) -> str:

@@ -31,7 +31,11 @@ def test_photos_are_those_in_folders_of_people_in_order(tmp_path):
         ("a/x.webp", "a", None), ("b/1.PNG", "b", None), ("b/2.jpg", "b", None)
     ]  # fmt: skip
     assert found.per_person() == {"a": 1, "b": 2}
-    assert (found.kind, found.root, found.absent, found.notes) == ("folder", root, (), ())
+    assert (found.kind, found.root, found.absent) == ("folder", root, ())
+    assert found.notes == (
+        "left out: 3 files: 1 .txt (not read: convert photos to .jpg), 1 images in deeper folders, 1 images outside of "
+        "folders of people",
+    )
     assert found.face_box == (0.5, 0.5, 1)  # the whole square in the middle
 
 
@@ -91,6 +95,24 @@ def test_a_csv_and_a_folder_that_are_not_there_or_empty_are_one_line(tmp_path):
     photos(tmp_path, "top.jpg", "a/notes.txt")
     with pytest.raises(InputError, match=r"\A--root: [^\n]* holds no images in folders of people[^\n]*\Z"):
         read_folder(tmp_path)
+
+
+def test_people_of_whom_no_image_is_read_are_named_also_where_nobody_is_left(tmp_path):
+    root = photos(tmp_path / "in", "a/1.jpg", "b/1.HEIC", "b/2.heic", "c/3")
+    left = "left out: 3 files: 2 .heic and 1 without a suffix (not read: convert photos to .jpg)"
+    assert read_folder(root).notes == (left, "2 folders hold no images that are read: b, c")
+    (root / "a/1.jpg").unlink()
+    with pytest.raises(InputError, match=r"FILE.jpg; it holds 3 files: 2 .heic and 1 without a suffix"):
+        read_folder(root)
+
+
+def test_landmarks_of_no_photo_there_are_not_taken_for_missing_photos(tmp_path):
+    root = photos(tmp_path / "in", "a/1.jpg")
+    (tmp_path / "marks.csv").write_text(f"in/a/1.jpg,{ROW}\n")
+    with pytest.raises(
+        InputError, match=r"\A--landmarks [^\n]* no row for any photo: its first row is of 'in/a/1.jpg', "
+    ):
+        read_folder(root, tmp_path / "marks.csv")
 
 
 def test_a_tree_that_is_split_already_is_not_a_collection(tmp_path):

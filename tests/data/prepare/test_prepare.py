@@ -228,3 +228,10 @@ def test_a_run_refuses_what_prepare_refuses(face_tree, tmp_path, place, kind):
     with pytest.raises(InputError, match="in a circle" if kind == "link" else "line break") as raised:
         read_tree(tmp_path / "out")
     assert "\n" not in str(raised.value)
+
+
+def test_people_with_too_few_images_are_counted(face_tree, tmp_path):
+    prepare(read_folder(face_tree(PEOPLE | {"few": 2, "less": 1})), tmp_path / "out", SPLIT, CROP)
+    (note,) = json.loads((tmp_path / "out" / "split.json").read_text())["notes"]
+    least = SPLIT.min_images
+    assert note == f"2 of 14 people have fewer than {least} images (--min-images) and are left out: few, less"
