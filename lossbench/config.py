@@ -13,14 +13,16 @@ from typing import Any, Literal, get_args
 from lossbench.data.catalogue import DATA, FOLDER, NAMES, data_info
 from lossbench.errors import InputError, did_you_mean
 from lossbench.models.backbones import BACKBONES, PRETRAINED, backbone_info
+from lossbench.utils.schedule import drops
 from lossbench.utils.settings import check, declare, settings_of
-from lossbench.utils.text import clipped
+from lossbench.utils.text import clipped, listed
 
 Touches = Literal["training", "measuring", "neither"]
 
 _LONGEST_NAME = 200  # bytes; file systems take 255
 _MANY = 10_000_000
 _MOST_REPEATS = 20  # of --until-settled
+_SGD_LR, _SGD_BATCH, _HIGHEST_LR = 0.1, 512, 10  # arcface_torch's peak rate of SGD, and the batch size it is for
 _LOWEST_FPR = 1e-12  # no data has as many negatives
 
 
@@ -47,11 +49,10 @@ def _by_data(fact: str) -> str:
 
 def _by_backbone(fact: str) -> str:
     """Return what the default is for each backbone: what most have last."""
-    values = [getattr(info, fact) for info in BACKBONES.values()]
-    usual = max(values, key=values.count)
-    others = [value for value in dict.fromkeys(values) if value != usual]
-    named = [(value, [name for name, own in zip(BACKBONES, values, strict=True) if own == value]) for value in others]
-    said = [f"{value:g} for {', '.join(names[:-1])}{' and ' * (len(names) > 1)}{names[-1]}" for value, names in named]
+    values = {name: getattr(info, fact) for name, info in BACKBONES.items()}
+    usual = max(values.values(), key=list(values.values()).count)
+    others = [value for value in dict.fromkeys(values.values()) if value != usual]
+    said = [f"{value:g} for {listed([name for name, own in values.items() if own == value])}" for value in others]
     return f"{', '.join(said)}, else {usual:g}"
 
 
@@ -159,12 +160,21 @@ class Config:
         None,
         touches="training",
         low=1e-8,
-        high=10,
-        default_text=_by_backbone("lr"),
-        help="Peak learning rate of AdamW.",
+        high=_HIGHEST_LR,
+        default_text=f"{_by_backbone('lr')}; with sgd {_SGD_LR:g} at batch size {_SGD_BATCH}, in proportion to it",
+        help="Peak learning rate.",
+    )
+    optimizer: str = _of_training(
+        "adamw", touches="training", choices=("adamw", "sgd"), help="For every loss. sgd has momentum 0.9."
+    )
+    schedule: str = _of_training(
+        "cosine",
+        touches="training",
+        help="How the learning rate falls once it has risen: cosine or poly (power 2) to 0, or step:10,18, to a tenth "
+        "after each of these epochs.",
     )
     weight_decay: float = _of_training(
-        5e-4, touches="training", low=0, high=10, help="Of AdamW, for weights of two and more dimensions."
+        5e-4, touches="training", low=0, high=10, help="For weights of two and more dimensions."
     )
     warmup: float = _of_training(
         0.1, touches="training", low=0, high=0.9, help="Share of the steps in which the learning rate rises."
@@ -266,20 +276,28 @@ class Config:
         suits = data_info(self.data)
         backbone = suits.backbone if self.backbone is None else self.backbone
         info = backbone_info(backbone)
+        epochs = suits.epochs if self.epochs is None else self.epochs
+        batch_size = suits.batch_size if self.batch_size is None else self.batch_size
+        lr = info.lr if self.optimizer == "adamw" else min(_SGD_LR * batch_size / _SGD_BATCH, _HIGHEST_LR)
         filled = replace(
             self,
             backbone=backbone,
             embedding_dim=info.embedding_dim if self.embedding_dim is None else self.embedding_dim,
             image_size=info.image_size if self.image_size is None else self.image_size,
-            epochs=suits.epochs if self.epochs is None else self.epochs,
-            batch_size=suits.batch_size if self.batch_size is None else self.batch_size,
-            lr=info.lr if self.lr is None else self.lr,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr if self.lr is None else self.lr,
             repeats=suits.repeats if self.repeats is None else self.repeats,
             fpr=operating_points(self.fpr),
             max_repeats=_MOST_REPEATS if self.until_settled and self.max_repeats is None else self.max_repeats,
         )
         if self.name is not None:
             _check_name(self.name)
+        if late := [epoch for epoch in drops(self.schedule) if epoch >= epochs]:
+            raise InputError(
+                f"--schedule {self.schedule} changes nothing after epoch {late[0]} of {epochs}; name epochs below "
+                f"{epochs}, or raise --epochs"
+            )
         if self.flip and self.pairs is None:
             raise InputError("--flip applies to verification pairs only; add --pairs, or drop --flip")
         for option, value in (("--max-repeats", self.max_repeats), ("--max-minutes", self.max_minutes)):

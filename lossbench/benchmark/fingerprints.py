@@ -27,6 +27,7 @@ TRAINING = (
     "data/images/*.py",
     "utils/threads.py",
     "utils/device.py",
+    "utils/schedule.py",
 )
 MEASURING = (
     "evaluation/*.py",

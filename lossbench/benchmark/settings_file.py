@@ -129,7 +129,8 @@ def _difference(theirs: Any, ours: dict[str, Any]) -> str | None:
         return None
     images = any(theirs.get(name) != ours.get(name) for name in ("data", "splits"))
     fitted = {"batch_size"} if images else set()  # the default follows the number of images
-    if any(theirs["config"].get(k) != v for k, v in ours["config"].items() if k not in fitted):
+    # a setting that an older lossbench did not have is no difference of the user's
+    if any(theirs["config"].get(k, v) != v for k, v in ours["config"].items() if k not in fitted):
         return None
     if images:
         return "other images (the data has changed since)"

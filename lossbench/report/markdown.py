@@ -16,6 +16,8 @@ from lossbench.results.metric_fields import shown_in, with_figures
 from lossbench.results.store import Record
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict, rank_table
+from lossbench.utils.schedule import POWER
+from lossbench.utils.text import listed
 
 
 def markdown(
@@ -52,8 +54,8 @@ def markdown(
         "",
         *paragraph(f"{MEANING}."),
         f"Backbone {plain(settings['backbone'])}, {settings['image_size']} px, embeddings of "
-        f"{settings['embedding_dim']}; {settings['epochs']} epochs of batch {settings['batch_size']}, AdamW at "
-        f"{settings['lr']:g}, seed {settings['seed']}; {repeats}; {_selection(settings['select'])}. All "
+        f"{settings['embedding_dim']}; {settings['epochs']} epochs of batch {settings['batch_size']}, "
+        f"{_optimiser(settings)}, seed {settings['seed']}; {repeats}; {_selection(settings['select'])}. All "
         "entrants of a repeat share the "
         "initial backbone weights, the split, the number of images seen, the optimiser and the schedule.",
         "",
@@ -161,6 +163,19 @@ def _verification_lines(study: Study) -> list[str]:
         *table(*text_table(study, shown_in("verification"))),
         "",
     ]
+
+
+_OPTIMISERS = {"adamw": "AdamW", "sgd": "SGD with momentum 0.9"}
+_SCHEDULES = {"cosine": "cosine schedule", "poly": f"polynomial schedule of power {POWER}"}
+
+
+def _optimiser(settings: dict[str, Any]) -> str:
+    """Say the optimiser, its peak rate and its schedule; settings of a file changed by hand as they stand there."""
+    optimizer, schedule = settings["optimizer"], settings["schedule"]
+    epochs = schedule.removeprefix("step:").split(",")
+    named = f"epoch{'s' * (len(epochs) > 1)} {listed(epochs)}"
+    falls = f"divided by 10 after {named}" if schedule.startswith("step:") else _SCHEDULES.get(schedule, schedule)
+    return f"{plain(_OPTIMISERS.get(optimizer, optimizer))} at {settings['lr']:g} ({plain(falls)})"
 
 
 def _selection(select: str) -> str:

@@ -20,7 +20,7 @@ from lossbench.results.verdicts import SMALLEST, rank_table, verdict_table
 from lossbench.utils.files import write_text
 
 _SETTINGS: dict[str, type | tuple[type, ...]] = {  # settings in benchmark.toml that the report quotes
-    **dict.fromkeys(("data", "backbone", "select"), str),
+    **dict.fromkeys(("data", "backbone", "optimizer", "schedule", "select"), str),
     **dict.fromkeys(("image_size", "embedding_dim", "epochs", "batch_size", "seed"), int),
     "lr": (int, float),
 }
@@ -102,6 +102,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
         settings["record"]["protocol"], settings["record"]["entrants"], settings["record"]["lossbench"]
+        settings = {"optimizer": "adamw", "schedule": "cosine"} | settings  # older files have none, and no others
         for name, kind in _SETTINGS.items():
             if not isinstance(settings[name], kind):
                 raise TypeError(f"{name} is {settings[name]!r}")

@@ -1,6 +1,4 @@
-"""One training step: augmentation, forward, loss, backward, and the optimiser with its learning rate."""
-
-import math
+"""One training step: augmentation, forward, loss, backward, and the optimiser."""
 
 import torch
 from torch import Tensor, nn
@@ -15,31 +13,20 @@ class TrainingFailed(RuntimeError):
 
 
 def make_optimizer(backbone: nn.Module, head: Head, config: Config) -> torch.optim.Optimizer:
-    """Return AdamW over all trainable parameters; weight decay acts on those of two dimensions or more alone.
+    """Return AdamW or SGD over all trainable parameters; weight decay acts on those of two dimensions or more alone.
 
-    Its learning rate is a placeholder: every step sets its own.
+    Its learning rate is a placeholder: every step sets its own. Its first group notes in ``moved`` whether a gradient
+    has reached the backbone, so that checkpoints keep it.
     """
     parameters = [p for p in (*backbone.parameters(), *head.parameters()) if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},  # biases and normalisation
     ]
+    groups[0]["moved"] = False
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=1.0, momentum=0.9)  # fused, it needs every gradient from the first step on
     return torch.optim.AdamW(groups, lr=1.0, fused=True)
-
-
-def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
-    """Linear warm-up over the first `warmup` share of the steps, then half a cosine down to 0 (arXiv:1608.03983).
-
-    Args:
-        step: 0..steps-1, counted over the whole training.
-        steps: of the whole training.
-        peak: the highest rate.
-        warmup: share of the steps, 0 <= warmup < 1.
-    """
-    warm = warmup * steps
-    if step < warm:
-        return peak * (step + 1) / (warm + 1)
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
 
 
 def train_step(
@@ -51,8 +38,9 @@ def train_step(
     draws: Tensor,
     lr: float,
 ) -> Tensor:
-    """Make one step of training and return its loss, detached, without waiting for the device.
+    """Make one step of training and return its loss, detached.
 
+    Once a gradient has reached the backbone, it does not wait for the device.
     The backbone runs under autocast to bfloat16 on a GPU; the head always works in float32.
 
     Args:
@@ -77,6 +65,8 @@ def train_step(
         raise TrainingFailed(f"the loss must be one differentiable number, not {fault}")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    first = optimizer.param_groups[0]
+    first["moved"] = first["moved"] or any(bool(p.grad.any()) for p in backbone.parameters() if p.grad is not None)
     optimizer.step()
     detached: Tensor = loss.detach()
     return detached

@@ -26,9 +26,10 @@ from lossbench.metrics.accuracy import share
 from lossbench.results.history import Epoch
 from lossbench.training.checkpoint import copy_state, read_checkpoint, save_checkpoint
 from lossbench.training.seeds import generator_of, initial_backbone, initial_head, seed_of
-from lossbench.training.step import TrainingFailed, learning_rate, make_optimizer, train_step
+from lossbench.training.step import TrainingFailed, make_optimizer, train_step
 from lossbench.utils.device import be_deterministic
 from lossbench.utils.memory import keep_freed_memory
+from lossbench.utils.schedule import learning_rate
 
 
 @dataclass
@@ -102,7 +103,8 @@ def train(
         backbone.train()
         head.train()
         for i, (batch, own) in enumerate(batches):
-            lr = learning_rate((number - 1) * len(batches) + i, config.epochs * len(batches), config.lr, config.warmup)
+            step, steps = (number - 1) * len(batches) + i, config.epochs * len(batches)
+            lr = learning_rate(step, steps, config.lr, config.warmup, config.schedule, config.epochs)
             total += train_step(backbone, head, optimizer, batch_images(pixels, batch), own, draws[i], lr)
         mean_loss = total.item() / len(batches)  # the one synchronisation of an epoch
         seconds = time.perf_counter() - start
@@ -119,7 +121,7 @@ def train(
             file.write(json.dumps(vars(history[-1])) + "\n")
         on_epoch(history[-1])
 
-    moved = any(bool(optimizer.state[p]["exp_avg_sq"].any()) for p in backbone.parameters() if p in optimizer.state)
+    moved = optimizer.param_groups[0]["moved"]
     if best is not None:
         backbone.load_state_dict(best["backbone"])
         head.load_state_dict(best["head"])

@@ -78,6 +78,8 @@ def protocols(config):
     ("changes", "trained_again", "measured_again"),
     [
         ({"lr": 0.1}, True, False),
+        ({"optimizer": "sgd"}, True, False),
+        ({"schedule": "poly"}, True, False),
         ({"select": "val"}, True, False),
         ({"track": True}, True, False),
         ({"threads": 2}, True, False),

@@ -1,5 +1,6 @@
 """benchmark.toml: which runs belong together, for every process that shares the folder."""
 
+import json
 import shutil
 import tomllib
 from pathlib import Path
@@ -122,3 +123,15 @@ def test_measuring_that_chose_an_epoch_and_has_changed_is_another_version(tmp_pa
     folder, _, heard = bench(tmp_path, "ce", **options)
     assert heard.trained
     assert heard.notes == [f"2 finished runs were made with another version of lossbench: kept in {folder}, not reused"]
+
+
+def test_a_setting_that_an_older_lossbench_did_not_have_is_not_the_users_doing(tmp_path):
+    options = {"epochs": 1, "repeats": 1}
+    folder, records, _ = bench(tmp_path, "ce", **options)
+    for record in records:
+        config = {name: value for name, value in record["protocol"]["config"].items() if name != "schedule"}
+        older = {**record, "protocol": {**record["protocol"], "config": config, "code": "older"}}
+        file = Path(record["folder"]) / "run.json"
+        file.write_text(json.dumps({name: value for name, value in older.items() if name != "folder"}))
+    _, _, heard = bench(tmp_path, "cosface", **options)
+    assert f"2 finished runs were made with another version of lossbench: kept in {folder}, not reused" in heard.notes

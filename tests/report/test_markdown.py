@@ -18,7 +18,8 @@ ONE = ("--epochs", 1, "--image-size", 32, "--repeats", 1)
 PARTS = ("train", "val", "test", "query", "distractors")
 SETTINGS = {
     "data": "orl", "backbone": "tiny", "image_size": 48, "embedding_dim": 128, "epochs": 7, "batch_size": 32,
-    "lr": 0.003, "seed": 5, "select": "last", "record": {"lossbench": "9.8.7"},
+    "lr": 0.003, "optimizer": "adamw", "schedule": "cosine", "seed": 5, "select": "last",
+    "record": {"lossbench": "9.8.7"},
 }  # fmt: skip
 COUNTS = {"positives": 1234, "negatives": 56_789, "query_negatives": 789, "lowest_fpr": 1 / 56_789}
 
@@ -62,8 +63,8 @@ def test_it_says_how_the_runs_were_made():
     text = text_of()
     assert "# Losses compared on orl\n" in text
     assert (
-        "Backbone tiny, 48 px, embeddings of 128; 7 epochs of batch 32, AdamW at 0.003, seed 5; 4 repeats; the last "
-        "epoch is reported."
+        "Backbone tiny, 48 px, embeddings of 128; 7 epochs of batch 32, AdamW at 0.003 (cosine schedule), seed 5; "
+        "4 repeats; the last epoch is reported."
     ) in text
     assert "100 images of 20 people (val 101, test 102)" in text
     assert "23 query people (103 images) and 24 distractors (104 images)" in text
@@ -72,6 +73,23 @@ def test_it_says_how_the_runs_were_made():
     assert "Written by lossbench 9.8.7." in text
     assert "AT&T Laboratories Cambridge" in text
     assert "the epoch that is best on val is reported" in text_of(select="val")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ("poly", "polynomial schedule of power 2"),
+        ("step:5", "divided by 10 after epoch 5"),
+        ("step:2,4,6", "divided by 10 after epochs 2, 4 and 6"),
+    ],
+)
+def test_it_says_which_optimiser_and_schedule_trained(schedule, said):
+    text = text_of(optimizer="sgd", schedule=schedule, lr=0.05)
+    assert f"7 epochs of batch 32, SGD with momentum 0.9 at 0.05 ({said}), seed 5;" in text
+
+
+def test_settings_of_a_file_that_was_changed_by_hand_stay_text():
+    assert "\\*fast\\* at 0.003 (\\[x\\](y))" in text_of(optimizer="*fast*", schedule="[x](y)")
 
 
 def test_tables_have_a_row_for_each_loss_and_no_ragged_rows():

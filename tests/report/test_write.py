@@ -49,6 +49,16 @@ def test_a_damaged_benchmark_file_is_one_line(tmp_path, text):
         write_report(tmp_path)
 
 
+def test_a_file_of_an_older_lossbench_names_what_it_trained_with(lossbench, tmp_path):
+    """There was no choice: AdamW and the cosine."""
+    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
+    file = tmp_path / "orl" / "benchmark.toml"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith(("optimizer", "schedule"))))
+    write_report(tmp_path / "orl")
+    assert "AdamW at 0.003 (cosine schedule)" in (tmp_path / "orl" / "report.md").read_text()
+
+
 def test_damaged_embeddings_are_one_line(lossbench, tmp_path):
     lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
     next(tmp_path.glob("orl/runs/ce-*/embeddings.npz")).write_bytes(b"PK\x03\x04 cut")

@@ -16,11 +16,11 @@ CPU = torch.device("cpu")
 HISTORY = [Epoch(1, 2.5, 0.25, 1e-3, 128, 0.5), Epoch(2, 1.5, 0.5, 5e-4, 128, 0.5, {"test_accuracy": 0.1, "x": None})]
 
 
-def trained(steps=2):
+def trained(steps=2, **options):
     """A backbone, a head with a buffer that evolves, and their optimiser, after some steps."""
     torch.manual_seed(0)
     backbone, head = build_backbone("tiny", embedding_dim=8), load_head("sphereface", num_classes=3, embedding_dim=8)
-    optimizer = make_optimizer(backbone.train(), head.train(), Config().resolved())
+    optimizer = make_optimizer(backbone.train(), head.train(), Config(**options).resolved())
     for _ in range(steps):
         step(backbone, head, optimizer)
     return backbone, head, optimizer
@@ -56,11 +56,13 @@ def test_what_is_read_is_what_was_saved(tmp_path):
     assert same(found["best"]["head"], best["head"])
 
 
-def test_training_continues_from_it_bit_by_bit(tmp_path):
-    backbone, head, optimizer = trained()
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_training_continues_from_it_bit_by_bit(tmp_path, optimizer):
+    options = {"optimizer": optimizer}
+    backbone, head, optimizer = trained(**options)
     save_checkpoint(tmp_path, backbone, head, optimizer, HISTORY, None)
     step(backbone, head, optimizer)
-    others = trained(0)
+    others = trained(0, **options)
     found = read_checkpoint(tmp_path, CPU, refuse)
     for part, name in zip(others, ("backbone", "head", "optimizer"), strict=True):
         part.load_state_dict(found[name])

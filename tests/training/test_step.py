@@ -1,7 +1,7 @@
-"""One step against a plain loop, the schedule against its formula, and what the optimiser decays."""
+"""One step against a plain loop, for both optimisers, and what they decay."""
 
 import copy
-import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,9 +12,10 @@ from lossbench import Head, load_head
 from lossbench.config import Config
 from lossbench.data.batches import augment, augmentation_draws
 from lossbench.models.backbones import build_backbone
-from lossbench.training.step import TrainingFailed, learning_rate, loss_fault, make_optimizer, train_step
+from lossbench.training.step import TrainingFailed, loss_fault, make_optimizer, train_step
 
 CONFIG = Config(image_size=32, weight_decay=0.25).resolved()
+SGD = replace(CONFIG, optimizer="sgd", weight_decay=0.01)
 
 
 def parts(loss="arcface", dropout=0.2):
@@ -57,6 +58,76 @@ def test_steps_equal_a_plain_loop(loss):
     for p, q, start in zip([*backbone.parameters(), *head.parameters()], parameters, starts, strict=True):
         moved = (q - start).norm()
         assert (p - q).norm() < 3e-3 * moved, "all but a few, whose gradients are rounding"
+
+
+def test_steps_of_sgd_equal_a_plain_loop():
+    """SGD with momentum 0.9 written out: v = 0.9 v + (gradient + decay * weight), weight -= rate * v."""
+    backbone, head = parts("ce", dropout=0.0)
+    plain_backbone, plain_head = copy.deepcopy(backbone), copy.deepcopy(head)
+    optimizer = make_optimizer(backbone, head, SGD)
+    parameters = [*plain_backbone.parameters(), *plain_head.parameters()]
+    starts, momenta = [p.detach().clone() for p in parameters], [torch.zeros_like(p) for p in parameters]
+    for t, (images, labels, draws) in enumerate(batches(3), 1):
+        train_step(backbone, head, optimizer, images, labels, draws, 0.01 * t)
+        gradients = torch.autograd.grad(plain_head(plain_backbone(augment(images, draws)), labels), parameters)
+        for p, g, v in zip(parameters, gradients, momenta, strict=True):
+            v.mul_(0.9).add_(g + (0.01 * p.detach() if p.ndim >= 2 else 0))
+            p.data -= 0.01 * t * v
+    for p, q, start in zip([*backbone.parameters(), *head.parameters()], parameters, starts, strict=True):
+        assert (p - q).norm() < 3e-3 * (q - start).norm()
+
+
+def test_by_default_a_step_is_adamws_to_the_last_bit():
+    """As it was before there was a choice: fused AdamW over the same two groups."""
+    ends = []
+    for ours in (True, False):
+        backbone, head = parts()
+        everything = [*backbone.parameters(), *head.parameters()]
+        matrices, others = [p for p in everything if p.ndim > 1], [p for p in everything if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": 0.25}, {"params": others, "weight_decay": 0.0}]
+        optimizer = make_optimizer(backbone, head, CONFIG) if ours else torch.optim.AdamW(groups, lr=1.0, fused=True)
+        for t, (images, labels, draws) in enumerate(batches(3), 1):
+            torch.manual_seed(t)
+            if ours:
+                train_step(backbone, head, optimizer, images, labels, draws, 0.01 * t)
+                continue
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 * t
+            loss = head(backbone(augment(images, draws)), labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        ends.append([p.detach().clone() for p in everything])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+@pytest.mark.parametrize("config", [CONFIG, SGD])
+def test_whether_a_gradient_reached_the_backbone_is_noted_and_kept(config):
+    """Weight decay alone is no gradient; one step that had one is enough; a state that is loaded brings it along."""
+    backbone, _ = parts()
+    still, moving = Watching(lambda x: 0 * x.sum()), Watching(lambda x: x.square().mean())
+    optimizer = make_optimizer(backbone, still, config)
+    noted = []
+    for head in (still, moving, still):
+        train_step(backbone, head, optimizer, *next(batches(1)), 0.01)
+        noted.append(optimizer.param_groups[0]["moved"])
+    assert noted == [False, True, True]
+    other = make_optimizer(backbone, still, config)
+    other.load_state_dict(optimizer.state_dict())
+    assert other.param_groups[0]["moved"] is True
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_parameter_may_get_its_first_gradient_late(optimizer):
+    backbone, head = parts("ce")
+    made = make_optimizer(backbone, head, replace(CONFIG, optimizer=optimizer))
+    late = head.bias
+    late.requires_grad_(False)
+    train_step(backbone, head, made, *next(batches(1)), 0.01)
+    before = late.clone()
+    late.requires_grad_(True)
+    train_step(backbone, head, made, *next(batches(1)), 0.01)
+    assert not torch.equal(late, before)
 
 
 def test_gradients_that_were_there_before_do_not_count():
@@ -169,32 +240,6 @@ def test_a_loss_that_is_not_one_differentiable_number_is_refused_before_anything
 
 def test_one_differentiable_number_has_no_fault():
     assert loss_fault(torch.ones(3, requires_grad=True).sum()) == ""
-
-
-def schedule(step, steps, peak, warmup):
-    """The formula in another form: half a cosine is the square of the cosine of half the angle."""
-    warm = warmup * steps
-    if step >= warm:
-        return peak * math.cos(math.pi / 2 * (step - warm) / (steps - warm)) ** 2
-    return peak * (step + 1) / (warm + 1)
-
-
-@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.25, 0.33, 0.9])
-@pytest.mark.parametrize("steps", [1, 4, 10, 97])
-def test_every_rate_of_the_schedule_is_its_formulas(steps, warmup):
-    for step in range(steps):
-        assert learning_rate(step, steps, 3e-3, warmup) == pytest.approx(schedule(step, steps, 3e-3, warmup), rel=1e-9)
-
-
-def test_known_rates_of_the_schedule():
-    """100 steps, 10 of warm-up: evenly up to the peak in the 11th step, half of it midway through the rest, then 0."""
-    rates = [learning_rate(step, 100, 1.1, 0.1) for step in range(100)]
-    assert rates[:11] == pytest.approx([0.1 * (i + 1) for i in range(11)])
-    assert rates[10] == max(rates) == 1.1
-    assert rates[55] == pytest.approx(0.55)
-    assert rates[99] == pytest.approx(1.1 * math.sin(math.pi / 180) ** 2)
-    assert learning_rate(100, 100, 1.1, 0.1) == pytest.approx(0, abs=1e-15)
-    assert learning_rate(0, 8, 0.5, 0.0) == 0.5
 
 
 def test_an_image_is_augmented_before_the_backbone_sees_it():

@@ -194,6 +194,27 @@ def test_the_rate_of_every_step_is_that_of_the_schedule(watched):
     assert [epoch.lr for epoch in trained.history] == steps.rates[STEPS - 1 :: STEPS]
 
 
+def test_a_schedule_counts_the_epochs_that_are_trained(watched):
+    _, steps = watched("ce", settings(epochs=3, lr=0.02, warmup=0.0, schedule="step:1,2"))
+    assert steps.rates == pytest.approx([0.02] * STEPS + [0.002] * STEPS + [0.0002] * STEPS)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly", "step:1"])
+def test_sgd_stopped_and_continued_ends_bit_by_bit_as_sgd_in_one_go(orl, pixels, tmp_path, schedule):
+    def stop(epoch):
+        if epoch.epoch == 2:
+            raise Stopped
+
+    config = settings(epochs=3, optimizer="sgd", schedule=schedule)
+    whole = run("arcface", orl.split(0), pixels, tmp_path / "whole", config)
+    with pytest.raises(Stopped):
+        run("arcface", orl.split(0), pixels, tmp_path / "parts", config, on_epoch=stop)
+    parts = run("arcface", orl.split(0), pixels, tmp_path / "parts", config)
+    assert equal_states(whole.backbone, parts.backbone)
+    assert equal_states(whole.head, parts.head)
+    assert (whole.moved, parts.moved) == (True, True)
+
+
 @pytest.mark.parametrize("decay", [5e-4, 0.03])
 def test_the_weight_decay_that_was_asked_for_is_in_effect(watched, decay):
     _, steps = watched("ce", settings(epochs=1, weight_decay=decay))
@@ -274,10 +295,12 @@ def test_a_loss_that_is_no_number_fails_with_its_reason(orl, pixels, tmp_path, b
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
-def test_a_backbone_that_no_gradient_reached_is_noticed(orl, pixels, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_backbone_that_no_gradient_reached_is_noticed(orl, pixels, tmp_path, optimizer):
+    config = settings(epochs=1, optimizer=optimizer)
     text = loss_file(tmp_path, "self.weight.square().sum() + 0 * embeddings.sum()")
-    assert not run(text, orl.split(0), pixels, tmp_path / "still", settings(epochs=1)).moved
-    assert run("ce", orl.split(0), pixels, tmp_path / "moved", settings(epochs=1)).moved
+    assert not run(text, orl.split(0), pixels, tmp_path / "still", config).moved
+    assert run("ce", orl.split(0), pixels, tmp_path / "moved", config).moved
 
 
 def test_dropout_acts_in_training(watched):
