@@ -31,7 +31,7 @@ Dedupe = Annotated[
     bool, typer.Option("--dedupe", help="Keep near-duplicates together in one split; they count as one image.")
 ]
 Marks = Annotated[
-    Path | None, typer.Option(help="CSV of PERSON/FILE and ten numbers: x, y of two eyes, nose, two mouth corners.")
+    Path | None, typer.Option(help="Rows of PERSON/FILE and ten numbers: x, y of two eyes, nose, two mouth corners.")
 ]
 
 
@@ -127,8 +127,9 @@ def _prepare(read: "Callable[[], Collection]", out: Path, given: dict[str, Any],
         console.say(f"{len(made.passed_over)} people have too few images that differ and are passed over: {some}")
     enough = sum(count >= split.min_images for count in collection.per_person().values()) - len(made.passed_over)
     if unused := enough - sum(made.people[part] for part in ("train", *OPEN)):
+        who = "1 further person has" if unused == 1 else f"{unused:,} further people have"
         some_more = "--identities, --query-identities and --distractor-identities take more"
-        console.say(f"{unused:,} further people have {split.min_images} images or more and are in no part; {some_more}")
+        console.say(f"{who} {split.min_images} images or more and are in no part; {some_more}")
     if not made.new:
         console.say("already prepared by this command; nothing to do")
     console.say(f"check it with: lossbench data check {made.folder}")

@@ -4,9 +4,10 @@ Readers: a tree of one folder per person (here), LFW (here) and CelebA (`lossben
 """
 
 import csv
+import io
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,7 +107,10 @@ def _no_row_fits(landmarks: Path | None, photo: Path, rows: tuple[str, ...]) -> 
 
 
 def read_landmark_csv(path: Path) -> dict[str, Landmarks]:
-    """Read landmarks by path from a CSV of eleven columns; a first row without numbers is a header.
+    """Read landmarks by path from eleven columns separated by commas, semicolons, tabs or blanks.
+
+    A first row without numbers is a header. Beside other separators a comma may be the decimal point. Paths may be
+    written with backslashes, as on Windows, or begin with ``./``.
 
     Raises:
         InputError: the file cannot be read; a row is not a path and ten numbers; a path occurs twice or leaves the
@@ -114,19 +118,47 @@ def read_landmark_csv(path: Path) -> dict[str, Landmarks]:
     """
     found: dict[str, Landmarks] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for number, row in enumerate(csv.reader(file), 1):
-                if not row or (number == 1 and not any(_is_number(cell) for cell in row[1:])):
-                    continue
-                name = refuse_traversal(row[0], f"{path} line {number}")
-                if name in found:
-                    raise InputError(f"{path} line {number}: '{clipped(name)}' occurs twice; keep one row")
-                found[name] = ten_numbers(row[1:], f"{path} line {number}")
+        lines = io.StringIO(_text(path.read_bytes()), newline="").readlines()
+        delimiter = _delimiter(lines)
+        rows = map(str.split, lines) if delimiter == " " else csv.reader(lines, delimiter=delimiter)
+        first = True
+        for number, row in enumerate(rows, 1):
+            cells = [_plain(cell, delimiter) if i else cell.strip() for i, cell in enumerate(row)]
+            if not any(cells):
+                continue
+            is_header, first = first and not any(map(_is_number, cells[1:])), False
+            if is_header:
+                continue
+            name = refuse_traversal(cells[0].replace("\\", "/").removeprefix("./"), f"{path} line {number}")
+            if name in found:
+                raise InputError(f"{path} line {number}: '{clipped(name)}' occurs twice; keep one row")
+            found[name] = ten_numbers(cells[1:], f"{path} line {number}")
     except OSError as error:
         raise InputError(f"--landmarks {path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--landmarks {path} is not a CSV in UTF-8: {error}") from error
     return found
+
+
+def _text(data: bytes) -> str:
+    """Decode UTF-8, or UTF-16 with its mark, as Excel writes "Unicode text"."""
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+
+
+def _plain(cell: str, delimiter: str) -> str:
+    """Return a cell with a decimal point, where commas do not separate: Excel writes 71,5 in half of Europe."""
+    return cell.strip() if delimiter == "," else cell.strip().replace(",", ".")
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """Return what separates a path from ten numbers in the first row that has them; else a comma."""
+    for line in lines[:10]:
+        for delimiter in ",;\t":
+            if sum(_is_number(_plain(cell, delimiter)) for cell in line.split(delimiter)) >= 10:
+                return delimiter
+        if sum(map(_is_number, line.split())) >= 10:
+            return " "
+    return next((d for d in ",;\t" if any(line.count(d) >= 2 for line in lines[:10])), ",")
 
 
 def ten_numbers(cells: list[str], where: str) -> Landmarks:

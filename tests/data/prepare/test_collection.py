@@ -66,10 +66,31 @@ def test_a_header_a_mark_of_utf_8_and_empty_rows_are_no_rows(tmp_path, before):
     assert read_landmark_csv(tmp_path / "marks.csv") == {"a/1.jpg": TEN, "b/Zoë, 2.jpg": TEN}
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t", " ", "   ", ", "])
+@pytest.mark.parametrize("header", ["", "path,x1,y1\n"])
+@pytest.mark.parametrize("written", ["a/1.jpg", r"a\1.jpg", "./a/1.jpg", r".\a\1.jpg"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_other_separators_backslashes_and_encodings_are_read(tmp_path, separator, header, written, encoding):
+    rows = [[written, *map(str, TEN)], [written.replace("1", "2"), *(str(-value) for value in TEN)]]
+    text = header.replace(",", separator) + "".join(separator.join(row) + "\r\n" for row in rows)
+    (tmp_path / "marks.csv").write_bytes(text.encode(encoding))
+    assert read_landmark_csv(tmp_path / "marks.csv") == {"a/1.jpg": TEN, "a/2.jpg": tuple(-value for value in TEN)}
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_comma_may_be_the_decimal_point(tmp_path, separator):
+    row = separator.join(["Müller, A/1.jpg", *(f"{value:.1f}".replace(".", ",") for value in TEN)])
+    (tmp_path / "marks.csv").write_text(row, encoding="utf-8")
+    assert read_landmark_csv(tmp_path / "marks.csv") == {"Müller, A/1.jpg": TEN}
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         (f"a.jpg,{ROW}\nb.jpg,{ROW}\na.jpg,{ROW}\n".encode(), "line 3: 'a.jpg' occurs twice; keep one row"),
+        (f"path;x\na.jpg;{ROW.replace(',', ';')};11\n".encode(), "line 2: '1.0 2.0 [^\n]*' should be ten numbers"),
+        (b"a.jpg;1;2;3\n", "line 1: '1 2 3' should be ten numbers"),
+        (b"path,x\npath,y\n", "line 2: 'y' should be ten numbers"),
         (f"path,x\na.jpg,{ROW},11\n".encode(), "line 2: '1.0 2.0 [^\n]*' should be ten numbers"),
         (f"path,x\na.jpg,{ROW}\npath,x\n".encode(), "line 3: 'x' should be ten numbers"),
         (f"a.jpg,{ROW}\nb.jpg,1,2,3,4,5,6,7,8,9,nan\n".encode(), "line 2: [^\n]*nan' should be ten numbers"),
