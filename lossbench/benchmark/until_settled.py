@@ -74,8 +74,8 @@ def _looked(folder: Path, config: Config, study: Study, ours: Looks | None) -> L
         stored = read_looks(folder)
         if ours is not None and stored is not None and stored.plan != plan:
             raise InputError(
-                f"another command takes other looks in {folder} (other --losses, --max-repeats or "
-                "--smallest-difference); give one of the two its own --name"
+                f"another command takes other looks in {folder} (other --losses, --fpr, --max-repeats, "
+                "--smallest-difference or training); give one of the two its own --name"
             )
         looks = stored or ours
         if looks is None or looks.plan != plan:

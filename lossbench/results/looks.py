@@ -19,6 +19,7 @@ from lossbench.metrics.multiplicity import spent
 from lossbench.results.schema import Shape, fault_in
 from lossbench.results.store import write_json
 from lossbench.results.verdicts import LEVEL, Decided
+from lossbench.utils.hashing import sha
 
 FILE = "settled.json"
 SCHEMA = 1
@@ -29,10 +30,12 @@ _MOST = 1000  # repeats
 class Plan:
     """What is fixed before the first look; another value of any of it makes it another plan.
 
-    `plugins` holds the fingerprint of each trained entrant's plugin, by entrant; `level` is that of all looks together.
+    `protocol` is the hash of how the runs are trained and measured, `training` that of the former alone. `plugins`
+    holds the fingerprint of each trained entrant's plugin, by entrant; `level` is that of all looks together.
     """
 
     protocol: str
+    training: str
     plugins: Mapping[str, str]
     max_repeats: int
     smallest_difference: float
@@ -42,14 +45,15 @@ class Plan:
     def of(cls, records: Iterable[Mapping[str, Any]], max_repeats: int, smallest_difference: float) -> "Plan":
         """Return the plan for the runs of one command."""
         records = list(records)
-        plugins = {r["entrant"]: str(r["plugin"]) for r in records if r["entrant"] != UNTRAINED}
-        return cls(records[0]["protocol_hash"], plugins, max_repeats, smallest_difference)
+        plugins = {r["entrant"]: str(r.get("plugin")) for r in records if r["entrant"] != UNTRAINED}
+        first = records[0]
+        return cls(first["protocol_hash"], sha([first.get("protocol")]), plugins, max_repeats, smallest_difference)
 
     def level_of_look(self, repeats: int, before: int) -> float:
         """Return what a look after so many repeats may spend of the level, where the look before came at `before`.
 
         Example:
-            >>> plan = Plan("", {}, max_repeats=20, smallest_difference=0.02)
+            >>> plan = Plan("", "", {}, max_repeats=20, smallest_difference=0.02)
             >>> [round(plan.level_of_look(repeats, before), 4) for repeats, before in ((3, 0), (4, 3), (20, 4))]
             [0.0115, 0.0033, 0.0352]
         """
@@ -189,7 +193,7 @@ _DECISION: Shape = {
 _SHAPE: Shape = {
     "schema": lambda value: value == SCHEMA,
     "plan": {
-        "protocol": _text,
+        **dict.fromkeys(("protocol", "training"), _text),
         "plugins": {"*": _text},
         "max_repeats": _repeats,
         "smallest_difference": _share,
@@ -235,9 +239,9 @@ def _inconsistency(looks: Looks) -> str | None:
 
 
 def begun(plan: Plan, figures: tuple[str, ...], left_out: tuple[str, ...], earlier: Looks | None) -> Looks:
-    """Return a plan without looks, which notes an earlier plan that it replaces on the same kind of runs."""
+    """Return a plan without looks, which notes an earlier plan that it replaces on runs that were trained alike."""
     looks = Looks(plan, figures, left_out)
-    if earlier is None or earlier.plan.protocol != plan.protocol:
+    if earlier is None or earlier.plan.training != plan.training:
         return looks
     if not earlier.taken:
         return replace(looks, replaced=earlier.replaced)
@@ -245,5 +249,6 @@ def begun(plan: Plan, figures: tuple[str, ...], left_out: tuple[str, ...], earli
     said = (
         f"{len(earlier.taken)} look{'s' * (len(earlier.taken) != 1)} of a plan for {names} with at most "
         f"{earlier.plan.max_repeats} repeats and a smallest difference of {earlier.plan.smallest_difference:g}"
+        f"{', measured otherwise' if earlier.plan.protocol != plan.protocol else ''}"
     )
     return replace(looks, replaced=(*earlier.replaced, said))

@@ -52,6 +52,16 @@ def test_repeats_are_added_and_looked_at_until_the_limit_and_finished_ones_count
     assert len(longer.replaced) == 1
 
 
+def test_other_operating_points_are_another_plan_that_names_the_first(tmp_path):
+    settle(tmp_path, max_repeats=2)
+    folder, _, heard = settle(tmp_path, max_repeats=2, fpr=(0.2,))
+    assert heard.trained == []
+    looks = read_looks(folder)
+    assert looks.figures == ("test_accuracy_ncm", "tpr@0.2")
+    assert len(looks.taken) == 1
+    assert [text.endswith("measured otherwise") for text in looks.replaced] == [True]
+
+
 def test_finished_runs_of_later_rounds_are_not_called_left_out(tmp_path, monkeypatch):
     settle(tmp_path)
     monkeypatch.setattr("lossbench.benchmark.fingerprints.MEASURING", ("evaluation/*.py",))

@@ -128,7 +128,7 @@ def simulate(cell: Cell, experiments: int, seed: int = 0) -> Found:
 
 def _looked_at(rng, cell, experiments):
     """Return how often identical entrants are called different at any look, and how many repeats that took."""
-    wrong, plan = [], Plan("", {}, cell.repeats, SMALLEST)
+    wrong, plan = [], Plan("", "", {}, cell.repeats, SMALLEST)
     for _ in range(experiments):
         values, _, people = _experiment(rng, cell)
         found = False

@@ -7,7 +7,7 @@ from lossbench.report.write import write_report
 from lossbench.results.looks import Decision, Look, Looks, Plan, read_looks, write_looks
 from lossbench.results.study import Study
 
-PLAN = Plan("p", {"a": "1", "b": "2"}, max_repeats=8, smallest_difference=0.02)
+PLAN = Plan("p", "t", {"a": "1", "b": "2"}, max_repeats=8, smallest_difference=0.02)
 FIGURE = "tpr@0.1"
 
 

@@ -9,8 +9,9 @@ from support import GONE, changed
 from lossbench.errors import InputError
 from lossbench.results.looks import FILE, Decision, Look, Looks, Plan, begun, looks_at, read_looks, write_looks
 from lossbench.results.verdicts import LEVEL, Decided
+from lossbench.utils.hashing import sha
 
-PLAN = Plan("protocol", {"ce": "1", "arcface": "2"}, max_repeats=8, smallest_difference=0.02)
+PLAN = Plan("protocol", sha([{"lr": 0.1}]), {"ce": "1", "arcface": "2"}, max_repeats=8, smallest_difference=0.02)
 FIGURE = "tpr@0.1"
 
 
@@ -35,7 +36,7 @@ def test_all_looks_together_spend_the_level_and_no_more_whenever_they_are_taken(
 
 
 def test_another_limit_gives_the_same_look_another_level():
-    longer = Plan("protocol", PLAN.plugins, max_repeats=20, smallest_difference=0.02)
+    longer = Plan("protocol", PLAN.training, PLAN.plugins, max_repeats=20, smallest_difference=0.02)
     assert longer.level_of_look(3, 0) == pytest.approx(0.0115, abs=5e-5)
     assert PLAN.level_of_look(3, 0) == pytest.approx(0.0249, abs=5e-5)
 
@@ -56,7 +57,7 @@ def test_looks_are_read_as_they_were_written(tmp_path):
 
 
 def record(entrant, plugin, protocol="protocol"):
-    return {"entrant": entrant, "plugin": plugin, "protocol_hash": protocol}
+    return {"entrant": entrant, "plugin": plugin, "protocol_hash": protocol, "protocol": {"lr": 0.1}}
 
 
 def test_looks_belong_to_runs_of_their_protocol_and_plugins(tmp_path):
@@ -70,7 +71,7 @@ def test_looks_belong_to_runs_of_their_protocol_and_plugins(tmp_path):
 
 
 def test_a_plan_notes_what_it_replaces_on_the_same_runs():
-    longer = Plan("protocol", PLAN.plugins, max_repeats=20, smallest_difference=0.02)
+    longer = Plan("protocol", PLAN.training, PLAN.plugins, max_repeats=20, smallest_difference=0.02)
     new = begun(longer, (FIGURE,), (), LOOKS)
     assert new.replaced == (
         "2 looks of a plan for ce, arcface with at most 8 repeats and a smallest difference of 0.02",
@@ -78,13 +79,16 @@ def test_a_plan_notes_what_it_replaces_on_the_same_runs():
     assert new.taken == ()
     assert begun(PLAN, (FIGURE,), (), new).replaced == new.replaced, "it took no looks"
     assert len(begun(longer, (FIGURE,), (), replace(LOOKS, replaced=new.replaced)).replaced) == 2
-    assert begun(Plan("other", {}, 20, 0.02), (FIGURE,), (), LOOKS).replaced == (), "these are other runs"
+    assert begun(Plan("other", "other", {}, 20, 0.02), (FIGURE,), (), LOOKS).replaced == (), "these are other runs"
+    elsewhere = begun(replace(PLAN, protocol="other"), ("tpr@0.2",), (), LOOKS)
+    assert elsewhere.replaced == (f"{new.replaced[0]}, measured otherwise",), "other points of the same runs"
 
 
 SPOILT = {
     "schema": (["schema"], "1"),
     "plan": (["plan"], []),
     "protocol": (["plan", "protocol"], None),
+    "training": (["plan", "training"], GONE),
     "plugins": (["plan", "plugins", "ce"], 7),
     "max_repeats": (["plan", "max_repeats"], True),
     "too_many": (["plan", "max_repeats"], 10**9),

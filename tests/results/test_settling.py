@@ -37,7 +37,7 @@ def study(entrants, repeats, draws=None, folds=1):
 
 def looked(entrants, repeats, draws=None, folds=1, most=8, smallest=0.02):
     """Look after every number of repeats from 2 on."""
-    looks = Looks(Plan("p", {name: name for name in entrants}, most, smallest), FIGURES)
+    looks = Looks(Plan("p", "t", {name: name for name in entrants}, most, smallest), FIGURES)
     for count in range(2, repeats + 1):
         looks = look(looks, study(entrants, count, draws, folds))
     return looks, study(entrants, repeats, draws, folds)
