@@ -22,7 +22,8 @@ _PAIRS = 400_000  # negatives that are kept for it: beyond, an equal share of th
 _SPARSE = 1_000  # where fewer of the chosen lie above a threshold, the highest of all negatives are taken instead
 _CHUNK = 4_000_000  # of them at a time
 _TAIL = 2.5  # times the largest rate: negatives beyond it become a threshold in no plausible resample
-_LARGEST = DEFAULT_FPRS[0]  # the tail is as long for all lower rates: no spread depends on which others are asked for
+_LARGEST = DEFAULT_FPRS[0]  # the tail is as long for all lower rates, and higher ones are taken one by one: no spread
+# depends on which others are asked for
 
 
 def multiplicities(people: Sequence[str], replicates: int) -> Tensor:
@@ -113,6 +114,13 @@ def bootstrap_identification(
                 [1.],
                 [nan]], dtype=torch.float64)
     """
+    if len(fprs) > 1 and max(fprs) > _LARGEST:
+        columns = torch.empty(len(query_weights), len(fprs), dtype=torch.float64)
+        data = query, query_labels, distractors, distractor_labels, query_weights, distractor_weights
+        usual = [i for i, fpr in enumerate(fprs) if fpr <= _LARGEST]
+        for own in filter(None, [usual, *([i] for i in range(len(fprs)) if i not in usual)]):
+            columns[:, own] = bootstrap_identification(*data, [fprs[i] for i in own])
+        return columns
     owners = torch.cat([query_labels, distractor_labels + query_weights.shape[1]])
     share = min(1.0, _TAIL * max(_LARGEST, *fprs))
     most = int(_PAIRS / share)

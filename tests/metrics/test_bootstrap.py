@@ -144,6 +144,7 @@ def test_a_threshold_beyond_the_kept_tail_is_nan_and_not_a_guess(monkeypatch):
     query, labels, distractors, others = data(people=4, each=2, others=3)
     drawn, beside = torch.tensor([[3, 0, 0, 0]]), torch.tensor([[1, 0, 0]])
     alone = bootstrap_identification(query, labels, distractors, others, drawn, beside, [1 / 18])
+    monkeypatch.setattr("lossbench.metrics.bootstrap._LARGEST", 0.4)
     with_more = bootstrap_identification(query, labels, distractors, others, drawn, beside, [1 / 18, 0.4])
     assert alone.isnan().all()
     assert not with_more.isnan().any()
@@ -182,9 +183,10 @@ def test_rates_of_which_a_sample_shows_little_take_the_highest_of_all_negatives(
 
 def test_the_spread_of_a_rate_does_not_depend_on_the_others(many):
     drawn = multiplicities([f"q{i}" for i in range(6)], 40), multiplicities([f"d{i}" for i in range(5)], 40)
+    rates = [*LOW, 0.3, 0.9]
     for faces in (many, (*data(), *drawn)):
-        together = bootstrap_identification(*faces, LOW)
-        for i, fpr in enumerate(LOW):
+        together = bootstrap_identification(*faces, rates)
+        for i, fpr in enumerate(rates):
             torch.testing.assert_close(
                 bootstrap_identification(*faces, [fpr])[:, 0], together[:, i], rtol=0, atol=0, equal_nan=True
             )
