@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from lossbench.evaluation.evaluate import Evaluation
 from lossbench.results.study import Study
 from lossbench.utils.hashing import sha
+from lossbench.utils.text import listed
 
 
 def studies(
@@ -16,7 +17,8 @@ def studies(
     Args:
         found: the evaluations, of whatever benchmarks.
         people: how many query people they were measured on.
-        on_note: called with a line for every group that holds two runs of one loss in one repeat: it is left out.
+        on_note: called with a line for every group that is left out, because it holds two runs of one loss in one
+            repeat, or one loss with two versions of its plugin.
     """
     groups: dict[str, list[Evaluation]] = {}
     for one in found:
@@ -26,6 +28,8 @@ def studies(
     for group in groups.values():
         runs = Counter((one.record["entrant"], one.record["repeat"]) for one in group)
         (entrant, repeat), most = runs.most_common(1)[0]
+        versions = Counter(name for name, _ in {(one.record["entrant"], one.record.get("plugin")) for one in group})
+        edited = sorted(name for name, count in versions.items() if count > 1)
         study = Study(
             tuple(_record(one, people) for one in group),
             {(one.record["entrant"], one.record["repeat"]): one.resamples for one in group},
@@ -34,6 +38,11 @@ def studies(
             on_note(
                 f"note: {entrant} has {most} runs of repeat {repeat + 1}, so these losses are not compared; name only "
                 "one of them"
+            )
+        elif edited:
+            on_note(
+                f"note: the plugin of {listed(edited)} was edited between these runs, so these losses are not compared; "
+                "name only runs of one version"
             )
         elif len(study.trained) > 1:
             kept.append(study)

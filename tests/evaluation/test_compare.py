@@ -54,3 +54,13 @@ def test_two_runs_of_one_loss_in_one_repeat_are_not_mixed():
     assert notes == [
         "note: ce has 2 runs of repeat 2, so these losses are not compared; name only one of them",
     ]
+
+
+def test_versions_of_a_plugin_are_not_mixed():
+    notes, found = [], runs()
+    found[1].record["plugin"] = "edited"
+    assert studies(found, people=7, on_note=notes.append) == []
+    assert notes == [
+        "note: the plugin of ce was edited between these runs, so these losses are not compared; name only runs of one "
+        "version"
+    ]
