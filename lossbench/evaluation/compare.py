@@ -41,8 +41,8 @@ def studies(
             )
         elif edited:
             on_note(
-                f"note: the plugin of {listed(edited)} was edited between these runs, so these losses are not compared; "
-                "name only runs of one version"
+                f"note: the plugin of {listed(edited)} was edited between these runs, so these losses are not "
+                "compared; name only runs of one version"
             )
         elif len(study.trained) > 1:
             kept.append(study)
