@@ -85,6 +85,8 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
         for ignored in left_out_of_tree(tree, faces.files):
             listener.note(f"left out: {ignored}")
     pairs = read_pairs(Path(config.pairs), tree) if config.pairs else None
+    for note in pairs.notes if pairs else ():
+        listener.note(note)
     config = _fit_batches(config, faces, listener, typed=batch_size is not None)
     initial_backbone(config, 0)  # fails early if the backbone cannot be built, before anything is decoded or written
     for spec in specs:
@@ -96,7 +98,11 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
         split_file.verify_content(faces.names, store.digests)
     fingerprints = {"data": store.fingerprint}
     if pairs:
-        fingerprints["pairs"] = _of_pairs(pairs, _open_store(pairs.files, config, listener))
+        pair_store = _open_store(pairs.files, config, listener)
+        fingerprints["pairs"] = _of_pairs(pairs, pair_store)
+        copies = sum(pair_store.digests[a] == pair_store.digests[b] for a, b in zip(pairs.a, pairs.b, strict=True))
+        if copies:
+            listener.note(f"{copies:,} pairs are of two files with the same content, which any model gets right")
     sha256 = split_file.sha256 if split_file else None
     return Inputs(config, tuple(specs), faces, pairs, device, fingerprints, sha256, folder)
 

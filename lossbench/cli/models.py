@@ -80,6 +80,8 @@ def evaluate(
     for ignored in left_out_of_tree(data, files, OPEN) if tree else filter(None, [left_out(data, files)]):
         console.say(f"note: left out: {ignored}")
     pair_set = read_pairs(pairs, data) if pairs else None
+    for note in pair_set.notes if pair_set else ():
+        console.say(f"note: {note}")
     from hashlib import sha256  # late, as torch is: it takes as long as the whole of --help
 
     from lossbench.evaluation.compare import studies

@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +19,10 @@ PER_FOLD = 300  # LFW's: 300 pairs of one person and 300 of two in each fold
 
 @dataclass(frozen=True)
 class PairSet:
-    """P pairs over the images `files`: positions of the two, whether they show one person, and the fold."""
+    """P pairs over the images `files`: positions of the two, whether they show one person, and the fold.
+
+    `notes` are worth knowing about them, one line each.
+    """
 
     files: tuple[Path, ...]
     a: tuple[int, ...]
@@ -27,6 +30,7 @@ class PairSet:
     same: tuple[bool, ...]
     folds: tuple[int, ...]
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
 
 def read_pairs(path: Path, tree: Path | None) -> PairSet:
@@ -34,13 +38,15 @@ def read_pairs(path: Path, tree: Path | None) -> PairSet:
 
     LFW's format: a first line with the number of folds and of pairs of each kind per fold (or with the latter alone);
     then `NAME N M` for one person and `NAME N OTHER M` for two, where N is a number (NAME/NAME_000N.jpg, LFW's naming)
-    or a file name in NAME's folder without its suffix. Fields are separated by tabs or blanks. A file without folds
-    (LFW's pairsDevTest.txt) is dealt out over ten folds in its order, each kind by itself.
+    or a file name in NAME's folder, with its suffix or without. Fields are separated by tabs or blanks. A file without
+    folds (LFW's pairsDevTest.txt) is dealt out over ten folds in its order, each kind by itself. Repeated pairs count
+    each time, and a note says how many there are.
 
     Folders of people are searched for in the data's query/ and distractors/, then beside the pairs file.
 
     Raises:
-        InputError: no such file, a malformed row, an image that does not exist, or a person of the training data.
+        InputError: no such file, a malformed row, an image that does not exist or is paired with itself, or a person
+            of the training data.
     """
     try:
         if is_folder(path) and not is_file(path / "pairs.csv"):
@@ -59,12 +65,15 @@ def read_pairs(path: Path, tree: Path | None) -> PairSet:
     rows = _csv_rows(path, text) if path.suffix == ".csv" else _lfw_rows(path, text, _Finder(path.parent, tree))
     if not any(same for _, _, same, _ in rows) or all(same for _, _, same, _ in rows):
         raise InputError(f"--pairs {shown(path)} needs pairs of one person and pairs of two; only one kind is there")
+    times = Counter(frozenset(row[:2]) for row in rows)
+    again = sum(times.values()) - len(times)
+    notes = (f"{shown(path.name)}: {again:,} of {len(rows):,} pairs repeat another; each counts",) if again else ()
     position: dict[Path, int] = {}
     a = tuple(position.setdefault(first, len(position)) for first, _, _, _ in rows)
     b = tuple(position.setdefault(second, len(position)) for _, second, _, _ in rows)
     same, folds = tuple(row[2] for row in rows), tuple(row[3] for row in rows)
     digest = hashlib.sha256(repr((a, b, same, folds)).encode()).hexdigest()  # the store's covers the images, in order
-    return PairSet(tuple(position), a, b, same, folds, digest)
+    return PairSet(tuple(position), a, b, same, folds, digest, notes)
 
 
 _Row = tuple[Path, Path, bool, int]
@@ -84,14 +93,20 @@ def _csv_rows(path: Path, text: str) -> list[_Row]:
         for file in (a, b):
             if not is_file(file):
                 raise InputError(f"{where}: {clipped(str(file))} does not exist; prepare the .bin again")
+        _refuse_itself(a, b, where)
         found.append((a, b, cells[2] == "1", i * FOLDS // count))
     return found
 
 
+def _refuse_itself(a: Path, b: Path, where: str) -> None:
+    if a == b:
+        raise InputError(f"{where}: pairs '{clipped(a.name)}' with itself, which any model gets right; fix the row")
+
+
 def _lfw_rows(path: Path, text: str, finder: "_Finder") -> list[_Row]:
     lines = [(n, line.split("\t") if "\t" in line else line.split()) for n, line in enumerate(text.split("\n"), 1)]
-    lines = [(n, [word.strip() for word in words]) for n, words in lines if any(words)]
-    head = lines[0][1] if lines else []
+    lines = [(n, words) for n, words in lines if any(word.strip() for word in words)]
+    head = [word.strip() for word in lines[0][1]] if lines else []
     if len(head) not in (1, 2) or not all(
         word.isascii() and word.isdigit() and len(word) < 10 and int(word) > 0 for word in head
     ):
@@ -113,8 +128,11 @@ def _lfw_rows(path: Path, text: str, finder: "_Finder") -> list[_Row]:
             a, b = finder.find(words[0], words[1], where), finder.find(words[0], words[2], where)
         elif len(words) == 4:
             a, b = finder.find(words[0], words[1], where), finder.find(words[2], words[3], where)
+            if a.parent == b.parent:
+                raise InputError(f"{where}: '{clipped(words[0])}' twice is no pair of two people; write NAME N M")
         else:
             raise InputError(f"{where}: '{clipped(' '.join(words))}' should be NAME N M or NAME N OTHER M")
+        _refuse_itself(a, b, where)
         found.append((a, b, len(words) == 3, i * folds // expected))
     return found if folds > 1 else _dealt_out(found)
 
@@ -136,35 +154,49 @@ class _Finder:
     def __init__(self, beside: Path, tree: Path | None):
         self.roots = [*([*(tree / part for part in OPEN), tree] if tree else []), beside]
         self.trained = [tree / part for part in CLOSED] if tree else []
-        self.people: dict[str, dict[str, Path]] = {}
+        self.people: dict[str, dict[str, list[Path]]] = {}
 
     def find(self, person: str, image: str, where: str) -> Path:
         if person not in self.people:
             self.people[person] = self._images(person, where)
         images = self.people[person]
-        found = images.get(image)
-        if found is None and image.isascii() and image.isdigit() and len(image) < 10:
-            found = images.get(f"{person}_{int(image):04d}")
-        if found is None:
+        stripped = image.strip()
+        names = [image, stripped]
+        if stripped.isascii() and stripped.isdigit() and len(stripped) < 10:
+            names.append(f"{person.strip()}_{int(stripped):04d}")
+        found = next((images[name] for name in names if name in images), [])
+        if len(found) > 1:
+            both = " or ".join(clipped(file.name) for file in found[:2])
+            raise InputError(f"{where}: '{clipped(image)}' of '{clipped(person)}' may be {both}; write the suffix")
+        if not found:
+            count = len({file for files in images.values() for file in files})
             raise InputError(
-                f"{where}: no image '{clipped(image)}' of '{clipped(person)}' among the {len(images)} there; fix the "
-                "row"
+                f"{where}: no image '{clipped(image)}' of '{clipped(person)}' among the {count} there; fix the row"
             )
-        return found
+        return found[0]
 
-    def _images(self, person: str, where: str) -> dict[str, Path]:
+    def _images(self, person: str, where: str) -> dict[str, list[Path]]:
+        """Return the images of a person by their names with suffix and without; a name may end in a blank."""
         if not person or "/" in person or "\\" in person:
             raise InputError(f"{where}: '{clipped(person)}' should be a person's folder name, without any path")
         refuse_traversal(person, where)
-        for root in self.roots:
-            if is_folder(root / person):
-                return {file.stem: file for file in filter(has_image_suffix, entries(root / person))}
-        if any(is_folder(root / person) for root in self.trained):
+        for name in dict.fromkeys((person, person.strip())):
+            for root in self.roots if name else []:
+                if is_folder(root / name):
+                    return _by_name(filter(has_image_suffix, entries(root / name)))
+        if any(is_folder(root / name) for root in self.trained for name in (person, person.strip())):
             raise InputError(
                 f"{where}: '{clipped(person)}' is a training person; pairs must be of people not seen in training"
             )
         places = ", ".join(shown(root) for root in self.roots)
         raise InputError(f"{where}: no person called '{clipped(person)}' in {places}; add the folder or fix the row")
+
+
+def _by_name(files: Iterable[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        found.setdefault(file.stem, []).append(file)
+    return {file.name: [file] for files in found.values() for file in files} | found
 
 
 def draw_pairs(people: Mapping[str, Sequence[str]], seed: int) -> str | None:

@@ -29,3 +29,14 @@ def test_files_that_are_not_read_are_counted_in_a_note(tmp_path, tree):
     heard = Recorder()
     gather(Config(losses="ce", data=str(tree), image_size=32, out=str(tmp_path)), heard, verify=True)
     assert "left out: val/: 1 file: 1 .heic (not read: convert photos to .jpg)" in heard.notes
+
+
+def test_pairs_of_copies_and_repeated_pairs_are_noted(tmp_path, tree):
+    copy = tree / "query" / "p4" / "copy.jpg"
+    copy.write_bytes((tree / "query" / "p4" / "0.jpg").read_bytes())
+    (tmp_path / "pairs.txt").write_text("2\t1\np4\t0\tcopy\np4\t0\tp5\t1\np4\t2\t3\np5\t1\tp4\t0\n")
+    heard = Recorder()
+    config = Config(losses="ce", data=str(tree), pairs=str(tmp_path / "pairs.txt"), image_size=32, out=str(tmp_path))
+    gather(config, heard, verify=False)
+    assert "pairs.txt: 1 of 4 pairs repeat another; each counts" in heard.notes
+    assert "1 pairs are of two files with the same content, which any model gets right" in heard.notes

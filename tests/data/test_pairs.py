@@ -55,8 +55,45 @@ def test_without_folds_in_the_file_each_has_pairs_of_both_kinds(tree):
 
 
 def test_folders_may_lie_beside_the_pairs_file(tree):
-    path = write(tree / "query", "1\nAnn 1 2\nAnn 1 Ann 000023\n")
+    path = write(tree / "distractors", "1\nCy 1 2\nCy 1 Ann 000023\n")
+    (tree / "query" / "Ann").rename(tree / "distractors" / "Ann")
     assert len(read_pairs(path, None).files) == 3
+
+
+def test_names_may_carry_their_suffix(tree):
+    text = "1\nAnn\tAnn_0001.jpg\t000023.jpg\nAnn\t000023\tCy\tCy_0001.jpg\n"
+    assert [f.name for f in read_pairs(write(tree, text), tree).files] == ["Ann_0001.jpg", "000023.jpg", "Cy_0001.jpg"]
+
+
+def test_a_name_without_suffix_that_two_files_have_is_refused(tree):
+    (tree / "query" / "Ann" / "000023.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"'000023' of 'Ann' may be 000023.jpg or 000023.png; write the suffix"):
+        read_pairs(write(tree, "1\nAnn\t1\t000023\nAnn\t1\tCy\t1\n"), tree)
+    pairs = read_pairs(write(tree, "1\nAnn\t000023.png\t000023.jpg\nAnn\t1\tCy\t1\n"), tree)
+    assert [pairs.files[i].name for i in (pairs.a[0], pairs.b[0])] == ["000023.png", "000023.jpg"]
+
+
+@pytest.mark.parametrize("name", ["Cy ", " Dan", "Li\u3000", "Anna, B", "-rf", "two  blanks", "Zoë\u00a0"])
+def test_a_drawn_file_is_read_whatever_the_names(tmp_path, name):
+    people = {name: ["a .jpg", " b.jpg", "c.d.jpg", "4.jpg"], "Other": ["1.jpg", "2.jpg", "3.jpg", "4.jpg"]}
+    for person, images in people.items():
+        (tmp_path / "query" / person).mkdir(parents=True)
+        for image in images:
+            (tmp_path / "query" / person / image).write_bytes(b"")
+    pairs = read_pairs(write(tmp_path, draw_pairs(people, 0)), tmp_path)
+    assert {file.parent.name for file in pairs.files} == set(people)
+
+
+def test_blanks_around_fields_are_no_part_of_a_name(tree):
+    assert len(read_pairs(write(tree, "1 \nAnn \t 1\t2 \nAnn\t1 \t Cy\t 1\n"), tree).files) == 3
+
+
+def test_repeated_pairs_are_noted_in_either_order(tree):
+    text = "3\nAnn\t1\t2\nAnn\t2\t1\nAnn\t1\t000023\nAnn\t1\tCy\t1\nCy\t1\tAnn\t1\nAnn\t1\tCy\t1\n"
+    pairs = read_pairs(write(tree, text), tree)
+    assert pairs.notes == ("pairs.txt: 3 of 6 pairs repeat another; each counts",)
+    assert len(pairs.a) == 6
+    assert read_pairs(write(tree, "1\nAnn\t1\t2\nAnn\t1\tCy\t1\n"), tree).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -65,6 +102,9 @@ def test_folders_may_lie_beside_the_pairs_file(tree):
         ("1\nAnn\t1\t7\nAnn\t1\tCy\t1\n", "line 2: no image '7' of 'Ann' among the 3"),
         ("1\nDan\t1\t2\nAnn\t1\tCy\t1\n", "line 2: no person called 'Dan'"),
         ("1\nt1\t1\t2\nAnn\t1\tCy\t1\n", "'t1' is a training person"),
+        ("1\nAnn\t1\t1\nAnn\t1\tCy\t1\n", "line 2: pairs 'Ann_0001.jpg' with itself"),
+        ("1\nAnn\t1\tAnn_0001.jpg\nAnn\t1\tCy\t1\n", "line 2: pairs 'Ann_0001.jpg' with itself"),
+        ("1\nAnn\t1\t2\nAnn\t1\tAnn\t2\n", "line 3: 'Ann' twice is no pair of two people; write NAME N M"),
         ("1\n..\t1\t2\nAnn\t1\tCy\t1\n", "'..' is not a path inside"),
         ("1\n../query/Ann\t1\t2\nAnn\t1\tCy\t1\n", "without any path"),
         ("1\nAnn\t../Ann/000023\t2\nAnn\t1\tCy\t1\n", "no image"),
