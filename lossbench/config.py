@@ -278,7 +278,6 @@ class Config:
         info = backbone_info(backbone)
         epochs = suits.epochs if self.epochs is None else self.epochs
         batch_size = suits.batch_size if self.batch_size is None else self.batch_size
-        lr = info.lr if self.optimizer == "adamw" else min(_SGD_LR * batch_size / _SGD_BATCH, _HIGHEST_LR)
         filled = replace(
             self,
             backbone=backbone,
@@ -286,7 +285,7 @@ class Config:
             image_size=info.image_size if self.image_size is None else self.image_size,
             epochs=epochs,
             batch_size=batch_size,
-            lr=lr if self.lr is None else self.lr,
+            lr=suitable_lr(self.optimizer, backbone, batch_size) if self.lr is None else self.lr,
             repeats=suits.repeats if self.repeats is None else self.repeats,
             fpr=operating_points(self.fpr),
             max_repeats=_MOST_REPEATS if self.until_settled and self.max_repeats is None else self.max_repeats,
@@ -304,6 +303,13 @@ class Config:
             if value is not None and not self.until_settled:
                 raise InputError(f"{option} applies to --until-settled only; add --until-settled, or drop {option}")
         return filled
+
+
+def suitable_lr(optimizer: str, backbone: str, batch_size: int) -> float:
+    """Return the peak learning rate where none is given: the backbone's for adamw, the batch's for sgd."""
+    if optimizer == "adamw":
+        return backbone_info(backbone).lr
+    return min(_SGD_LR * batch_size / _SGD_BATCH, _HIGHEST_LR)
 
 
 def operating_points(fprs: Sequence[float]) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossbench.benchmark.listener import Listener
-from lossbench.config import Config
+from lossbench.config import Config, suitable_lr
 from lossbench.data.catalogue import data_info, open_data
 from lossbench.data.faces import FaceSet
 from lossbench.data.images.store import ImageStore, open_store
@@ -67,7 +67,7 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
     specs = parse_losses(config.losses, known)
     if config.deconfound:
         specs = with_twins(specs, known)
-    batch_size = config.batch_size
+    batch_size, lr = config.batch_size, config.lr
     config = config.resolved()
     device = device_of(config.device)
     be_deterministic(device)
@@ -88,6 +88,10 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
     for note in pairs.notes if pairs else ():
         listener.note(note)
     config = _fit_batches(config, faces, listener, typed=batch_size is not None)
+    if lr is None:
+        assert config.backbone is not None
+        assert config.batch_size is not None
+        config = replace(config, lr=suitable_lr(config.optimizer, config.backbone, config.batch_size))
     initial_backbone(config, 0)  # fails early if the backbone cannot be built, before anything is decoded or written
     for spec in specs:
         trial_head(spec)  # refuses what cannot be built

@@ -68,4 +68,6 @@ class MobileFaceNet(nn.Sequential):
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                # fan-in: by fan-out, depthwise outputs would be so small that BN's running variance, which starts at 1,
+                # takes hundreds of steps to follow them
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")

@@ -40,3 +40,13 @@ def test_pairs_of_copies_and_repeated_pairs_are_noted(tmp_path, tree):
     gather(config, heard, verify=False)
     assert "pairs.txt: 1 of 4 pairs repeat another; each counts" in heard.notes
     assert "1 pairs are of two files with the same content, which any model gets right" in heard.notes
+
+
+@pytest.mark.parametrize(
+    ("options", "lr"), [({}, 0.003), ({"optimizer": "sgd"}, 0.1 * 6 / 512), ({"optimizer": "sgd", "lr": 0.2}, 0.2)]
+)
+def test_a_default_rate_follows_a_batch_that_was_made_smaller(tmp_path, tree, options, lr):
+    """24 training images make batches of 6, for which the default rate of SGD is another."""
+    config = Config(losses="ce", data=str(tree), image_size=32, out=str(tmp_path), **options)
+    inputs = gather(config, Recorder(), verify=True)
+    assert (inputs.config.batch_size, inputs.config.lr) == (6, lr)

@@ -58,3 +58,15 @@ def test_the_global_convolution_weighs_every_place_of_a_channel_by_itself():
     assert x.shape == (2, 512, 3, 3)
     expected = torch.einsum("bchw,chw->bc", x, whole.weight[:, 0]) * (1 + 1e-5) ** -0.5
     torch.testing.assert_close(flat(norm(whole(x))), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_no_layer_starts_with_outputs_so_small_that_running_variances_lag_behind():
+    """With weights drawn by fan-out, depthwise outputs start near 1e-3, and a net of 80 steps fails in evaluation."""
+    torch.manual_seed(0)
+    net, variances = MobileFaceNet(64), []
+    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.register_forward_pre_hook(lambda _, given: variances.append(given[0].var().item()))
+    net(2 * torch.rand(16, 3, 64, 64) - 1)
+    assert len(variances) == 49
+    assert 0.1 < min(variances) < max(variances) < 30
