@@ -1,5 +1,6 @@
 """What all runs of a benchmark share: settings, faces, pairs and pixels, opened and checked before any training."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -87,14 +88,14 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
     pairs = read_pairs(Path(config.pairs), tree) if config.pairs else None
     for note in pairs.notes if pairs else ():
         listener.note(note)
-    config = _fit_batches(config, faces, listener, typed=batch_size is not None)
+    per_person = {str(spec): trial_head(spec).samples_per_class for spec in specs}  # refuses what cannot be built
+    pairs_of = {spec: count for spec, count in per_person.items() if count}
+    config = _fit_batches(config, faces, pairs_of, listener, typed=batch_size is not None)
     if lr is None:
         assert config.backbone is not None
         assert config.batch_size is not None
         config = replace(config, lr=suitable_lr(config.optimizer, config.backbone, config.batch_size))
     initial_backbone(config, 0)  # fails early if the backbone cannot be built, before anything is decoded or written
-    for spec in specs:
-        trial_head(spec)  # refuses what cannot be built
     folder = Path(config.out) / config.benchmark
     _refuse_unwritable(folder)
     store = _open_store(faces.files, config, listener)
@@ -138,19 +139,50 @@ def _open_store(files: Sequence[Path], config: Config, listener: Listener) -> Im
     return open_store(files, config.image_size, on_progress=lambda done: listener.decoding(done, len(files)))
 
 
-def _fit_batches(config: Config, faces: FaceSet, listener: Listener, *, typed: bool) -> Config:
-    """Refuse a given batch size above the number of training images; shrink the default to four batches an epoch."""
+def _fit_batches(
+    config: Config, faces: FaceSet, per_person: dict[str, int], listener: Listener, *, typed: bool
+) -> Config:
+    """Refuse a given batch size that cannot be; shrink the default to four batches an epoch.
+
+    Args:
+        config: with a batch size.
+        faces: their training images are at least as many.
+        per_person: images of each person in a batch, by entrant, for those that compare images of one batch. A batch
+            then holds two people or more, and all of them whole.
+        listener: is told where the default shrinks.
+        typed: whether the user gave the batch size.
+    """
     assert config.batch_size is not None
     images = min(len(split.train) for split in faces.folds)
+    whole = math.lcm(*per_person.values()) if per_person else 1
+    least = max(whole, 2 * max(per_person.values(), default=1))
     if typed and config.batch_size > images:
         raise InputError(
             f"--batch-size {config.batch_size} is more than the {images} training images; use at most {images}"
         )
-    fitting = max(2, images // 4)
-    if typed or config.batch_size <= fitting:
+    if least > images:
+        name = max(per_person, key=lambda spec: per_person[spec], default="a loss")
+        raise InputError(f"there are {images} training images, and {name} needs batches of at least {least}; add more")
+    if typed:
+        _refuse_cut(config.batch_size, images, per_person, whole, least)
+    fitting = max(least, images // 4 // whole * whole)
+    if typed or (config.batch_size <= fitting and config.batch_size % whole == 0):
         return config
+    fitting = min(fitting, max(least, config.batch_size // whole * whole))
     listener.note(f"batches of {fitting}, not {config.batch_size}: there are {images} training images")
     return replace(config, batch_size=fitting)
+
+
+def _refuse_cut(size: int, images: int, per_person: dict[str, int], whole: int, least: int) -> None:
+    """Refuse batches of one person, and those that end in the middle of one, for losses that compare pairs."""
+    for spec, count in per_person.items():
+        takes = f"{spec} takes {count} images of each person in a batch"
+        if size < 2 * count:
+            raise InputError(f"--batch-size {size} is too few: {takes}, and pairs of two people too; use {least}")
+        if size % count:
+            below, above = size // whole * whole, size // whole * whole + whole
+            fitting = [str(value) for value in (below, above) if least <= value <= images]
+            raise InputError(f"--batch-size {size} would cut a person: {takes}; use {' or '.join(fitting) or least}")
 
 
 def _refuse_unwritable(folder: Path) -> None:

@@ -50,3 +50,38 @@ def test_a_default_rate_follows_a_batch_that_was_made_smaller(tmp_path, tree, op
     config = Config(losses="ce", data=str(tree), image_size=32, out=str(tmp_path), **options)
     inputs = gather(config, Recorder(), verify=True)
     assert (inputs.config.batch_size, inputs.config.lr) == (6, lr)
+
+
+@pytest.mark.parametrize(
+    ("losses", "size", "says"),
+    [
+        (
+            "ce,arcface+0.5*triplet",
+            4,
+            "--batch-size 4 is too few: arcface\\+0.5\\*triplet takes 4 images of each .* use 8",
+        ),
+        ("triplet", 7, "--batch-size 7 is too few: triplet takes 4 images of each person in a batch, .* use 8"),
+        ("pml:SmoothAPLoss", 17, "--batch-size 17 would cut a person: pml:SmoothAPLoss takes 4 .*; use 16 or 20"),
+        ("triplet", 23, "--batch-size 23 would cut a person: .*; use 20 or 24"),
+        ("triplet", 25, "--batch-size 25 is more than the 24 training images"),
+    ],
+)
+def test_batches_of_one_person_or_of_half_a_person_are_refused(tmp_path, tree, losses, size, says):
+    config = Config(losses=losses, data=str(tree), batch_size=size, image_size=32, out=str(tmp_path / "out"))
+    with pytest.raises(InputError, match=rf"\A{says}[^\n]*\Z"):
+        gather(config, Recorder(), verify=True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("losses", "size"), [("ce", 6), ("triplet", 8), ("ce,pml:TripletMarginLoss", 8)])
+def test_the_default_shrinks_to_whole_people(tmp_path, tree, losses, size):
+    heard = Recorder()
+    inputs = gather(Config(losses=losses, data=str(tree), image_size=32, out=str(tmp_path)), heard, verify=True)
+    assert inputs.config.batch_size == size
+    assert heard.notes == [f"batches of {size}, not 64: there are 24 training images"]
+
+
+@pytest.mark.parametrize(("losses", "size"), [("ce", 4), ("ce", 17), ("triplet", 8), ("triplet", 24)])
+def test_a_batch_size_that_fits_stays(tmp_path, tree, losses, size):
+    config = Config(losses=losses, data=str(tree), batch_size=size, image_size=32, out=str(tmp_path))
+    assert gather(config, Recorder(), verify=True).config.batch_size == size
