@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 REFUSED = {
     "SelfSupervisedLoss": "it wraps another loss and takes two views of each image, not people; use the loss inside",
     "VICRegLoss": "it is self-supervised: it takes two views of each image and no people",
+    "DynamicSoftMarginLoss": "it keeps the last batch's graph and fails in the second step; the library must detach it",
     "ManifoldLoss": "it takes no labels: it finds neighbours by itself",
     "CrossBatchMemory": "it wraps another loss and keeps a memory across batches; use the loss inside",
     "MultipleLosses": "it wraps other losses; write a mix such as pml:ArcFaceLoss+0.5*pml:TripletMarginLoss",
@@ -45,6 +46,7 @@ _RANGES = parse_ranges(
 _OWN_RANGES = {"LargeMarginSoftmaxLoss": parse_ranges("margin >= 1")}  # it multiplies the angle; SphereFaceLoss derives
 _SIZES = {"num_classes": "num_classes", "embedding_size": "embedding_dim", "descriptors_dim": "embedding_dim"}
 _HIDDEN = ("collect_stats", "weight_reg_weight", "embedding_reg_weight", "mat_based_loss")
+_OBJECTS = ("embedding_regularizer", "weight_regularizer", "weight_init_func")  # None by default, and no numbers
 PAIRS = 4  # images per person where a loss has no class weights
 
 
@@ -120,6 +122,8 @@ def _parameter(loss: str, name: str, default: ast.expr | None) -> Parameter | No
         value = ast.literal_eval(default)
     except ValueError:  # another object: a distance, a reducer
         return None
+    if value is None and name not in (*_OBJECTS, *_SIZES):  # the library chooses
+        return Parameter(name, "number | None", "None", declared)
     if not isinstance(value, bool | int | float | str):
         return None
     kind = "number (degrees)" if (loss, name) in _DEGREES else "number"

@@ -6,6 +6,7 @@ import warnings
 import pytest
 import pytorch_metric_learning.losses as library
 import torch
+from support import settings, trained
 
 from lossbench import load_head
 from lossbench.errors import InputError
@@ -50,6 +51,17 @@ def test_an_entrant_trains_and_says_which_batches_it_needs(name):
         assert logits.shape == (16, 5)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", pml.names())
+def test_every_loss_that_is_listed_trains_an_epoch(name, orl, pixels, tmp_path):
+    """Several steps: one alone does not show what fails in the second backward pass."""
+    split = orl.select(identities=10).split(0)
+    found = trained(
+        f"pml:{name}{NEEDS.get(name, '')}", split, pixels, tmp_path / "run", settings(epochs=1, batch_size=16)
+    )
+    assert found.steps >= 3
+
+
 @pytest.mark.parametrize("name", [n for n in pml.names() if n not in NEEDS])
 def test_defaults_are_the_librarys_own(name):
     """Read from source text; here compared with what the imported constructor says."""
@@ -70,6 +82,20 @@ def test_a_setting_reaches_the_library():
     theirs = library.ArcFaceLoss(5, 8, margin=11.5, scale=16)
     theirs.W.data = ours.loss.W.data
     assert ours(x, labels).item() == theirs(x, labels).item()
+
+
+@pytest.mark.parametrize(("setting", "delta"), [("", 0.02), (":n_bins=50", 0.04), (":delta=0.1", 0.1)])
+def test_a_setting_without_a_default_can_be_given(setting, delta):
+    assert [str(p) for p in pml.describe("HistogramLoss").parameters] == [
+        "n_bins: number | None = None",
+        "delta: number | None = None",
+    ]
+    assert load_head(f"pml:HistogramLoss{setting}", num_classes=5, embedding_dim=8).loss.delta == delta
+
+
+def test_what_the_library_takes_as_objects_is_no_setting():
+    names = {p.name for name in pml.names() for p in pml.describe(name).parameters if p.default == "None"}
+    assert names == {"n_bins", "delta", "alpha"}
 
 
 def test_degrees_are_labelled():
