@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from lossbench.conformance import hyperparameters, invariances, margins, numerics, slow
-from lossbench.conformance.probe import Subject
+from lossbench.conformance.probe import Subject, examined
 from lossbench.conformance.property import Broken, Property, Skipped
 from lossbench.losses.spec import Spec
 from lossbench.utils.text import described
@@ -24,6 +24,7 @@ PROPERTIES = (
     numerics.batch_of_one,
     numerics.absent_classes,
     margins.loss_falls,
+    margins.no_jump,
     margins.larger_margin,
     margins.plain_at_zero,
     margins.in_radians,
@@ -65,13 +66,15 @@ def one_thread() -> Iterator[None]:
 
 
 def check(spec: Spec, *, only: Callable[[Property], bool] = lambda prop: True) -> Iterator[Finding]:
-    """Yield a finding per property, in the order of `PROPERTIES`, as they are measured.
+    """Yield a finding per property, in the order of `PROPERTIES`, as they are measured; first the precision if float32.
 
     Args:
         spec: one loss or a mix.
         only: selects properties.
     """
-    subject = Subject(spec)
+    subject = examined(spec)
+    if subject.single:
+        yield Finding("precision", "pass", "computes in float32, whatever it is given: measured at that precision")
     yield from (_measure(prop, subject) for prop in PROPERTIES if only(prop))
 
 

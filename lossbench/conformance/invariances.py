@@ -20,7 +20,9 @@ def sample_order(s: Subject) -> str:
     x, labels = scene(head)
     head.train(head.training and not draws(head, x, labels))
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
-    return _same(loss_of(head, x, labels), loss_of(head, x[order], labels[order]), "permuting the batch")
+    return _same(
+        loss_of(head, x, labels), loss_of(head, x[order], labels[order]), "permuting the batch", s.tolerance(1e-8)
+    )
 
 
 @named("order of classes")
@@ -35,7 +37,9 @@ def class_order(s: Subject) -> str:
                 tensor.copy_(tensor[order])
             elif tensor.ndim == 2 and tensor.shape == (DIM, CLASSES):
                 tensor.copy_(tensor[:, order])
-    return _same(loss_of(head, x, labels), loss_of(other, x, order.argsort()[labels]), "renaming the classes")
+    return _same(
+        loss_of(head, x, labels), loss_of(other, x, order.argsort()[labels]), "renaming the classes", s.tolerance(1e-8)
+    )
 
 
 def _same(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-8) -> str:
@@ -54,7 +58,7 @@ def embedding_norm(s: Subject) -> str:
     if head.uses_norm:
         return f"declared: tripled, the loss goes from {a.item():.4g} to {b.item():.4g}"
     try:
-        return _same(a, b, "tripling the norm", 1e-6)
+        return _same(a, b, "tripling the norm", s.tolerance(1e-6))
     except Broken as broken:
         raise Broken(f"{broken}; if that is intended, declare uses_norm = True") from None
 

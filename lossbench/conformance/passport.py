@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lossbench.conformance.check import check, one_thread
 from lossbench.conformance.margins import units
-from lossbench.conformance.probe import CLASSES, NORM, Subject, at_angle, loss_and_gradient
+from lossbench.conformance.probe import CLASSES, NORM, Subject, at_angle, examined, loss_and_gradient
 from lossbench.errors import InputError
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import Spec, parse_spec
@@ -23,6 +23,7 @@ _FLAGS = {
     "gradient is the loss's derivative": "detached margin",
     "every hyper-parameter matters": "ignored parameter",
     "loss falls with the own angle": "non-monotone",
+    "no jump with the own angle": "jump",
     "margins are radians": "suspected degrees",
 }
 
@@ -53,14 +54,14 @@ def measure_passport(spec: Spec) -> Passport:
     Raises:
         InputError: the loss has no class centers, so there is no own-class angle.
     """
-    subject = Subject(spec)
+    subject = examined(spec)
     if subject.head().class_centers() is None:
         raise InputError(
             f"'{spec}' has no class centers, so there is no own-class angle to plot against; use lossbench check"
         )
     others = [parse_spec(name, find_plugins()) for name in BESIDE if name != str(spec)]
     with one_thread():
-        curves = tuple(_curve(Subject(s)) for s in (spec, *others))
+        curves = tuple(_curve(s) for s in (subject, *map(Subject, others)))
     flags = [
         f"{_FLAGS[f.name]}: {f.figure}"
         for f in check(spec, only=lambda prop: prop.name in _FLAGS)

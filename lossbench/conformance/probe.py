@@ -72,9 +72,18 @@ class Knob:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is examined: a spec, from which heads of six classes are built as often as needed."""
+    """What is examined: a spec, from which heads of six classes are built as often as needed.
+
+    `single` says that the head computes in float32 whatever it is given: it then keeps float32 weights, takes float64
+    embeddings all the same, and is measured at that precision.
+    """
 
     spec: Spec
+    single: bool = False
+
+    def tolerance(self, double: float, single: float = 1e-4) -> float:
+        """Return the relative difference that rounding alone explains."""
+        return single if self.single else double
 
     @cached_property
     def knobs(self) -> tuple[Knob, ...]:
@@ -98,17 +107,18 @@ class Subject:
         """Return the same loss with one hyper-parameter at another value, also outside of its range."""
         terms = list(self.spec.terms)
         terms[knob.term] = replace(terms[knob.term], values={**terms[knob.term].values, knob.name: value})
-        return Subject(Spec(tuple(terms)))
+        return replace(self, spec=Spec(tuple(terms)))
 
     def part(self, knob: Knob) -> "Subject":
         """Return the one loss of a mix that has this hyper-parameter."""
-        return Subject(Spec((replace(self.spec.terms[knob.term], weight=1.0),)))
+        return replace(self, spec=Spec((replace(self.spec.terms[knob.term], weight=1.0),)))
 
     def head(self, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Head:
         """Return a fresh head in training mode, the same for the same seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return load_head(self.spec, num_classes=CLASSES, embedding_dim=DIM).to(dtype).train()
+            head = load_head(self.spec, num_classes=CLASSES, embedding_dim=DIM).train()
+        return _in_float32(head) if self.single else head.to(dtype)
 
     @cached_property
     def settled_state(self) -> dict[str, Tensor]:
@@ -141,7 +151,46 @@ class Subject:
                 count = rows.numel() // DIM
                 if rows.ndim >= 2 and rows.shape[-1] == DIM and count < DIM:
                     rows.copy_(directions[:count].view(rows.shape) * 2)
-        return head.to(dtype)
+        return head.to(torch.float32 if self.single else dtype)
+
+
+def examined(spec: Spec) -> Subject:
+    """Return what is examined, with its precision as it is measured: float64, or float32 where it casts to that."""
+    subject = Subject(spec)
+    try:
+        head = subject.head()
+        x, labels = scene(head)
+        loss, gradient = loss_and_gradient(head, x, labels)
+        nudges = [loss_of(head, x * (1 + sign * 1e-11), labels, seed=0) for sign in (-2, -1, 1, 2)]
+        nudges += [loss_of(head, x + sign * 1e-11 * gradient.sign(), labels, seed=0) for sign in (-2, -1, 1, 2)]
+        is_felt = gradient.abs().max() < 1e-3 or any(nudged != loss for nudged in nudges)
+        return replace(subject, single=loss.dtype == torch.float32 or not is_felt)
+    except Exception:  # a plugin may raise anything: with float32 all the way it may be sound, or else say why not
+        single = replace(subject, single=True)
+        try:
+            head = single.head()
+            loss_and_gradient(head, *scene(head))
+        except Exception:  # it fails at either precision, and every property says with what
+            return subject
+        return single
+
+
+def _in_float32(head: Head) -> Head:
+    """Return the head with float32 weights; it casts the embeddings that it is given, and its loss back to float64."""
+    head.float()
+    scores = head.logits
+
+    def logits(embeddings: Tensor) -> Tensor | None:
+        return scores(embeddings.float())
+
+    head.logits = logits  # type: ignore[method-assign] # an instance's own, so that the class stays as it is
+    head.register_forward_pre_hook(lambda _, given: (_single(given[0]), *given[1:]))
+    head.register_forward_hook(lambda _, given, loss: loss.double() if loss.dtype == torch.float32 else loss)
+    return head
+
+
+def _single(embeddings: Tensor) -> Tensor:
+    return embeddings.float() if embeddings.dtype == torch.float64 else embeddings
 
 
 @cache

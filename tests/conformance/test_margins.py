@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support import FORWARD, plugin
 
-from lossbench.conformance.margins import in_radians, larger_margin, plain_at_zero, units
+from lossbench.conformance.margins import in_radians, larger_margin, no_jump, plain_at_zero, units
 from lossbench.conformance.probe import Subject
 from lossbench.conformance.property import Broken, Skipped
 from lossbench.losses.head import Mix
@@ -77,3 +77,20 @@ def test_a_plain_point_that_names_no_hyper_parameter_is_named(tmp_path):
     file = plugin(tmp_path, "mine", '    plain_at = "m=0"\n' + FORWARD, ", *, margin: float = 0.1")
     with pytest.raises(Broken, match=r"^plain_at names m, which is no hyper-parameter$"):
         plain_at_zero.measure(subject(file))
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("cosface", r"no change of more than \de-08 at any one angle"),
+        ("arcface", r"at 151.4 degrees the loss jumps by 7.51, \d+% of all that it falls"),
+    ],
+)
+def test_the_size_and_place_of_a_jump_are_measured(spec, says):
+    """ArcFace's fall-back, from -1 to cos(pi - 0.5) - 0.5 sin 0.5: 64 times 0.1173."""
+    assert re.fullmatch(says, no_jump.measure(subject(spec)))
+
+
+def test_without_centers_there_is_no_angle_to_jump_at():
+    with pytest.raises(Skipped, match="no class centers"):
+        no_jump.measure(subject("triplet"))

@@ -1,11 +1,12 @@
 """A head under examination: its hyper-parameters turned within their ranges, its classes laid out at known angles."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from lossbench.conformance.probe import CLASSES, Knob, Subject, at_angle, loss_of, scene
+from lossbench.conformance.probe import CLASSES, Knob, Subject, at_angle, examined, loss_of, scene
 from lossbench.losses.ranges import parse_ranges
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
@@ -84,3 +85,24 @@ def test_a_loss_leaves_the_head_and_the_global_generator_as_they_were():
     assert loss_of(head, x, labels) == loss_of(head, x, labels)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(t, before[n]) for n, t in head.state_dict().items())
+
+
+@pytest.mark.parametrize("spec", ["arcface", "triplet", "ce+0.5*triplet", "pml:TripletMarginLoss"])
+def test_what_computes_in_float64_is_examined_in_it(spec):
+    assert not examined(parse_spec(spec, find_plugins())).single
+    assert subject(spec).tolerance(1e-9) == 1e-9
+
+
+def test_a_head_in_float32_takes_float64_and_gives_it_back():
+    one = replace(subject("arcface"), single=True)
+    head = one.laid_out()
+    x, labels = scene(head)
+    assert {p.dtype for p in head.parameters()} == {torch.float32}
+    assert loss_of(head, x, labels).dtype == torch.float64
+    assert head.logits(x).dtype == torch.float32
+    assert loss_of(head, x, labels).item() == pytest.approx(
+        loss_of(subject("arcface").laid_out(), x, labels).item(), rel=1e-5
+    )
+    knob = next(k for k in one.knobs if k.name == "margin")
+    assert one.turned(knob, 0.4).single
+    assert one.tolerance(1e-9) == 1e-4
