@@ -26,6 +26,7 @@ class DataInfo(NamedTuple):
     epochs: int
     batch_size: int
     repeats: int
+    folds: int = 1  # class-disjoint ones, which repeats take in turn
 
 
 def _orl(_: str) -> "FaceSet":
@@ -51,6 +52,7 @@ DATA = {
         epochs=60,
         batch_size=32,
         repeats=5,  # as many as folds: everybody is a query person once
+        folds=5,
     ),
     FOLDER: DataInfo(
         what="your own faces: DIR/{train,val,test,query,distractors}/PERSON/IMAGE",

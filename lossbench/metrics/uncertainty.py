@@ -105,36 +105,44 @@ class Estimate:
         """The smallest true difference that a two-sided test at `level` finds in 80 % of such experiments."""
         return (self._quantile(1 - level / 2) + self._quantile(0.8)) * self.error
 
-    def after(self, repeats: int) -> "Estimate":
-        """What is to be expected of so many repeats in all: less error between them, with more degrees of freedom."""
+    def after(self, repeats: int, lasting: float = math.nan) -> "Estimate":
+        """What is to be expected of so many repeats in all: less error between them, with more degrees of freedom.
+
+        Args:
+            repeats: in all.
+            lasting: the people's variance that no repeat takes away, where that is more than `shared`: repeats on other
+                people share none, until the people come round again.
+        """
+        shared = self.shared if math.isnan(lasting) else max(self.shared, lasting)
+        left = max(self.between + self.shared - shared, 0.0)
         grown = (repeats - 1) / max(self.count - 1, 1)
+        between = left * self.count / repeats
         return replace(
-            self,
-            between=self.between * self.count / repeats,
-            between_freedom=self.between_freedom * grown,
-            count=repeats,
+            self, between=between, between_freedom=self.between_freedom * grown, shared=shared, count=repeats
         )
 
-    def repeats_to_separate(self, level: float = 0.05, most: int = 1000) -> int | None:
+    def repeats_to_separate(self, level: float = 0.05, most: int = 1000, *, lasting: float = math.nan) -> int | None:
         """Repeats in all at which the mean seen, were it the truth, would pass a test at `level`; None beyond `most`.
 
-        More repeats shrink s^2 / R alone: where the people's share is too large, only more people help.
+        Where the people's share is too large, only more people help; `lasting` as of `after`.
         """
         if math.isnan(self.error) or self.mean == 0 or self.count < 2:
             return None
         for repeats in range(self.count, most + 1):
-            if abs(self.mean) > self.after(repeats).half_width_at(level):
+            if abs(self.mean) > self.after(repeats, lasting).half_width_at(level):
                 return repeats
         return None
 
-    def repeats_to_be_within(self, size: float, level: float = 0.05, most: int = 1000) -> int | None:
+    def repeats_to_be_within(
+        self, size: float, level: float = 0.05, most: int = 1000, *, lasting: float = math.nan
+    ) -> int | None:
         """Repeats in all at which the mean seen, were it the truth, would be found `within` a size; None beyond `most`.
 
-        Where the people's share is too large, only more people help.
+        Where the people's share is too large, only more people help; `lasting` as of `after`.
         """
         if math.isnan(self.error) or abs(self.mean) >= size or self.count < 2:
             return None
-        return next((r for r in range(self.count, most + 1) if self.after(r).within(size, level)), None)
+        return next((r for r in range(self.count, most + 1) if self.after(r, lasting).within(size, level)), None)
 
     def people_decide(self, level: float = 0.05) -> bool:
         """Return whether no number of repeats would make the mean seen pass a test at `level`: people are too few."""

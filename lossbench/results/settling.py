@@ -2,15 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-import numpy as np
-
 from lossbench.results.looks import Decision, Look, Looks
 from lossbench.results.metric_fields import Metric, metric, shown_in
-from lossbench.results.study import Floats, Study
+from lossbench.results.people_error import people_limit
+from lossbench.results.study import Study
 from lossbench.results.verdicts import SMALLEST, Verdict, verdicts
 from lossbench.utils.text import listed
 
@@ -193,41 +192,3 @@ def _only_people_help(looks: Looks, study: Study, verdict: Verdict) -> bool:
     endless = replace(difference, mean=farthest, between=0.0, shared=limit)
     never_equivalent = not replace(endless, mean=0.0).within(verdict.smallest, level)
     return never_equivalent and endless.people_decide(verdict.each * level / verdict.level)
-
-
-def people_limit(study: Study, a: str, b: str, figure: str) -> float:
-    """Return the variance of a - b that the people cause, and that stays however many repeats are added.
-
-    It is the mean covariance of two repeats of ever more, over resamples of the people: that of every two folds, a fold
-    with itself included. The latter is known only where a fold has been repeated: NaN before any has. Where all
-    repeats are measured on the same people, it is what `Estimate.shared` is; where folds are disjoint, that is 0 at
-    first, and this is not.
-    """
-    draws: dict[int, Floats] = {}
-    folds = {record["repeat"]: record["split"] for record in study.records}
-    for repeat in folds:
-        one, other = (study.resamples.get((name, repeat), {}).get(figure) for name in (a, b))
-        if one is not None and other is not None and one.shape == other.shape:
-            draws[repeat] = one - other
-    return _mean_over_folds(draws, folds)
-
-
-def _mean_over_folds(draws: Mapping[int, Floats], folds: Mapping[int, str]) -> float:
-    found: dict[tuple[str, str], list[float]] = {}
-    for one, other in combinations(sorted(draws), 2):
-        pair = min(folds[one], folds[other]), max(folds[one], folds[other])
-        found.setdefault(pair, []).append(_covariance(draws[one], draws[other]))
-    means = {pair: float(np.mean(own)) for pair, own in found.items()}
-    same = [mean for (one, other), mean in means.items() if one == other]
-    apart = [mean for (one, other), mean in means.items() if one != other]
-    if not same:
-        return math.nan
-    count = len({folds[repeat] for repeat in draws})
-    across = float(np.mean(apart)) if apart else 0.0
-    return max(0.0, (float(np.mean(same)) + (count - 1) * across) / count)
-
-
-def _covariance(a: Floats, b: Floats) -> float:
-    length = min(len(a), len(b))  # the draws of a name are the same from the first on
-    both = np.isfinite(a[:length]) & np.isfinite(b[:length])
-    return float(np.cov(a[:length][both], b[:length][both])[0, 1]) if both.sum() > 1 else 0.0

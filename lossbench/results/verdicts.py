@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lossbench.metrics.multiplicity import step_down
 from lossbench.metrics.uncertainty import Estimate
 from lossbench.results.metric_fields import Metric, shown_in
+from lossbench.results.people_error import people_limit
 from lossbench.results.study import Study
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ class Verdict:
     """Two entrants compared at one figure, a - b, over the repeats that both finished and the people of them.
 
     `adjusted_p` is below `level` where one is ahead; `each` is the level of a single comparison, the least that the
-    adjustment may ask of it. `smallest` is the difference of shares that matters. Where repeats were added until all
-    was settled, `decided` is what the looks say, and these figures alone decide nothing.
+    adjustment may ask of it. `smallest` is the difference of shares that matters, `lasting` the people's variance that
+    no repeat takes away, NaN where it is not known. Where repeats were added until all was settled, `decided` is what
+    the looks say, and these figures alone decide nothing.
     """
 
     figure: Metric
@@ -44,6 +46,7 @@ class Verdict:
     level: float = LEVEL
     smallest: float = SMALLEST
     decided: Decided | None = None
+    lasting: float = math.nan
 
     @property
     def ahead(self) -> str | None:
@@ -106,9 +109,9 @@ class Verdict:
         """
         if self.settled:
             return None
-        enough = [self.difference.repeats_to_separate(self.each)]
+        enough = [self.difference.repeats_to_separate(self.each, lasting=self.lasting)]
         if self.figure.unit == "share":
-            enough.append(self.difference.repeats_to_be_within(self.smallest, self.level))
+            enough.append(self.difference.repeats_to_be_within(self.smallest, self.level, lasting=self.lasting))
         least = min(filter(None, enough), default=None)
         return least and max(least, self.difference.count + 1)  # a look spends but a part of the level
 
@@ -131,9 +134,10 @@ def verdicts(study: Study, *, level: float = LEVEL, smallest: float = SMALLEST) 
         pairs = {pair: difference for pair, difference in pairs.items() if difference.count}
         adjusted = step_down([difference.p_value for difference in pairs.values()])
         each = level / max(1, sum(difference.count > 1 for difference in pairs.values()))
+        lasting = [people_limit(study, *pair, figure.key, guess=True) for pair in pairs]
         found += [
-            Verdict(figure, *pair, difference, p, each, level, smallest)
-            for (pair, difference), p in zip(pairs.items(), adjusted, strict=True)
+            Verdict(figure, *pair, difference, p, each, level, smallest, lasting=limit)
+            for (pair, difference), p, limit in zip(pairs.items(), adjusted, lasting, strict=True)
         ]
     return found
 

@@ -123,6 +123,17 @@ def test_equivalence_is_two_one_sided_tests():
     assert not found.within(0.01, p_value * 0.999)
 
 
+def test_what_lasts_is_not_divided_by_more_repeats():
+    found = Estimate(0.1, between=0.04, between_freedom=4, shared=0.0, shared_freedom=7, count=5)
+    later = found.after(50, lasting=0.03)
+    assert later.shared == 0.03
+    assert later.between == pytest.approx(0.001), "a tenth of what does not last"
+    assert found.after(50) == found.after(50, lasting=0.0)
+    assert found.after(5, lasting=0.03).error == pytest.approx(found.error)
+    assert found.repeats_to_separate(lasting=0.03) is None
+    assert found.repeats_to_separate() is not None
+
+
 def test_people_decide_where_their_error_alone_hides_the_difference():
     common = np.random.default_rng(2).normal(0, 0.05, 1000)
     found = estimate(by_repeat([0.08, 0.09, 0.07]), dict.fromkeys(range(3), common), 40)

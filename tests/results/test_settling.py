@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pytest
 from support import known_record
 
 from lossbench.results.looks import Looks, Plan
@@ -12,7 +11,6 @@ from lossbench.results.settling import (
     figures_to_settle,
     judged,
     look,
-    people_limit,
     progress_text,
     uncovered_text,
     why_stop,
@@ -172,17 +170,3 @@ def test_seeds_that_may_hide_a_larger_difference_are_given_more_repeats():
     entrants = {"a": lambda repeat: restless(repeat) + 0.03, "b": near}
     looks, runs = looked(entrants, 3, drawn("ab", 3, 0.01))
     assert why_stop(looks, runs) == ""
-
-
-def test_the_people_of_folds_are_known_once_a_fold_is_repeated():
-    entrants = {"a": near, "b": near}
-    repeats, size = 6, 0.05
-    for count in range(2, repeats):
-        assert math.isnan(people_limit(study(entrants, count, drawn("ab", count, size, 5), 5), "a", "b", RATE))
-    runs = study(entrants, repeats, drawn("ab", repeats, size, 5), 5)
-    assert people_limit(runs, "a", "b", RATE) == pytest.approx(size**2 / 5, rel=0.2), "five folds of other people"
-    assert people_limit(runs, "b", "a", RATE) == people_limit(runs, "a", "b", RATE)
-    assert runs.difference("a", "b", RATE).shared < size**2 / 5, "what repeats share so far says too little"
-    alike = study(entrants, 3, drawn("ab", 3, size))
-    assert people_limit(alike, "a", "b", RATE) == pytest.approx(alike.difference("a", "b", RATE).shared)
-    assert math.isnan(people_limit(study(entrants, 3), "a", "b", RATE)), "without resamples nothing is known"
