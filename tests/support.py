@@ -148,7 +148,7 @@ def known_record(entrant, repeat, accuracy, tpr=0.5, status="finished", reason=N
     return {
         "entrant": entrant, "repeat": repeat, "fold": repeat, "status": status, "reason": reason, "epoch": 4,
         "accuracy_by": "logits" if entrant != "untrained" else "class means", "sampler": "shuffle",
-        "split": f"fold {repeat}", "people": {"test": 24, "query": 8},
+        "split": f"fold {repeat}", "data": "faces", "people": {"test": 24, "query": 8},
         "metrics": metrics if status == "finished" else {}, "timings": {"images_per_second": 100.0, "seconds": 5.0},
     }  # fmt: skip
 

@@ -57,16 +57,39 @@ def finding(status: str, name: str, figure: str) -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", numbers: bool = True) -> None:
-    """Print a table; all columns but the first are right-aligned where they are numbers."""
+    """Print a table; all columns but the first are right-aligned where they are numbers.
+
+    Where the terminal is too narrow for all columns, several tables are printed, each with the first column.
+    """
     from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table(title=escape(shown(title)) if title else None, title_justify="left", header_style="bold")
-    for i, header in enumerate(headers):
-        drawn.add_column(escape(header), justify="right" if i and numbers else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*("[dim]–[/dim]" if cell == "–" else escape(shown(cell)) for cell in row))
-    terminal().print(drawn)
+    for number, columns in enumerate(_fitting(headers, rows)):
+        titled = title if not number else f"{title}, continued"
+        drawn = Table(title=escape(shown(titled)) if title else None, title_justify="left", header_style="bold")
+        for i in columns:
+            drawn.add_column(escape(headers[i]), justify="right" if i and numbers else "left", overflow="fold")
+        for row in rows:
+            drawn.add_row(*("[dim]–[/dim]" if row[i] == "–" else escape(shown(row[i])) for i in columns))
+        terminal().print(drawn)
+
+
+def _fitting(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Return which columns each table shows, so that no number is broken in a terminal of this width."""
+    from rich.cells import cell_len
+
+    def words(header: str) -> int:  # a header may wrap between its words
+        return max(map(cell_len, header.split()), default=0)
+
+    widths = [max(words(h), *(cell_len(shown(row[i])) for row in rows), 0) + 3 for i, h in enumerate(headers)]
+    found, used = [[0]], widths[0] + 1
+    for i, width in enumerate(widths[1:], start=1):
+        if used + width > terminal().width and len(found[-1]) > 1:
+            found.append([0])
+            used = widths[0] + 1
+        found[-1].append(i)
+        used += width
+    return found
 
 
 class Quarters:

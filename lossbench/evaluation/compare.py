@@ -52,4 +52,5 @@ def studies(
 def _record(one: Evaluation, people: int) -> dict[str, object]:
     """Return a record as studies read it, with the figures on these people."""
     own = {name: one.record[name] for name in ("entrant", "repeat", "status")}
-    return {**own, "metrics": one.figures, "people": {"query": people, "test": 0}}
+    same = {"data": "", "split": ""}  # all repeats are measured on these people
+    return {**own, **same, "metrics": one.figures, "people": {"query": people, "test": 0}}

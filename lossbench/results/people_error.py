@@ -27,7 +27,7 @@ def people_limit(study: Study, a: str, b: str, figure: str, *, guess: bool = Fal
             covariance with itself: a little too much, since it holds what a person varies by from run to run.
     """
     draws: dict[int, Floats] = {}
-    folds = {record["repeat"]: record["split"] for record in study.records}
+    folds = {record["repeat"]: record["split"] for record in study.records if record["status"] == "finished"}
     for repeat in folds:
         one, other = (study.resamples.get((name, repeat), {}).get(figure) for name in (a, b))
         if one is not None and other is not None and one.shape == other.shape:

@@ -1,7 +1,11 @@
-"""Counts where the output is not a terminal: a line per quarter."""
+"""Counts where the output is not a terminal, a line per quarter; tables in narrow terminals."""
+
+import io
 
 import pytest
+from rich.console import Console
 
+from lossbench.cli import console
 from lossbench.cli.console import counting
 
 
@@ -32,3 +36,20 @@ def test_a_second_count_starts_anew(capsys):
             advance(done, 128)
     shown = ["64", "128", "64", "128", "128", "128"]
     assert capsys.readouterr().out.splitlines() == [f"looking: {done} of 128" for done in shown]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_no_number_is_broken_in_a_narrow_terminal(width, monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(console, "terminal", lambda: Console(width=width, file=out, highlight=False))
+    headers = ["loss", "runs", "accuracy (class means)", "ID rate @ FPR 0.1", "@ 0.05", "@ 0.01", "images/s"]
+    rows = [
+        [name, "5", "0.988 [0.974, 1]", *["0.876 ± 0.045"] * 3, "2,096 ± 170"] for name in ("ce", "arcface_triplet")
+    ]
+    console.table(headers, rows, title="orl")
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    shown = [cell.strip() for line in lines if "│" in line for cell in line.split("│")]
+    assert all(shown.count(cell) == sum(row.count(cell) for row in rows) for row in rows for cell in row[1:])
+    assert shown.count("arcface_triplet") == sum("orl" in line for line in lines), "each table names the losses"
+    assert sum("continued" in line for line in lines) == {60: 2, 80: 1, 200: 0}[width]

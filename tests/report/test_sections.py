@@ -23,6 +23,7 @@ def record(repeat, negatives, tpr, status="finished"):
         "silhouette": 0.2, "nmi": 0.8, "ami": 0.7, "alignment": 0.1, "uniformity": -1.5, "effective_rank": 12.3,
     }  # fmt: skip
     return {
+        "split": f"fold {repeat}", "data": "faces",
         "entrant": "ce", "repeat": repeat, "status": status, "metrics": metrics, "accuracy_by": "logits",
         "sampler": "shuffle", "people": {"test": 24, "query": 8}, "timings": {},
     }  # fmt: skip
