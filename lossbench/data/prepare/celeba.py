@@ -15,36 +15,35 @@ LANDMARKS = "list_landmarks_align_celeba.txt"
 PARTITIONS = "list_eval_partition.txt"
 
 
+_OFFICIAL = {IMAGES: "Img", IDENTITIES: "Anno", LANDMARKS: "Anno", PARTITIONS: "Eval"}
+
+
 def read_celeba(root: Path) -> Collection:
-    """Read CelebA. Images that are listed but absent, or have no landmarks, are left out and counted.
+    """Read CelebA, flat as torchvision lays it out, or in Img/, Anno/ and Eval/ as the official download does.
+
+    Images that are listed but absent, or have no landmarks, are left out and counted.
 
     Raises:
         InputError: a list or the image folder is missing, a row is malformed, the landmark file has more or fewer rows
             than it announces, or there is no image.
     """
-    for name in (IMAGES, IDENTITIES, LANDMARKS, PARTITIONS):
-        if not (is_file(root / name) or is_folder(root / name)):
-            raise InputError(
-                f"--root: {shown(root / name)} is missing; CelebA's layout needs it (--download gets everything)"
-            )
-    people = _read_pairs(root / IDENTITIES, "FILE IDENTITY", lambda value: value.isdigit())
-    partitions = _read_pairs(root / PARTITIONS, "FILE PARTITION (0, 1 or 2)", lambda value: value in ("0", "1", "2"))
-    landmarks = _read_landmarks(root / LANDMARKS)
+    images, identities, marks, parts = (_find(root, name) for name in (IMAGES, IDENTITIES, LANDMARKS, PARTITIONS))
+    people = _read_pairs(identities, "FILE IDENTITY", lambda value: value.isdigit())
+    partitions = _read_pairs(parts, "FILE PARTITION (0, 1 or 2)", lambda value: value in ("0", "1", "2"))
+    landmarks = _read_landmarks(marks)
     try:
-        present = {entry.name for entry in (root / IMAGES).iterdir()}
+        present = {entry.name for entry in images.iterdir()}
     except OSError as error:
-        raise InputError(f"--root: {shown(root / IMAGES)} cannot be read: {error.strerror}") from error
+        raise InputError(f"--root: {shown(images)} cannot be read: {error.strerror}") from error
     absent = tuple(name for name in people if name not in present)
     unmarked = sorted(name for name in people if name in present and name not in landmarks)
     photos = [
-        Photo(root / IMAGES / name, f"{int(person):05d}", landmarks[name], {"partition": partitions.get(name, "-")})
+        Photo(images / name, f"{int(person):05d}", landmarks[name], {"partition": partitions.get(name, "-")})
         for name, person in people.items()
         if name in present and name in landmarks
     ]
     if not photos:
-        raise InputError(
-            f"--root: none of the {len(people):,} listed images is in {shown(root / IMAGES)}; unpack them there"
-        )
+        raise InputError(f"--root: none of the {len(people):,} listed images is in {shown(images)}; unpack them there")
     notes = []
     if absent:
         notes.append(f"{len(absent):,} of {len(people):,} listed images are absent: {some(absent)}")
@@ -54,6 +53,22 @@ def read_celeba(root: Path) -> Collection:
         notes.append(f"{len(unlisted):,} files in {IMAGES} are in no list and are left out: {some(unlisted)}")
     photos.sort(key=lambda photo: (photo.person, photo.path.name))
     return Collection("celeba", root, tuple(photos), absent=absent, notes=tuple(notes))
+
+
+def _find(root: Path, name: str) -> Path:
+    """Return where an image folder or a list lies: flat, or in the folders of the official download."""
+    for place in (root / name, root / _OFFICIAL[name] / name):
+        if is_folder(place / name):  # some programs unpack an archive into a folder of its own name
+            return place / name
+        if is_file(place) or is_folder(place):
+            return place
+    for archive in (root / f"{name}.zip", root / _OFFICIAL[name] / f"{name}.zip"):
+        if is_file(archive):
+            raise InputError(f"--root: {shown(archive)} is still packed; unpack it beside itself")
+    raise InputError(
+        f"--root: {shown(root / name)} is missing, and {shown(root / _OFFICIAL[name] / name)} too; CelebA's layout "
+        "needs it (--download gets everything)"
+    )
 
 
 def download_celeba(root: Path) -> Path:

@@ -30,6 +30,28 @@ def test_an_image_without_landmarks_is_left_out_and_counted(celeba_root):
     assert "1 images have no landmarks and are left out: 000072.jpg" in found.notes
 
 
+@pytest.mark.parametrize("images", ["Img", "Img/img_align_celeba"])
+def test_the_layout_of_the_official_download_is_read_alike(celeba_root, images):
+    flat = read_celeba(celeba_root)
+    for name, folder in (("img_align_celeba", images), (IDENTITIES, "Anno"), (LANDMARKS, "Anno"), (PARTITIONS, "Eval")):
+        (celeba_root / folder).mkdir(parents=True, exist_ok=True)
+        (celeba_root / name).rename(celeba_root / folder / name)
+    found = read_celeba(celeba_root)
+    assert [(p.path.name, p.person, p.landmarks, p.facts) for p in found.photos] == [
+        (p.path.name, p.person, p.landmarks, p.facts) for p in flat.photos
+    ]
+    assert all(p.path.is_file() for p in found.photos)
+    assert found.notes == flat.notes
+
+
+def test_images_that_are_still_packed_are_said_to_be(celeba_root):
+    (celeba_root / "Img").mkdir()
+    (celeba_root / "img_align_celeba").rename(celeba_root / "away")
+    (celeba_root / "Img" / "img_align_celeba.zip").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"Img/img_align_celeba.zip is still packed; unpack it beside itself"):
+        read_celeba(celeba_root)
+
+
 @pytest.mark.parametrize("name", ["img_align_celeba", IDENTITIES, LANDMARKS, PARTITIONS])
 def test_a_missing_part_of_the_layout_is_fatal(celeba_root, name):
     (celeba_root / name).rename(celeba_root / "elsewhere")
