@@ -119,8 +119,10 @@ def run(
     """
     if "plugins" in given:
         given["plugins"] = tuple(given["plugins"])
-    settings = read_config(config) if config else {}
-    _run(Config(**settings | given), force=force, retry_failed=retry_failed, verify=not no_verify)
+    chosen = Config(**(read_config(config) if config else {}) | given)
+    if chosen.until_settled and given.get("repeats", 0) > (most := chosen.resolved().max_repeats or 0):
+        raise InputError(f"--repeats {given['repeats']} is more than --max-repeats {most}; give {most} repeats at most")
+    _run(chosen, force=force, retry_failed=retry_failed, verify=not no_verify)
 
 
 def _run(config: Config, **options: bool) -> None:

@@ -260,3 +260,9 @@ def test_operating_points_are_chosen_and_shown(lossbench, tmp_path):
     code, again, _ = lossbench("run", "--config", tmp_path / "orl" / "benchmark.toml", "--out", tmp_path)
     assert code == 0
     assert header in again
+
+
+def test_more_repeats_than_until_settled_may_take_are_refused(lossbench):
+    code, _, err = lossbench("run", "--until-settled", "--repeats", 9, "--max-repeats", 4)
+    assert code == 2
+    assert err == "error: --repeats 9 is more than --max-repeats 4; give 4 repeats at most\n"
