@@ -61,7 +61,7 @@ def test_prepare_check_show_and_cache(monkeypatch, capsys):
     code, out, _ = lossbench(monkeypatch, capsys, "data", "check", "tree", "--json", "check.json")
     assert code == 0, out
     assert "split.json" in out
-    assert len(json.loads(Path("check.json").read_text(encoding="utf-8"))["findings"]) == 11
+    assert len(json.loads(Path("check.json").read_text(encoding="utf-8"))["findings"]) == 12
     code, out, _ = lossbench(monkeypatch, capsys, "data", "show", "tree", "--people", 1)
     assert (code, "tree-faces.png" in out) == (0, True)
     open_data_store()

@@ -35,6 +35,9 @@ class Finding:
     details: Sequence[Any] = field(default_factory=tuple)
 
 
+_FLAT = 4.0  # standard deviation of the grey values, of which black has 0 and faces of ORL and CelebA have 22 and more
+
+
 @dataclass(frozen=True)
 class Look:
     """One image: its place and content, or why it cannot be used; no SHA-256 if it cannot be read."""
@@ -46,6 +49,7 @@ class Look:
     size: tuple[int, int] = (0, 0)
     thumbnail: Thumbnails | None = None
     error: str = ""
+    contrast: float = 0.0
 
     @property
     def name(self) -> str:
@@ -81,6 +85,7 @@ def check_tree(root: Path, *, on_progress: Callable[[int, int], None] = lambda d
         _unreadable(looks),
         _left_out(root, looks),
         _sizes(good),
+        _flat(good),
         *_duplicates(good),
         _overlap(looks),
         _too_few(root, looks),
@@ -129,7 +134,8 @@ def _look(look: Look) -> Look:
         image = decode(data, look.file)
     except InputError as error:
         return replace(look, sha256=sha256, error=str(error))
-    return replace(look, sha256=sha256, size=image.size, thumbnail=thumbnail(image))
+    contrast = float(np.asarray(image.convert("L"), dtype=np.float32).std())
+    return replace(look, sha256=sha256, size=image.size, thumbnail=thumbnail(image), contrast=contrast)
 
 
 def _manifest(root: Path, looks: Sequence[Look]) -> Finding:
@@ -170,6 +176,12 @@ def _sizes(looks: Sequence[Look]) -> Finding:
         text = f"all are {usual[0]}x{usual[1]}, not square: a run takes the centre square"
         return Finding("wrong sizes", "note", len(looks), text)
     return Finding("wrong sizes", "note" if odd else "ok", len(odd), _some(odd) or f"all {usual[0]}x{usual[1]}", odd)
+
+
+def _flat(looks: Sequence[Look]) -> Finding:
+    flat = [f"{look.name} (contrast {look.contrast:.1f} of 255)" for look in looks if look.contrast < _FLAT]
+    text = f"{_some(flat)}: no face can be seen; were the landmarks those of other images?" if flat else ""
+    return Finding("flat images", "note" if flat else "ok", len(flat), text, flat)
 
 
 def _duplicates(looks: Sequence[Look]) -> list[Finding]:

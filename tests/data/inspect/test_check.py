@@ -144,3 +144,14 @@ def test_nothing_to_check_is_one_line(tmp_path):
         check_tree(tmp_path / "none")
     with pytest.raises(InputError, match="holds no images"):
         check_tree(tmp_path)
+
+
+def test_images_on_which_no_face_can_be_seen_are_noted(tree):
+    """Crops of landmarks of another image are black, of normalised ones a few pixels of skin."""
+    assert (findings(tree)["flat images"].verdict, findings(tree)["flat images"].text) == ("ok", "")
+    Image.new("RGB", (64, 64)).save(first(tree, "train"))
+    Image.linear_gradient("L").point(lambda v: 150 + v // 32).resize((64, 64)).save(first(tree, "query"))
+    found = findings(tree)["flat images"]
+    assert (found.verdict, found.count) == ("note", 2)
+    assert found.details[0].endswith("(contrast 0.0 of 255)")
+    assert "no face can be seen" in found.text
