@@ -39,7 +39,8 @@ entrant. *Coverage*: of the intervals of single figures, least and most.
 
 With people who vary (2, 3 and 6 entrants; four designs): error at most 0.051; coverage 0.949 to 0.986 in two repeats,
 0.956 to 0.973 in three, 0.952 to 0.966 in five. An interval is that of an average entrant: beside five calm ones, that
-of a restless one covers 0.88.
+of a restless one covers 0.88. On simulated faces (part ``faces``) the error is at most 0.038 and coverage 0.954 to
+0.956. Of 20 looks at identical entrants (part ``looks``), any is wrong in at most 0.036 of experiments.
 """
 
 import math
