@@ -20,6 +20,7 @@ from lossbench.metrics.clusters import (
 from lossbench.metrics.gallery import Cmc, Enrolment, OpenSet, cmc, enrol, open_set
 from lossbench.metrics.geometry import AngleStatistics, angle_statistics
 from lossbench.metrics.identification import IdentificationRate, identification_rate
+from lossbench.metrics.multiplicity import holm
 from lossbench.metrics.operating_point import DEFAULT_FPRS
 from lossbench.metrics.retrieval import Retrieval, retrieval
 from lossbench.metrics.threshold_transfer import ThresholdTransfer, threshold_transfer
@@ -48,6 +49,7 @@ __all__ = [
     "effective_rank",
     "enrol",
     "estimate",
+    "holm",
     "identification_rate",
     "kmeans_agreement",
     "logit_accuracy",

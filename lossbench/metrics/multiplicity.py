@@ -31,6 +31,16 @@ def step_down(p_values: Sequence[float], least: float = _LAST_STEPS) -> list[flo
     return adjusted
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted for their number by Holm's step-down rule (Holm 1979); NaN stays NaN, uncounted.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    return step_down(p_values, least=0.0)
+
+
 def spent(share: float, level: float = 0.05) -> float:
     """Return how much of an error of `level` may be spent by the time that this share of the data is there.
 

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from lossbench.metrics.multiplicity import spent, step_down
+from lossbench.metrics.multiplicity import holm, spent, step_down
 
 
 def test_holm_and_bonferroni_are_its_ends():
     p_values = [0.01, 0.04, 0.03, 0.005]
-    assert step_down(p_values, least=0) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(p_values) == step_down(p_values, least=0) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert step_down(p_values, least=1) == pytest.approx([0.04, 0.16, 0.12, 0.02])
 
 
