@@ -9,7 +9,7 @@ residuals' mean square, over all entrants, estimates the pooled spread. The spre
 with s^2 its own variance over d + 1 repeats, s0^2 twice the pooled mean square, and d0 the weight of the pool: large
 where the spreads of the pairs are as alike as chance would have them, 0 where they are not. This is the moderated t of
 Smyth 2004, "Linear models and empirical Bayes methods for assessing differential expression", with d0 fitted to the
-logarithms of the pairs' variances by moments (his section 6.2).
+logarithms of the pairs' variances by moments (section 6.2 there).
 
 Losses are few where genes are many, so d0 is uncertain, and pairs that share an entrant are not independent. It is
 therefore never taken to be more than 0.2 d + 0.45 f, with f the degrees of freedom that the other entrants add. This,
@@ -127,7 +127,7 @@ def differences(values: Values, resamples: Resamples, people: int) -> dict[tuple
             continue
         own = float(np.var(list(both.values()), ddof=1))
         spread, freedom = pool.moderate(own, len(both) - 1, 2 * pool.mean_square, pool.freedom)
-        found[a, b] = of_spread(both, spread, freedom, _drawn(resamples.get(a, {}), resamples.get(b, {})), people)
+        found[a, b] = of_spread(both, spread, freedom, paired_draws(resamples.get(a, {}), resamples.get(b, {})), people)
     return found
 
 
@@ -161,8 +161,14 @@ def _paired(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
     return {repeat: a[repeat] - b[repeat] for repeat in sorted(set(a) & set(b))}
 
 
-def _drawn(a: Mapping[int, Floats], b: Mapping[int, Floats]) -> dict[int, Floats]:
-    return {r: a[r] - b[r] for r in set(a) & set(b) if a[r].shape == b[r].shape}
+def paired_draws(a: Mapping[int, Floats], b: Mapping[int, Floats]) -> dict[int, Floats]:
+    """Return a - b in each resample [B], by repeat, where both have as many.
+
+    Example:
+        >>> paired_draws({0: np.array([0.5, 0.75]), 1: np.zeros(2)}, {0: np.array([0.25, 0.25]), 1: np.zeros(3)})
+        {0: array([0.25, 0.5 ])}
+    """
+    return {r: a[r] - b[r] for r in sorted(set(a) & set(b)) if a[r].shape == b[r].shape}
 
 
 def _two_way(values: Values) -> tuple[float, float]:

@@ -229,12 +229,24 @@ def _people_parts(resamples: "Sequence[Floats | None]") -> tuple[float, float]:
         covariance = float(total - own) / (len(drawn) * (len(drawn) - 1))
     else:
         pairs = [(i, j) for i in range(len(drawn)) for j in range(i)]
-        covariance = float(np.mean([_covariance(table[i], table[j], whole[i] & whole[j]) for i, j in pairs]))
+        covariance = float(np.mean([covariance_of(table[i], table[j]) for i, j in pairs]))
     return max(0.0, covariance), alone
 
 
-def _covariance(a: Floats, b: Floats, both: npt.NDArray[np.bool_]) -> float:
-    return float(np.cov(a[both], b[both])[0, 1]) if both.sum() > 1 else 0.0
+def covariance_of(a: Floats, b: Floats) -> float:
+    """Return the covariance of two figures over the resamples that both have: 0 where those are fewer than two.
+
+    Args:
+        a: a figure in each resample [A], NaN where it is not supported.
+        b: another [B], from the same draws: the shorter of the two counts.
+
+    Example:
+        >>> covariance_of(np.array([0.0, 1.0, math.nan]), np.array([1.0, 3.0, 5.0, 7.0]))
+        1.0
+    """
+    length = min(len(a), len(b))  # the draws of a name are the same from the first on
+    both = np.isfinite(a[:length]) & np.isfinite(b[:length])
+    return float(np.cov(a[:length][both], b[:length][both])[0, 1]) if both.sum() > 1 else 0.0
 
 
 def _tail(t: float, weight: float, own: float, shared: float) -> float:

@@ -2,7 +2,7 @@
 
 Records, their schema, tables, verdicts, studies, reports and `evaluate` read this table. A new metric is one function
 in lossbench/metrics/ and one row here. What is measured at every false-positive rate asked for is a function of the
-rates (`PerRate`): the rates are given by whoever reads the table, from the largest down.
+rates (`PerRate`): the reader of the table gives the rates, from the largest down.
 """
 
 import math

@@ -7,7 +7,9 @@ from itertools import combinations
 import numpy as np
 
 from lossbench.data.catalogue import data_info
-from lossbench.results.study import Floats, Study
+from lossbench.metrics.pooling import paired_draws
+from lossbench.metrics.uncertainty import Floats, covariance_of
+from lossbench.results.study import Study
 
 
 def people_limit(study: Study, a: str, b: str, figure: str, *, guess: bool = False) -> float:
@@ -26,36 +28,28 @@ def people_limit(study: Study, a: str, b: str, figure: str, *, guess: bool = Fal
         guess: where no fold has been repeated, take the variance over resamples within one repeat for a fold's
             covariance with itself: a little too much, since it holds what a person varies by from run to run.
     """
-    draws: dict[int, Floats] = {}
     folds = {record["repeat"]: record["split"] for record in study.records if record["status"] == "finished"}
-    for repeat in folds:
-        one, other = (study.resamples.get((name, repeat), {}).get(figure) for name in (a, b))
-        if one is not None and other is not None and one.shape == other.shape:
-            draws[repeat] = one - other
-    if guess:
-        return _mean_over_folds(draws, folds, data_info(study.records[0]["data"]).folds)
-    return _mean_over_folds(draws, folds)
+    draws = paired_draws(study.draws(a, figure), study.draws(b, figure))
+    draws = {repeat: own for repeat, own in draws.items() if repeat in folds}
+    return _mean_over_folds(draws, folds, data_info(study.records[0]["data"]).folds if guess else 0)
 
 
-def _mean_over_folds(draws: Mapping[int, Floats], folds: Mapping[int, str], guessed: int = 0) -> float:
-    """Return the mean covariance of two folds, each with itself included; of `guessed` folds where none is repeated."""
+def _mean_over_folds(draws: Mapping[int, Floats], folds: Mapping[int, str], guessed: int) -> float:
+    """Return the mean covariance of two folds, each with itself included.
+
+    NaN where none is repeated, unless there are `guessed` folds, more than 0.
+    """
     found: dict[tuple[str, str], list[float]] = {}
     for one, other in combinations(sorted(draws), 2):
         pair = min(folds[one], folds[other]), max(folds[one], folds[other])
-        found.setdefault(pair, []).append(_covariance(draws[one], draws[other]))
+        found.setdefault(pair, []).append(covariance_of(draws[one], draws[other]))
     means = {pair: float(np.mean(own)) for pair, own in found.items()}
     same = [mean for (one, other), mean in means.items() if one == other]
     apart = [mean for (one, other), mean in means.items() if one != other]
     if not same and guessed:
-        same = [_covariance(own, own) for own in draws.values()]
+        same = [covariance_of(own, own) for own in draws.values()]
     if not same:
         return math.nan
     count = max(guessed, len({folds[repeat] for repeat in draws}))
     across = float(np.mean(apart)) if apart else 0.0
     return max(0.0, (float(np.mean(same)) + (count - 1) * across) / count)
-
-
-def _covariance(a: Floats, b: Floats) -> float:
-    length = min(len(a), len(b))  # the draws of a name are the same from the first on
-    both = np.isfinite(a[:length]) & np.isfinite(b[:length])
-    return float(np.cov(a[:length][both], b[:length][both])[0, 1]) if both.sum() > 1 else 0.0

@@ -77,7 +77,7 @@ class Study:
     def estimate(self, entrant: str, figure: str) -> Estimate:
         """Return a figure's mean over repeats and its uncertainty."""
         if entrant == UNTRAINED or entrant not in self.trained:
-            return estimate(self.values(entrant, figure), self._draws(entrant, figure), self._people(figure))
+            return estimate(self.values(entrant, figure), self.draws(entrant, figure), self._people(figure))
         if figure not in self._pooled:
             self._pooled[figure] = pooling.estimates(*self._of_trained(figure))
         return self._pooled[figure][entrant]
@@ -96,9 +96,10 @@ class Study:
 
     def _of_trained(self, figure: str) -> tuple[pooling.Values, pooling.Resamples, int]:
         values = {name: self.values(name, figure) for name in self.trained}
-        return values, {name: self._draws(name, figure) for name in values}, self._people(figure)
+        return values, {name: self.draws(name, figure) for name in values}, self._people(figure)
 
-    def _draws(self, entrant: str, figure: str) -> dict[int, Floats]:
+    def draws(self, entrant: str, figure: str) -> dict[int, Floats]:
+        """Return one figure in each resample of the people [B], by repeat; without the runs that do not have it."""
         own = {repeat: arrays for (name, repeat), arrays in self.resamples.items() if name == entrant}
         return {repeat: arrays[figure] for repeat, arrays in own.items() if figure in arrays}
 
