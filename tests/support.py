@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
+from lossbench.conformance.probe import Subject
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
 from lossbench.results.study import Study
@@ -105,6 +106,16 @@ FORWARD = f"""
     def forward(self, embeddings, labels):
         return {LOSS}
 """
+
+
+def forward(returned: str, before: str = "pass") -> str:
+    """Return the method forward of a loss plugin, which runs a statement and returns an expression."""
+    return f"\n    def forward(self, embeddings, labels):\n        {before}\n        return {returned}\n"
+
+
+def subject(text: str) -> Subject:
+    """Return what `lossbench check` examines for a spec."""
+    return Subject(parse_spec(text, find_plugins()))
 
 
 def plugin(folder: Path, name: str, methods: str, extra: str = "") -> str:

@@ -3,17 +3,10 @@
 from pathlib import Path
 
 import pytest
-from support import FORWARD, plugin
+from support import FORWARD, plugin, subject
 
 from lossbench.conformance.hyperparameters import finite_in_range, parameters_matter
-from lossbench.conformance.probe import Subject
 from lossbench.conformance.property import Broken, Skipped
-from lossbench.losses.registry import find_plugins
-from lossbench.losses.spec import parse_spec
-
-
-def subject(text: str) -> Subject:
-    return Subject(parse_spec(text, find_plugins()))
 
 
 def test_ends_are_tried_and_what_lies_next_to_open_ones():

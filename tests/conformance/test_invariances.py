@@ -1,28 +1,14 @@
 """Losses that depend on what must not matter, one property each; and those that say why they do."""
 
 import pytest
-from support import FORWARD, LOSS, plugin
+from support import FORWARD, LOSS, forward, plugin, subject
 
 from lossbench.conformance import invariances
 from lossbench.conformance.invariances import draws
-from lossbench.conformance.probe import CLASSES, Subject, scene
+from lossbench.conformance.probe import CLASSES, scene
 from lossbench.conformance.property import Broken, Skipped
-from lossbench.losses.registry import find_plugins
-from lossbench.losses.spec import parse_spec
 
-
-@pytest.fixture(autouse=True)
-def _settled_soon(monkeypatch):
-    """These losses have no schedule that takes 2,000 steps."""
-    monkeypatch.setattr("lossbench.conformance.probe._SETTLE", 3)
-
-
-def subject(text: str) -> Subject:
-    return Subject(parse_spec(text, find_plugins()))
-
-
-def forward(returned: str, before: str = "pass") -> str:
-    return f"\n    def forward(self, embeddings, labels):\n        {before}\n        return {returned}\n"
+pytestmark = pytest.mark.usefixtures("settled_soon")
 
 
 OF_NORM = f"{LOSS} + embeddings.norm(dim=1).mean()"

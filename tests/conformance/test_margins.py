@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from support import FORWARD, plugin
+from support import FORWARD, plugin, subject
 
 from lossbench.conformance.margins import in_radians, larger_margin, no_jump, plain_at_zero, units
-from lossbench.conformance.probe import Subject
 from lossbench.conformance.property import Broken, Skipped
 from lossbench.losses.head import Mix
 from lossbench.losses.loading import trial_head
@@ -16,10 +15,6 @@ from lossbench.losses.spec import parse_spec
 
 CONVERTED = (Path(__file__).parent / "planted" / "degrees_converted.py").read_text()
 DEGREES = re.sub(r"    ranges = .*\n", "", CONVERTED).replace("0.5", "28.6")
-
-
-def subject(text: str) -> Subject:
-    return Subject(parse_spec(text, find_plugins()))
 
 
 @pytest.fixture

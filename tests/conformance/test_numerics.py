@@ -1,27 +1,12 @@
 """Losses that break one property each, beside the planted ones: it is named, and with what was measured."""
 
 import pytest
-from support import FORWARD, LOSS, plugin
+from support import FORWARD, LOSS, forward, plugin, subject
 
 from lossbench.conformance import numerics
-from lossbench.conformance.probe import Subject
 from lossbench.conformance.property import Broken
-from lossbench.losses.registry import find_plugins
-from lossbench.losses.spec import parse_spec
 
-
-@pytest.fixture(autouse=True)
-def _settled_soon(monkeypatch):
-    """These losses have no schedule that takes 2,000 steps."""
-    monkeypatch.setattr("lossbench.conformance.probe._SETTLE", 3)
-
-
-def subject(text: str) -> Subject:
-    return Subject(parse_spec(text, find_plugins()))
-
-
-def forward(returned: str, before: str = "pass") -> str:
-    return f"\n    def forward(self, embeddings, labels):\n        {before}\n        return {returned}\n"
+pytestmark = pytest.mark.usefixtures("settled_soon")
 
 
 def method(signature: str, returned: str) -> str:

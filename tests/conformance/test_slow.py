@@ -1,18 +1,11 @@
 """The two slow properties, on a head that has them and on heads that have not."""
 
 import pytest
-from support import FORWARD, LOSS, plugin
+from support import FORWARD, LOSS, plugin, subject
 
 from lossbench.conformance import slow
 from lossbench.conformance.check import PROPERTIES
-from lossbench.conformance.probe import Subject
 from lossbench.conformance.property import Broken, Skipped
-from lossbench.losses.registry import find_plugins
-from lossbench.losses.spec import parse_spec
-
-
-def subject(text: str) -> Subject:
-    return Subject(parse_spec(text, find_plugins()))
 
 
 def test_these_are_the_properties_that_a_fast_check_leaves_out():

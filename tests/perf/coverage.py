@@ -22,7 +22,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -155,7 +155,7 @@ def _p_values(compared, shift):
 
 def _moved(found, by):
     """A difference between entrants moves the mean, and nothing that is known of its error."""
-    return type(found)(**{**vars(found), "mean": found.mean + by}) if by else found
+    return replace(found, mean=found.mean + by)
 
 
 def _any_false(compared, shift):
