@@ -46,6 +46,13 @@ class Head(nn.Module, ABC):
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar loss, at least float32, of `embeddings` [B, D] and `labels` [B] (int64, 0..C-1)."""
 
+    def progress(self, share: float) -> None:
+        """Hear how much of the training is done, before every step: 0 <= share < 1. For a margin that grows.
+
+        What follows from it goes into a buffer, in place: checkpoints carry it, and a captured graph reads it. A head
+        that is never told, as in `lossbench check`, acts as at the end of training.
+        """
+
     def logits(self, embeddings: Tensor) -> Tensor | None:
         """Return scores [B, C] WITHOUT margin, or None when the loss knows no classes.
 
@@ -79,6 +86,11 @@ class Mix(Head):
         """Return ``sum_i w_i * loss_i``."""
         losses = [weight * part(embeddings, labels) for weight, part in zip(self.weights, self.parts, strict=True)]
         return torch.stack(losses).sum()
+
+    def progress(self, share: float) -> None:
+        """Tell every part."""
+        for head in self._heads():
+            head.progress(share)
 
     def logits(self, embeddings: Tensor) -> Tensor | None:
         """Return the scores of the first part that has classes."""

@@ -105,6 +105,7 @@ def train(
         for i, (batch, own) in enumerate(batches):
             step, steps = (number - 1) * len(batches) + i, config.epochs * len(batches)
             lr = learning_rate(step, steps, config.lr, config.warmup, config.schedule, config.epochs)
+            head.progress(step / steps)
             total += train_step(backbone, head, optimizer, batch_images(pixels, batch), own, draws[i], lr)
         mean_loss = total.item() / len(batches)  # the one synchronisation of an epoch
         seconds = time.perf_counter() - start

@@ -205,3 +205,22 @@ def test_the_own_class_is_marked():
     assert mask.shape == (3, 4)
     with pytest.raises(RuntimeError):
         is_own(torch.tensor([4]), 4)
+
+
+class Told(Head):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("share", torch.ones(()))
+
+    def progress(self, share):
+        self.share.fill_(share)
+
+    def forward(self, embeddings, labels):
+        return embeddings.mean() * self.share
+
+
+def test_a_mix_tells_its_parts_how_far_the_training_is():
+    first, second = Told(), Told()
+    mix = Mix((1.0, first), (0.5, Mix((1.0, second), (1.0, load_head("ce", **SIZES)))))
+    mix.progress(0.25)
+    assert (first.share.item(), second.share.item()) == (0.25, 0.25)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lossbench.data.batches import augmentation_draws, epoch_order
 from lossbench.evaluation.measure import measure
+from lossbench.losses.head import Head
 from lossbench.training import train as training
 from lossbench.training.seeds import generator_of, initial_backbone, seed_of
 from lossbench.training.step import TrainingFailed, train_step
@@ -192,6 +193,13 @@ def test_the_rate_of_every_step_is_that_of_the_schedule(watched):
     assert steps.rates == pytest.approx(expected, rel=1e-9)
     assert [group[0][0] for group in steps.groups] == [group[1][0] for group in steps.groups] == steps.rates
     assert [epoch.lr for epoch in trained.history] == steps.rates[STEPS - 1 :: STEPS]
+
+
+def test_the_head_hears_before_every_step_how_far_the_training_is(watched, monkeypatch):
+    heard = []
+    monkeypatch.setattr(Head, "progress", lambda head, share: heard.append(share))
+    watched("ce")
+    assert heard == [step / (3 * STEPS) for step in range(3 * STEPS)]
 
 
 def test_a_schedule_counts_the_epochs_that_are_trained(watched):
