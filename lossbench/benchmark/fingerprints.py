@@ -28,6 +28,7 @@ TRAINING = (
     "utils/threads.py",
     "utils/device.py",
     "utils/schedule.py",
+    "utils/plugin_file.py",
 )
 MEASURING = (
     "evaluation/*.py",

@@ -9,11 +9,12 @@ from typing import Any
 from lossbench.benchmark.fingerprints import measuring_protocol, training_protocol
 from lossbench.config import Config
 from lossbench.data.faces import FaceSet
-from lossbench.losses.loading import hyperparameters, plugin_fingerprint, trial_head
+from lossbench.losses.loading import hyperparameters, trial_head
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.losses.spec import Spec
 from lossbench.results.store import Record, read_record, run_folder
 from lossbench.utils.hashing import sha
+from lossbench.utils.plugin_file import plugin_fingerprint
 
 
 class Again(StrEnum):

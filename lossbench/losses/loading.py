@@ -1,12 +1,8 @@
 """Builds heads: executes the plugin files that a spec names, and tells what exactly was built."""
 
-import hashlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from lossbench.errors import InputError
@@ -14,10 +10,8 @@ from lossbench.losses.head import Head, Mix
 from lossbench.losses.plugin import Plugin
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import Spec, parse_spec
+from lossbench.utils.plugin_file import executed
 from lossbench.utils.text import described
-
-_NOT_OF_A_PLUGIN = sys.stdlib_module_names | {"torch", "pytorch_metric_learning", "lossbench"}
-_loaded: dict[Path, tuple[str, type[Head]]] = {}  # digest of the source and its class, so that a file runs once
 
 
 def load_head(
@@ -89,11 +83,7 @@ def load_class(plugin: Plugin) -> type[Head]:
         from lossbench.losses import pml
 
         return pml.head_class(plugin.name[4:])
-    path = plugin.path.resolve()
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if path in _loaded and _loaded[path][0] == digest:
-        return _loaded[path][1]
-    module = _execute(path, f"lossbench_plugin_{plugin.name}_{digest[:12]}")
+    module = executed(plugin.path, plugin.name)
     classes = [
         value
         for name, value in vars(module).items()
@@ -102,22 +92,7 @@ def load_class(plugin: Plugin) -> type[Head]:
     if len(classes) != 1:
         names = ", ".join(c.__name__ for c in classes) or "none"
         raise InputError(f"plugin {plugin.path} must define exactly one public Head subclass; it defines {names}")
-    _loaded[path] = (digest, classes[0])
     return classes[0]
-
-
-def _execute(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and inspect look a class's module up here
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # importing a plugin may raise anything; one failed run stops no other
-        del sys.modules[name]
-        raise InputError(f"plugin {path} fails on import: {described(error)}") from error
-    return module
 
 
 def hyperparameters(spec: Spec) -> dict[str, Any]:
@@ -131,20 +106,3 @@ def hyperparameters(spec: Spec) -> dict[str, Any]:
         if term.weight != 1 or len(spec.terms) > 1:
             resolved[prefix + "weight"] = term.weight
     return resolved
-
-
-def plugin_fingerprint(head: Head) -> str:
-    """Return the SHA-256 over the plugin files of this head, those of a mix's parts, layers and base classes included.
-
-    Files of Python, torch and pytorch-metric-learning are left out, since their versions are recorded, and lossbench's
-    own, which the fingerprint of the training covers. Nothing is left of a ``pml:`` loss: its spec names it.
-    """
-    digests = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in plugin_files(head))
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def plugin_files(head: Head) -> set[Path]:
-    """Return the files that define this head's classes and belong to plugins."""
-    classes = {cls for module in head.modules() for cls in type(module).__mro__ if cls.__module__ in sys.modules}
-    roots = {cls: cls.__module__.partition(".")[0] for cls in classes}
-    return {Path(inspect.getfile(cls)) for cls, root in roots.items() if root not in _NOT_OF_A_PLUGIN}

@@ -1,13 +1,13 @@
 """A loss plugin as its source reads: name, reference, hyper-parameters and their ranges. Nothing is executed."""
 
 import ast
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossbench.errors import InputError
 from lossbench.losses.ranges import Range, parse_ranges
+from lossbench.utils.plugin_file import first_paragraph, public_classes, read_source, refuse_name
 
 UNTRAINED = "untrained"  # the entrant that every benchmark carries: the backbone before its first step
 BASELINE = "ce"  # the loss that gains are measured over
@@ -76,19 +76,6 @@ class Plugin(NamedTuple):
             raise InputError(f"two plugins are called '{self.name}': {other.path} and {self.path}; rename one")
 
 
-def refuse_name(name: str) -> None:
-    """Refuse what cannot name a loss: a name is a lower-case letter, then lower-case letters, digits and underscores.
-
-    Raises:
-        InputError: it is none, or it is taken by the untrained backbone.
-    """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == UNTRAINED:
-        raise InputError(
-            f"'{name}' cannot name a loss; use lower-case letters, digits and _, such as my_loss "
-            f"('{UNTRAINED}' is reserved)"
-        )
-
-
 def describe(path: Path) -> Plugin:
     """Read a plugin's name, docstring, hyper-parameters and ranges from its source.
 
@@ -96,14 +83,9 @@ def describe(path: Path) -> Plugin:
         InputError: not a readable Python file, not exactly one public class that derives from something, or ranges
             that make no sense.
     """
-    if not path.is_file():
-        raise InputError(f"no plugin file '{path}'; a path in --losses leads to an existing .py file")
-    refuse_name(path.stem)
-    try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
-    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
-        raise InputError(f"plugin {path} cannot be read: {error}") from error
-    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.bases and not n.name.startswith("_")]
+    tree = read_source(path, "--losses")
+    refuse_name(path.stem, "loss", reserved=UNTRAINED)
+    classes = public_classes(tree)
     if len(classes) != 1:
         names = ", ".join(c.name for c in classes) or "none"
         raise InputError(f"plugin {path} must define exactly one public Head subclass; it defines {names}")
@@ -112,11 +94,6 @@ def describe(path: Path) -> Plugin:
     except ValueError as error:
         raise InputError(f"plugin {path} has ranges that cannot be used: {error}; {_RANGES_EXAMPLE}") from error
     return Plugin(path.stem, path, first_paragraph(tree), first_paragraph(classes[0]), parameters)
-
-
-def first_paragraph(node: ast.Module | ast.ClassDef) -> str:
-    """Return the first paragraph of a docstring on one line; empty where there is none."""
-    return (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
 
 
 def _parameters(node: ast.ClassDef) -> Iterator[Parameter]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossbench.errors import InputError, did_you_mean
-from lossbench.losses.plugin import REQUIRED, Parameter, Plugin, first_paragraph
+from lossbench.losses.plugin import REQUIRED, Parameter, Plugin
 from lossbench.losses.ranges import parse_ranges
+from lossbench.utils.plugin_file import first_paragraph
 
 if TYPE_CHECKING:
     from lossbench.losses.head import Head

@@ -1,11 +1,11 @@
 """What `lossbench new` writes: a margin loss that works as it stands, to be changed line by line."""
 
-import keyword
 from pathlib import Path
 
 from lossbench.errors import InputError
-from lossbench.losses.plugin import refuse_name
+from lossbench.losses.plugin import UNTRAINED
 from lossbench.losses.registry import find_plugins
+from lossbench.utils.plugin_file import refuse_name, write_template
 
 _TEMPLATE = '''"""{title}, a margin of your own. AUTHORS YEAR, arXiv:NUMBER, eq. N."""
 
@@ -40,18 +40,7 @@ def write_plugin(name: str, folder: Path) -> Path:
         InputError: no name for a loss, a name that is taken, a file that exists, or a folder that cannot be written.
     """
     name = name.removesuffix(".py")
-    refuse_name(name)
-    if keyword.iskeyword(name):
-        raise InputError(f"'{name}' cannot name a loss: it is a word of Python; choose another name")
+    refuse_name(name, "loss", reserved=UNTRAINED)
     if name in (known := find_plugins()):
         raise InputError(f"a loss called '{name}' exists already ({known[name].path}); choose another name")
-    path = folder / f"{name}.py"
-    title = "".join(word.capitalize() for word in name.split("_"))
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(_TEMPLATE.format(title=title))
-    except FileExistsError:
-        raise InputError(f"{path} exists already; choose another name, or remove it") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror})") from error
-    return path
+    return write_template(name, folder, _TEMPLATE, "loss")

@@ -1,13 +1,10 @@
-"""Building heads from specs, and the fingerprint of the plugins that were built."""
-
-import hashlib
-from pathlib import Path
+"""Building heads from specs."""
 
 import pytest
 
 from lossbench.errors import InputError
-from lossbench.losses.loading import hyperparameters, load_head, plugin_files, plugin_fingerprint, trial_head
-from lossbench.losses.registry import find_plugins, shipped_plugins
+from lossbench.losses.loading import hyperparameters, load_head, trial_head
+from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
 
 SIZES = {"num_classes": 4, "embedding_dim": 3}
@@ -100,57 +97,3 @@ def test_a_plugin_that_cannot_be_built_says_so_in_one_line(tmp_path, source, say
     with pytest.raises(InputError, match=r"\A[^\n]*mine[^\n]*\Z") as error:
         load_head(f"{tmp_path}/mine.py", **SIZES)
     assert says in str(error.value)
-
-
-def files_of(spec: str) -> set[str]:
-    return {path.name for path in plugin_files(trial_head(parse(spec)))}
-
-
-def test_a_fingerprint_covers_plugin_files_alone():
-    """Neither abc.py, from which Head derives, nor torch, pytorch-metric-learning or lossbench's own head.py."""
-    assert files_of("ce") == {"ce.py"}
-    assert files_of("triplet") == {"triplet.py"}  # a loss and a miner of pytorch-metric-learning inside
-    assert files_of("arcface+0.5*triplet") == {"arcface.py", "triplet.py"}
-    assert files_of("arcface_triplet") == {"arcface_triplet.py", "arcface.py", "triplet.py"}
-    assert files_of("pml:ArcFaceLoss") == set()
-    assert files_of("pml:ArcFaceLoss+triplet") == {"triplet.py"}
-
-
-def test_a_fingerprint_is_the_hash_of_the_files_hashes():
-    source = (shipped_plugins() / "ce.py").read_bytes()
-    want = hashlib.sha256(hashlib.sha256(source).hexdigest().encode()).hexdigest()
-    assert plugin_fingerprint(trial_head(parse("ce"))) == want
-
-
-def test_base_classes_and_layers_from_other_files_count(tmp_path, monkeypatch):
-    (tmp_path / "my_layers_for_a_test.py").write_text("from torch import nn\n\n\nclass Scale(nn.Module): ...\n")
-    source = PLUGIN.replace("import torch\n", "import torch\nfrom my_layers_for_a_test import Scale\n")
-    source = source.replace("super().__init__()", "super().__init__(); self.layer = Scale()")
-    (tmp_path / "mine.py").write_text(source)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert files_of(f"{tmp_path}/mine.py") == {"mine.py", "my_layers_for_a_test.py"}
-
-
-def test_a_mix_is_fingerprinted_by_all_of_its_files():
-    specs = ("arcface", "triplet", "arcface_triplet", "arcface+triplet")
-    assert len({plugin_fingerprint(trial_head(parse(spec))) for spec in specs}) == 4
-
-
-@pytest.mark.parametrize("folder", ["", "torch", "lossbench"])
-def test_a_changed_file_has_another_fingerprint_whatever_its_folder_is_called(tmp_path, folder):
-    path = Path(tmp_path, folder, "mine.py")
-    path.parent.mkdir(exist_ok=True)
-    found = []
-    for text in ("", "# changed\n"):
-        path.write_text(PLUGIN + text)
-        found.append(plugin_fingerprint(load_head(str(path), **SIZES)))
-    assert found[0] != found[1]
-
-
-def test_a_plugin_file_runs_once_until_it_changes(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text(PLUGIN)
-    first, second = (type(load_head(str(path), **SIZES)) for _ in range(2))
-    assert first is second
-    path.write_text(PLUGIN.replace("0.1", "0.2"))
-    assert type(load_head(str(path), **SIZES)) is not first

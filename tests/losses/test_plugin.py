@@ -4,7 +4,7 @@ import pytest
 from support import FORWARD, plugin
 
 from lossbench.errors import InputError
-from lossbench.losses.plugin import Parameter, describe, refuse_name
+from lossbench.losses.plugin import Parameter, describe
 from lossbench.losses.ranges import Range
 
 EXTRA = ", *, margin: float = 0.1, hard: bool = False, bound: float = 1 / 3, needed: int"
@@ -117,14 +117,3 @@ def test_a_file_that_is_no_plugin_says_so_in_one_line(tmp_path, source, says):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"no plugin file '.*nowhere\.py'"):
         describe(tmp_path / "nowhere.py")
-
-
-@pytest.mark.parametrize("name", ["My", "my-loss", "2fast", "", "untrained"])
-def test_what_cannot_name_a_loss(name):
-    with pytest.raises(InputError, match=f"'{name}' cannot name a loss; use lower-case letters"):
-        refuse_name(name)
-
-
-def test_what_can_name_a_loss():
-    for name in ("a", "my_loss2"):
-        refuse_name(name)
