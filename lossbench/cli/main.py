@@ -220,5 +220,27 @@ def list_(
         console.listing("data", [(name, (info.what, f"credit: {info.credit}")) for name, info in DATA.items()])
 
 
+@app.command()
+def explain(
+    topic: Annotated[
+        list[str] | None, typer.Argument(help="A term: fpr, verdict, threshold-transfer.", show_default="list them")
+    ] = None,
+) -> None:
+    """Print what a word or a figure of the report means: definition, formula, unit and source."""
+    from lossbench.cli import console
+    from lossbench.report.explain import explained, parts
+    from lossbench.report.glossary import GLOSSARY
+
+    if topic:
+        term = explained(" ".join(topic))
+        console.say(term.title)
+        console.say(f"  {term.text}")
+        for label, text in parts(term):
+            console.say(f"  {label}: {text}")
+        return
+    for title, terms in GLOSSARY.items():
+        console.listing(title, [(term.topic, [term.title]) for term in terms])
+
+
 models.mount(app)
 losses.mount(app)

@@ -1,0 +1,57 @@
+"""Looks a term up in the glossary: by its topic, another name, a figure's key, or nearly so."""
+
+from lossbench.errors import InputError, did_you_mean
+from lossbench.report.glossary import TERMS, Term
+
+
+def find(name: str) -> Term | None:
+    """Return the entry of a topic, a title, another name, or a figure's key; upper and lower case are alike.
+
+    Example:
+        >>> find("TAR").topic, find("tpr@0.001").topic, find("nothing")
+        ('id-rate', 'id-rate', None)
+    """
+    wanted = _plain(name)
+    by_name = _names()
+    figure = wanted.partition("@")[0]
+    return by_name.get(wanted) or next((term for term in TERMS if figure in term.figures), None)
+
+
+def explained(name: str) -> Term:
+    """Return the entry of a name.
+
+    Raises:
+        InputError: there is none; the message names the closest one, or how to list all.
+    """
+    if (found := find(name)) is not None:
+        return found
+    hint = did_you_mean(_plain(name), list(_names()))
+    raise InputError(f"no topic '{name}'{hint or ';'} lossbench explain lists all topics")
+
+
+def parts(term: Term) -> list[tuple[str, str]]:
+    """Return label and text of what an entry has beside its definition."""
+    figures = ", ".join(f"{key}@RATE" if key in _AT_A_RATE else key for key in term.figures)
+    found = (
+        ("formula", term.formula),
+        ("unit", term.unit),
+        ("source", term.source),
+        ("in run.json", figures),
+        ("also", ", ".join(name for name in term.also if name not in term.figures)),
+    )
+    return [(label, text) for label, text in found if text]
+
+
+_AT_A_RATE = {"tpr", "achieved_fpr", "threshold", "transfer_fpr", "transfer_tpr", "transfer_threshold"} | {
+    "dir", "achieved_far", "dir_threshold"
+}  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def _names() -> dict[str, Term]:
+    """Return every name of every entry; a topic wins over another entry's further name."""
+    names = {_plain(name): term for term in TERMS for name in (term.title, *term.also)}
+    return names | {term.topic: term for term in TERMS}
