@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lossbench.metrics.exact.pairs import highest_pairs, scored_pairs
@@ -20,7 +21,8 @@ from lossbench.metrics.operating_point import DEFAULT_FPRS, allowed_each
 _BUDGET = 200_000_000  # weights of negatives that all replicates together may compute: seconds, not minutes
 _PAIRS = 400_000  # negatives that are kept for it: beyond, an equal share of them at random, the same for all entrants
 _SPARSE = 1_000  # where fewer of the chosen lie above a threshold, the highest of all negatives are taken instead
-_CHUNK = 4_000_000  # of them at a time
+_BLOCK = 256  # weights of one sum that is kept
+_AT_ONCE = 1024  # pairs weighted together: they stay in the cache
 _TAIL = 2.5  # times the largest rate: negatives beyond it become a threshold in no plausible resample
 _LARGEST = DEFAULT_FPRS[0]  # the tail is as long for all lower rates, and higher ones are taken one by one: no spread
 # depends on which others are asked for
@@ -130,14 +132,18 @@ def bootstrap_identification(
     images = torch.bincount(owners, minlength=weights.shape[1])
 
     found = torch.full((len(weights), len(fprs)), math.nan, dtype=torch.float64)
+    total, accepted = _pairs_drawn(weights * images, people), _Drawn(weights, positive_people.unsqueeze(0))
 
     def fill(columns: list[int], tail: Tensor, pairs: Tensor, kept: float) -> None:
-        wanted, rows = [fprs[i] for i in columns], max(1, _CHUNK // max(1, len(tail)))
-        chunks = [
-            _weighted_rates(drawn, images, people, positives, positive_people, tail, pairs, kept, wanted)
-            for drawn in torch.split(weights, rows)
-        ]
-        found[:, columns] = torch.cat(chunks)
+        above = _Drawn(weights, pairs)
+        for i in columns:
+            rank = allowed_each(fprs[i], total)
+            at = above.reach((rank.to(torch.float64) * kept).to(torch.int64) + 1)
+            supported = (rank >= 1) & (at < len(tail)) & (accepted.total > 0)
+            count = torch.zeros_like(rank)
+            # strictly above the threshold: positives are in descending order
+            count[supported] = torch.searchsorted(-positives, -tail[at[supported]])
+            found[supported, i] = (accepted.first(count).to(torch.float64) / accepted.total)[supported]
 
     sparse = [i for i, fpr in enumerate(fprs) if kept < 1 and _is_sparse(fpr, len(negatives), kept)]
     if dense := [i for i in range(len(fprs)) if i not in sparse]:
@@ -154,28 +160,56 @@ def _is_sparse(fpr: float, chosen: int, kept: float) -> bool:
     return fpr * chosen < _SPARSE and _TAIL * fpr * chosen <= _PAIRS * kept
 
 
-def _weighted_rates(
-    drawn: Tensor,
-    images: Tensor,
-    people: int,
-    positives: Tensor,
-    positive_people: Tensor,
-    tail: Tensor,
-    pairs: Tensor,
-    kept: float,
-    fprs: Sequence[float],
-) -> Tensor:
-    """Return the rates [B, F] of some replicates `drawn` [B, P + E]; `images` [P + E] counts each person's images."""
-    own, other = (drawn * images)[:, :people], (drawn * images)[:, people:]
-    total = (own.sum(1) ** 2 - (own**2).sum(1)) // 2 + own.sum(1) * other.sum(1)
-    above = (drawn[:, pairs[0]] * drawn[:, pairs[1]]).cumsum(1)
-    accepted = torch.nn.functional.pad(drawn[:, positive_people].cumsum(1), (1, 0))
-    rates = torch.full((len(drawn), len(fprs)), math.nan, dtype=torch.float64)
-    for i, fpr in enumerate(fprs):
-        rank = allowed_each(fpr, total).to(torch.float64).unsqueeze(1)
-        at = torch.searchsorted(above, (rank * kept).to(torch.int64) + 1).squeeze(1)
-        supported = (rank.squeeze(1) >= 1) & (at < len(tail)) & (accepted[:, -1] > 0)
-        threshold = tail[at[supported]]
-        count = torch.searchsorted(-positives, -threshold)  # strictly above it: positives are in descending order
-        rates[supported, i] = accepted[supported, count].to(torch.float64) / accepted[supported, -1]
-    return rates
+def _pairs_drawn(images: Tensor, people: int) -> Tensor:
+    """Return how many negatives each resample has [B], of `images` [B, P + E] drawn of each person, P of them query."""
+    own, other = images[:, :people], images[:, people:]
+    return (own.sum(1) ** 2 - (own**2).sum(1)) // 2 + own.sum(1) * other.sum(1)
+
+
+class _Drawn:
+    """How often pairs occur in each resample, summed from the first pair on, in whole numbers.
+
+    A pair occurs as often as the product of how often its people were drawn. Only the sums of whole blocks of pairs
+    are kept, and those inside a block computed where they are asked for: all of them would be B x T numbers.
+
+    Args:
+        weights: [B, people].
+        pairs: [k, T] int64, the people of each.
+    """
+
+    def __init__(self, weights: Tensor, pairs: Tensor):
+        nobody = weights.shape[1]  # drawn 0 times: fills up the last block
+        blocks = max(1, math.ceil(pairs.shape[1] / _BLOCK))
+        self.pairs = F.pad(pairs, (0, blocks * _BLOCK - pairs.shape[1]), value=nobody)
+        largest = int(weights.max()) ** len(pairs) * _BLOCK
+        exact = torch.float32 if largest <= 1 << 24 else torch.float64  # whole numbers, added without rounding
+        self.table = F.pad(weights.T.to(exact), (0, 0, 0, 1)).contiguous()
+        sums = self.table.new_empty(blocks, len(weights))
+        memory = self.table.new_empty(2, _AT_ONCE, len(weights))
+        each = _AT_ONCE // _BLOCK
+        for own, found in zip(torch.split(self.pairs, _AT_ONCE, dim=1), torch.split(sums, each), strict=True):
+            drawn, other = memory[:, : own.shape[1]]
+            torch.index_select(self.table, 0, own[0], out=drawn)
+            for people in own[1:]:
+                drawn.mul_(torch.index_select(self.table, 0, people, out=other))
+            torch.sum(drawn.view(len(found), _BLOCK, -1), dim=1, out=found)
+        self.sums = F.pad(sums.to(torch.int64).cumsum(0), (0, 0, 1, 0)).T.contiguous()  # [B, blocks + 1]
+        self.total = self.sums[:, -1]
+
+    def reach(self, sums: Tensor) -> Tensor:
+        """Return the first pair with which each resample reaches its sum [B], from 1; T or more where none does."""
+        block = (torch.searchsorted(self.sums, sums.unsqueeze(1)) - 1).clamp(max=self.sums.shape[1] - 2)
+        before = self.sums.gather(1, block) + self._inside(block).cumsum(1)
+        return (block * _BLOCK + torch.searchsorted(before, sums.unsqueeze(1))).squeeze(1)
+
+    def first(self, count: Tensor) -> Tensor:
+        """Return the sum of the first `count` [B] pairs in each resample."""
+        block = (count // _BLOCK).clamp(max=self.sums.shape[1] - 2).unsqueeze(1)
+        taken = torch.arange(_BLOCK) < count.unsqueeze(1) - block * _BLOCK
+        return (self.sums.gather(1, block) + (self._inside(block) * taken).sum(1, keepdim=True)).squeeze(1)
+
+    def _inside(self, block: Tensor) -> Tensor:
+        """Return how often the pairs of one block [B, 1] each occur: [B, _BLOCK] int64."""
+        pairs = self.pairs[:, block * _BLOCK + torch.arange(_BLOCK)]  # [k, B, _BLOCK]
+        resample = torch.arange(len(block)).unsqueeze(1)
+        return self.table[pairs, resample].prod(0).to(torch.int64)

@@ -150,12 +150,23 @@ def test_a_threshold_beyond_the_kept_tail_is_nan_and_not_a_guess(monkeypatch):
     assert not with_more.isnan().any()
 
 
-def test_chunks_of_replicates_change_nothing(monkeypatch):
+@pytest.mark.parametrize(("block", "at_once"), [(1, 1), (4, 8), (64, 64)])
+def test_blocks_of_pairs_change_nothing(monkeypatch, block, at_once):
     query, labels, distractors, others = data()
     drawn = multiplicities([f"q{i}" for i in range(6)], 20), multiplicities([f"d{i}" for i in range(5)], 20)
     whole = bootstrap_identification(query, labels, distractors, others, *drawn, FPRS)
-    monkeypatch.setattr("lossbench.metrics.bootstrap._CHUNK", 300)
+    monkeypatch.setattr("lossbench.metrics.bootstrap._BLOCK", block)
+    monkeypatch.setattr("lossbench.metrics.bootstrap._AT_ONCE", at_once)
     assert torch.equal(bootstrap_identification(query, labels, distractors, others, *drawn, FPRS), whole)
+
+
+def test_people_drawn_so_often_that_float32_would_round_are_counted_exactly():
+    query, labels, distractors, others = data()
+    drawn = multiplicities([f"q{i}" for i in range(6)], 20), multiplicities([f"d{i}" for i in range(5)], 20)
+    often = [weights * 3001 + 1 for weights in drawn]
+    found = bootstrap_identification(query, labels, distractors, others, *often, FPRS)
+    plain = [plain_rates(query, labels, distractors, others, *one) for one in zip(*often, strict=True)]
+    assert torch.equal(found, torch.tensor(plain, dtype=torch.float64))
 
 
 LOW = [0.1, 0.01, 0.003]
