@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lossbench import Head, add_angle, cosine, margin_cross_entropy
+from lossbench import Head, add_angle, cosine, margin_softmax, own_cosine
 
 
 class SubcenterArcFace(Head):
@@ -21,19 +21,15 @@ class SubcenterArcFace(Head):
         self.register_buffer("wins", torch.zeros(num_classes, centers))  # training images nearest to each center
         self.wins: Tensor
 
-    def all_cosines(self, embeddings: Tensor) -> Tensor:  # [B, C, K]
-        return cosine(embeddings, self.weight.flatten(0, 1)).unflatten(1, self.weight.shape[:2])
-
     def logits(self, embeddings: Tensor) -> Tensor:
-        return self.all_cosines(embeddings).amax(2)
+        return cosine(embeddings, self.weight.flatten(0, 1)).unflatten(1, self.weight.shape[:2]).amax(2)
 
     def class_centers(self) -> Tensor:  # the dominant one of each class
         rows = torch.arange(len(self.weight), device=self.weight.device)
         return nn.functional.normalize(self.weight.detach()[rows, self.wins.argmax(1)], dim=1)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        cos, nearest = self.all_cosines(embeddings).max(2)  # [B, C]
         if self.training:
-            winner = nearest.gather(1, labels.unsqueeze(1)).squeeze(1)
+            winner = own_cosine(embeddings, self.weight, labels).argmax(1)
             self.wins.index_put_((labels, winner), self.wins.new_ones(len(labels)), accumulate=True)
-        return margin_cross_entropy(cos, labels, lambda own: add_angle(own, self.margin), self.scale)
+        return margin_softmax(embeddings, self.weight, labels, lambda own: add_angle(own, self.margin), self.scale)

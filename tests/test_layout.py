@@ -26,6 +26,7 @@ OF_NO_MODULE = {
     "benchmark/test_disk.py": "disks that are full or read-only, under run and report",
     "benchmark/test_remeasure.py": "plan, queue and execution of runs that are only measured",
     "metrics/test_invariances.py": "every metric",
+    "plugins/test_capture.py": "plugins/, which stands beside the package",
     "plugins/test_losses.py": "plugins/, which stands beside the package",
     "plugins/test_zoo.py": "plugins/, which stands beside the package",
     "training/test_resume.py": "training, checkpoint and records of a process that is killed",

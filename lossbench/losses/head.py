@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossbench.losses.blocked_softmax import own_and_rest
+from lossbench.losses.blocked_softmax import KEEP_NUMBERS, own_and_rest
 
 
 class Head(nn.Module, ABC):
@@ -148,7 +148,7 @@ def margin_softmax(
 
     Args:
         embeddings: [B, D], any norm, any float dtype.
-        weight: [C, D] class weights, any norm.
+        weight: [C, D] class weights, any norm; or [C, K, D], of which each class's nearest counts.
         labels: [B] int64 in 0..C-1.
         push: maps the own-class cosines [B] to the margin-carrying ones [B]; differentiable, finite slope at +-1.
         scale: s, a number or one per sample [B].
@@ -164,6 +164,9 @@ def margin_softmax(
         >>> margin_softmax(embeddings, weight, labels, lambda own: own - 0.5, scale=2.0)  # -log(e / (e + 1))
         tensor(0.3133)
     """
+    if weight.ndim == 3 and len(embeddings) * weight.shape[:2].numel() <= KEEP_NUMBERS and others is None:
+        every = cosine(embeddings, weight.flatten(0, 1)).view(len(embeddings), *weight.shape[:2])
+        return margin_cross_entropy(every.max(2).values, labels, push, scale)
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
     unit = F.normalize(embeddings.to(dtype), dim=1)
     scales = scale.to(dtype) if isinstance(scale, Tensor) else unit.new_full((1,), scale)
@@ -172,8 +175,10 @@ def margin_softmax(
     return -F.logsigmoid(scales * push(own).to(dtype) - rest).mean()
 
 
-def margin_cross_entropy(cos: Tensor, labels: Tensor, push: Callable[[Tensor], Tensor], scale: float) -> Tensor:
-    """Do what `margin_softmax` does for a head that makes its cosines [B, C] in its own way (several per class).
+def margin_cross_entropy(
+    cos: Tensor, labels: Tensor, push: Callable[[Tensor], Tensor], scale: float | Tensor
+) -> Tensor:
+    """Do what `margin_softmax` does for a head that makes its cosines [B, C] in its own way.
 
     Example:
         >>> cosines = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -182,11 +187,13 @@ def margin_cross_entropy(cos: Tensor, labels: Tensor, push: Callable[[Tensor], T
     """
     own = labels.unsqueeze(1)
     z = cos.scatter(1, own, push(cos.gather(1, own).squeeze(1)).unsqueeze(1).to(cos.dtype))
-    return F.cross_entropy(z * scale, labels)
+    return F.cross_entropy(z * (scale.unsqueeze(-1) if isinstance(scale, Tensor) else scale), labels)
 
 
 def own_cosine(embeddings: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     """Return the cosines [B] with the own class alone, as constants: for thresholds and statistics.
+
+    With weights [C, K, D], those with each of its K centers: [B, K].
 
     Example:
         >>> embeddings, weight = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 3.0]])
@@ -196,7 +203,8 @@ def own_cosine(embeddings: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     """
     dtype = torch.promote_types(embeddings.dtype, torch.float32)
     rows = weight.detach().index_select(0, labels).to(dtype)
-    return F.cosine_similarity(embeddings.detach().to(dtype), rows, dim=1, eps=1e-12)
+    wide = embeddings.detach().to(dtype)
+    return F.cosine_similarity(wide if rows.ndim == 2 else wide.unsqueeze(1), rows, dim=-1, eps=1e-12)
 
 
 def is_own(labels: Tensor, num_classes: int) -> Tensor:
@@ -234,7 +242,7 @@ def add_angle(cos: Tensor, margin: float | Tensor) -> Tensor:
         >>> add_angle(torch.tensor([1.0, 0.5, 0.0]), torch.pi / 3)
         tensor([ 0.4997, -0.5000, -0.8660])
     """
-    m = margin if isinstance(margin, Tensor) else cos.new_tensor(margin)
+    m = margin if isinstance(margin, Tensor) else cos.new_full((), margin)  # no copy from the host
     near = cos * m.cos() - _sin(cos) * m.sin()
     return torch.where(cos > -m.cos(), near, cos - m * m.sin())
 

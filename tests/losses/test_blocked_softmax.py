@@ -6,9 +6,12 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
+from tracing import Allocations, HostTrips
 
-from lossbench import margin_softmax
+from lossbench import load_head, margin_softmax
 from lossbench.losses import blocked_softmax as blocks
+from lossbench.losses import head
 
 B, C, D = 7, 23, 5
 
@@ -20,15 +23,15 @@ def plain(x, w, labels, push, scale, others=lambda c: c):
     return F.cross_entropy(z * (scale.unsqueeze(1) if isinstance(scale, torch.Tensor) else scale), labels)
 
 
-@pytest.fixture(params=[(C, 2**24), (4, 2**24), (4, 0)], ids=["one block", "six blocks", "six blocks, none kept"])
+@pytest.fixture(params=[(C, True), (4, True), (4, False)], ids=["one block", "six blocks", "six blocks, none kept"])
 def small_blocks(request, monkeypatch):
-    size, keep = request.param
-    monkeypatch.setattr(blocks, "KEEP_NUMBERS", keep)
+    monkeypatch.setattr(blocks, "plan", lambda *sizes, plain: blocks.Plan(*request.param))
 
-    def cut(unit, weight):
-        return (slice(i, i + size) for i in range(0, len(weight), size))
 
-    monkeypatch.setattr(blocks, "_blocks", cut)
+@pytest.fixture
+def as_on_cuda(monkeypatch):
+    plan = blocks.plan
+    monkeypatch.setattr(blocks, "plan", lambda device, *sizes, plain: plan("cuda", *sizes, plain=plain))
 
 
 def given(seed=0):
@@ -63,10 +66,76 @@ def test_gradcheck():
     )
 
 
-def test_the_blocks_cover_every_class_once():
-    sizes = [len(torch.arange(10**6)[b]) for b in blocks._blocks(torch.empty(128, 1), torch.empty(10**6, 1))]
-    assert sum(sizes) == 10**6
-    assert len(sizes) > 100
+@pytest.mark.parametrize("others", [None, squared], ids=["own class", "all classes"])
+@pytest.mark.usefixtures("small_blocks")
+def test_the_nearest_of_several_centers_counts(monkeypatch, others):
+    monkeypatch.setattr(head, "KEEP_NUMBERS", 0)
+    x, _, s, m, labels = given(5)
+    w = torch.randn(C, 3, D, dtype=torch.float64, requires_grad=True)
+
+    def whole(x, w, s, m):
+        cos = (F.normalize(x, dim=1) @ F.normalize(w, dim=2).flatten(0, 1).T).view(B, C, 3).amax(2)
+        own = F.one_hot(labels, C).bool()
+        z = torch.where(own, (cos - m.unsqueeze(1)), cos if others is None else others(cos))
+        return F.cross_entropy(z * s.unsqueeze(1), labels)
+
+    new, old = margin_softmax(x, w, labels, lambda own: own - m, s, others), whole(x, w, s, m)
+    torch.testing.assert_close(new, old, rtol=1e-12, atol=0)
+    for a, b in zip(torch.autograd.grad(new, (x, w, s, m)), torch.autograd.grad(old, (x, w, s, m)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_second_backward_pass_gives_the_same_bits():
+    """The first uses up the cosines that were kept."""
+    x, w, s, m, labels = given(6)
+    loss = margin_softmax(x, w, labels, lambda own: own - m, s)
+    first = torch.autograd.grad(loss, (x, w, s), retain_graph=True)
+    for a, b in zip(first, torch.autograd.grad(loss, (x, w, s)), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("device", "batch", "weight", "plain", "classes", "keep"),
+    [
+        ("cpu", 128, (10**6, 512), True, 8192, False),
+        ("cpu", 2**20, (5000, 8), True, 1024, False),
+        ("cpu", 64, (200, 128), False, 2**14, True),
+        ("cuda", 128, (10**6, 512), True, 400_000, True),
+        ("cuda", 129, (10**6, 512), True, 396_899, False),  # more than a quarter of the weights
+        ("cuda", 128, (10**6, 512), False, 166_666, False),
+        ("cuda", 128, (2**15, 512), True, 2**15, True),
+        ("cuda", 128, (10**5, 3, 512), True, 40_000, True),
+        ("cuda", 0, (10, 4), True, 2**22, True),
+    ],
+)
+def test_the_plan_of_blocks(device, batch, weight, plain, classes, keep):
+    assert blocks.plan(device, batch, weight, plain=plain) == (classes, keep)
+
+
+@pytest.mark.usefixtures("as_on_cuda")
+@pytest.mark.parametrize("classes", [100_000, 1_000_000])
+@pytest.mark.parametrize("spec", ["arcface", "sphereface", "circle", "curricularface", "mv_softmax"])
+def test_many_classes_take_three_tenths_of_the_librarys_memory_on_cuda(spec, classes):
+    """Its ArcFace allocates 98 MiB for 10,000 classes (tests/perf/many_classes.py), and as much for each further."""
+    assert peak(lambda: load_head(spec, num_classes=classes, embedding_dim=512), classes) < 0.3 * 98 * classes / 10_000
+
+
+@pytest.mark.usefixtures("as_on_cuda")
+def test_many_classes_of_several_centers_take_three_tenths_of_the_librarys_memory():
+    """Its SubCenterArcFace with 3 centers allocates 293 MiB for 10,000 classes."""
+    build = lambda: load_head("subcenter_arcface", num_classes=10**5, embedding_dim=512)  # noqa: E731
+    assert peak(build, 10**5) < 0.3 * 2934
+
+
+def peak(build, classes):
+    """Return the most MiB that a step allocates beside weights and embeddings, of tensors that are not computed."""
+    with FakeTensorMode():
+        made = build()
+        x, labels = torch.randn(128, 512, requires_grad=True), torch.randint(classes, (128,))
+        with Allocations([x, labels, *made.parameters(), *made.buffers()]) as found:
+            made(x, labels).backward()
+    return found.peak / 2**20
 
 
 def test_a_confident_loss_keeps_its_digits():
@@ -149,16 +218,14 @@ def test_float32_stays_float32_under_autocast(monkeypatch, compiled):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
 
 
-def test_no_block_holds_more_scores_than_it_may_but_for_a_thousand_classes():
-    for batch, classes, first in [(128, 10**6, 8192), (2**20, 5000, 1024), (1, 3 * 2**20, 2**20), (0, 10, 10)]:
-        sizes = [len(range(classes)[b]) for b in blocks._blocks(torch.empty(batch, 1), torch.empty(classes, 1))]
-        assert sizes[0] == first
-        assert sum(sizes) == classes
+def test_the_blocks_cover_every_class_once():
+    sizes = [len(range(5000)[block]) for block in blocks._blocks(blocks.Plan(1024, False), torch.empty(5000, 1))]
+    assert sizes == [1024, 1024, 1024, 1024, 904]
 
 
-def test_what_is_kept_for_the_backward_pass_is_bounded(monkeypatch):
-    x, w, s, _, labels = given(4)
-    for most, kept in [(B * C, 1), (B * C - 1, 0)]:
-        monkeypatch.setattr(blocks, "KEEP_NUMBERS", most)
-        own, _ = blocks.own_and_rest(F.normalize(x, dim=1), w, labels, s)
-        assert len(own.grad_fn.kept) == kept
+@pytest.mark.usefixtures("small_blocks")
+def test_nothing_waits_for_the_device():
+    x, w, s, m, labels = given(7)
+    with HostTrips() as trips:
+        margin_softmax(x, w, labels, lambda own: own - m, s, squared).backward()
+    assert trips.found == []
