@@ -5,6 +5,7 @@ from typing import Any
 
 from lossbench.data.catalogue import data_info
 from lossbench.losses.plugin import UNTRAINED
+from lossbench.models.backbones import backbone_name
 from lossbench.report.gains import scale_and_margin, selection_gap
 from lossbench.report.looks import looks_lines
 from lossbench.report.markup import paragraph, plain, table
@@ -53,7 +54,7 @@ def markdown(
         *(f"- {plain(sentence)}" for sentence in answer),
         "",
         *paragraph(f"{MEANING}."),
-        f"Backbone {plain(settings['backbone'])}, {settings['image_size']} px, embeddings of "
+        f"Backbone {plain(backbone_name(settings['backbone']))}, {settings['image_size']} px, embeddings of "
         f"{settings['embedding_dim']}; {settings['epochs']} epochs of batch {settings['batch_size']}, "
         f"{_optimiser(settings)}, seed {settings['seed']}; {repeats}; {_selection(settings['select'])}. All "
         "entrants of a repeat share the "
