@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics.accuracy import class_means, share
-from lossbench.metrics.exact.directions import GRID, Directions, exact_scores, people_of
+from lossbench.metrics.exact.directions import GRID, Directions, exact_scores, on_cpu, people_of
 from lossbench.metrics.exact.products import above, full_precision, products, where
 from lossbench.metrics.operating_point import allowed
 from lossbench.utils.threads import Scratch, in_threads, threads_for
 
 DEFAULT_RANKS = (1, 5, 10)
 DEFAULT_FARS = (0.1, 0.01, 0.001)
-_BLOCK = 1024  # rows and columns of one product
+_TILE = 1024, 1024  # rows and columns of one product
+_ON_GPU = 4096, 16384  # there: 256 MiB
 _MANY = 1 << 18  # pairs that float32 cannot tell apart, before they are computed in float64
 
 
@@ -85,7 +86,7 @@ def cmc(
     distractors: Tensor,
     ranks: Sequence[int] = DEFAULT_RANKS,
     *,
-    block: int = _BLOCK,
+    block: int | None = None,
 ) -> Cmc:
     """Closed-set identification: how often a probe's own person is among the first entries of the gallery by cosine.
 
@@ -100,7 +101,7 @@ def cmc(
         people: [N] int64, whose image, in 0..P-1.
         distractors: [M, D]; M may be 0.
         ranks: each at least 1.
-        block: rows and columns of one product; changes memory and speed only.
+        block: rows and columns of one product, by default as suits the device; changes memory and speed only.
 
     Raises:
         ValueError: shapes that do not fit, people that are not in the gallery, no rank, or an embedding that is zero or
@@ -144,7 +145,7 @@ def open_set(
     unenrolled: Tensor,
     fars: Sequence[float] = DEFAULT_FARS,
     *,
-    block: int = _BLOCK,
+    block: int | None = None,
 ) -> OpenSet:
     """Open-set identification at rank 1: DIR at FAR (Phillips, Grother & Micheals 2011, Handbook of Face Recognition).
 
@@ -159,7 +160,7 @@ def open_set(
         people: [N] int64, whose image, in 0..P-1.
         unenrolled: [M, D], images of people who are not in the gallery; M may be 0.
         fars: false-alarm rates, each in (0, 1).
-        block: rows and columns of one product; changes memory and speed only.
+        block: rows and columns of one product, by default as suits the device; changes memory and speed only.
 
     Raises:
         ValueError: shapes that do not fit, people that are not in the gallery, a rate outside (0, 1), or an embedding
@@ -191,6 +192,13 @@ def open_set(
     return OpenSet(targets, points[:, 0], points[:, 1], points[:, 2], len(probes), len(unenrolled))
 
 
+def _tile(block: int | None, device: torch.device) -> tuple[int, int]:
+    """Return rows and columns of one product."""
+    if block is not None:
+        return block, block
+    return _TILE if on_cpu(device) else _ON_GPU
+
+
 def _mates(gallery: Directions, probes: Directions, people: Tensor) -> Tensor:
     if people.shape != probes.embeddings.shape[:1] or gallery.embeddings.shape[1] != probes.embeddings.shape[1]:
         raise ValueError(
@@ -211,7 +219,7 @@ def _refuse_other_widths(gallery: Directions, others: Directions) -> None:
 
 
 def _others(
-    gallery: Directions, probes: Directions, people: Tensor, distractors: Directions, most: int, block: int
+    gallery: Directions, probes: Directions, people: Tensor, distractors: Directions, most: int, block: int | None
 ) -> Tensor:
     """Return how many other entries score at least as high as each probe's own [N]; counted up to `most`."""
     mates = _mates(gallery, probes, people)
@@ -219,10 +227,11 @@ def _others(
     counts = torch.zeros_like(mates)
     edges = (mates / GRID - probes.slack).to(torch.float32)
     unit, scratch = probes.unit(slice(None)), Scratch()
+    rows, columns = _tile(block, unit.device)
     for entries, own in ((gallery, True), (distractors, False)):
-        for start in range(0, len(entries), block):
-            chosen = slice(start, min(start + block, len(entries)))
-            for row, scores in products(unit, entries, chosen, block, scratch):
+        for start in range(0, len(entries), columns):
+            chosen = slice(start, min(start + columns, len(entries)))
+            for row, scores in products(unit, entries, chosen, rows, scratch):
                 found = where(above(scores, edges[row : row + len(scores)]))
                 i, j = row + found // scores.shape[1], start + found % scores.shape[1]
                 if own:
@@ -233,19 +242,20 @@ def _others(
     return counts
 
 
-def _best(gallery: Directions, unenrolled: Directions, block: int) -> Tensor:
+def _best(gallery: Directions, unenrolled: Directions, block: int | None) -> Tensor:
     """Return the highest exact score that any entry has with each unenrolled image [M]."""
     device, scratch = unenrolled.norms.device, Scratch()
     entries = gallery.unit(slice(None))
+    width, images = _tile(block, device)  # most images are unenrolled
 
     def of_block(begin: int) -> Tensor:
-        unit = unenrolled.unit(slice(begin, begin + block), scratch)
+        unit = unenrolled.unit(slice(begin, begin + images), scratch)
         highest = torch.full((len(unit),), -math.inf, device=device)
         i, j = (torch.zeros(0, dtype=torch.int64, device=device) for _ in range(2))
         score = unit.new_zeros(0)  # of those that may be the highest: row i, entry j
         best = torch.full((len(unit),), -2 * GRID, dtype=torch.int64, device=device)
-        for start in range(0, len(entries), block):
-            columns = entries[start : start + block]
+        for start in range(0, len(entries), width):
+            columns = entries[start : start + width]
             scores = scratch("product", len(unit), len(columns), dtype=torch.float32, device=device)
             torch.mm(unit, columns.T, out=scores)
             highest = torch.maximum(highest, scores.amax(dim=1))
@@ -259,5 +269,5 @@ def _best(gallery: Directions, unenrolled: Directions, block: int) -> Tensor:
                 i, j, score = i[:0], j[:0], score[:0]
         return best.scatter_reduce_(0, i, exact_scores(unenrolled, begin + i, gallery, j), "amax")
 
-    blocks = in_threads(of_block, range(0, len(unenrolled), block), threads_for(device))
+    blocks = in_threads(of_block, range(0, len(unenrolled), images), threads_for(device))
     return torch.cat([torch.zeros(0, dtype=torch.int64, device=device), *blocks])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossbench.metrics.exact.directions import GRID, Directions
 from lossbench.metrics.exact.order_statistics import order_statistics
-from lossbench.metrics.exact.pairs import BLOCK, Pairs
+from lossbench.metrics.exact.pairs import Pairs
 from lossbench.metrics.exact.products import full_precision
 from lossbench.metrics.operating_point import DEFAULT_FPRS, allowed
 from lossbench.utils.threads import threads_for
@@ -41,7 +41,7 @@ def identification_rate(
     distractors: Tensor,
     fprs: Sequence[float] = DEFAULT_FPRS,
     *,
-    block: int = BLOCK,
+    block: int | None = None,
 ) -> IdentificationRate:
     """Share of same-person pairs accepted at thresholds that hold each false-positive rate.
 
@@ -58,7 +58,8 @@ def identification_rate(
         query_labels: [Q] integers.
         distractors: [M, D]; M may be 0.
         fprs: target rates, each in (0, 1).
-        block: columns of one product, and four times its rows; changes memory and speed only.
+        block: columns of one product, and four times its rows, by default as suits the device; changes memory and
+            speed only.
 
     Raises:
         ValueError: shapes that do not fit, a rate outside (0, 1), or an embedding that is zero or not finite.

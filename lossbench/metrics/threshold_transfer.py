@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossbench.metrics.exact.directions import GRID, Directions
-from lossbench.metrics.exact.pairs import BLOCK, Pairs
+from lossbench.metrics.exact.pairs import Pairs
 from lossbench.metrics.identification import identification_rate
 from lossbench.metrics.operating_point import DEFAULT_FPRS
 
@@ -40,7 +40,7 @@ def threshold_transfer(
     distractors: Tensor,
     fprs: Sequence[float] = DEFAULT_FPRS,
     *,
-    block: int = BLOCK,
+    block: int | None = None,
 ) -> ThresholdTransfer:
     """Set thresholds on one set of people and measure them on another.
 
@@ -57,7 +57,8 @@ def threshold_transfer(
         query_labels: [Q] integers.
         distractors: [M, D]; M may be 0.
         fprs: target rates, each in (0, 1).
-        block: columns of one product, and four times its rows; changes memory and speed only.
+        block: columns of one product, and four times its rows, by default as suits the device; changes memory and
+            speed only.
 
     Raises:
         ValueError: shapes that do not fit, a rate outside (0, 1), or an embedding that is zero or not finite.

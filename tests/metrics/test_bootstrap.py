@@ -13,6 +13,8 @@ from lossbench.metrics.bootstrap import (
 )
 from lossbench.metrics.exact.pairs import scored_pairs
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 FPRS = [0.2, 0.1, 0.05]
 
 

@@ -11,6 +11,8 @@ from lossbench.metrics.exact.directions import GRID, Directions, exact_scores
 from lossbench.metrics.exact.pairs import Pairs
 from lossbench.metrics.exact.products import above
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def with_ties(seed, people=7, images=30, unenrolled=40, dim=4):
     rng = np.random.default_rng(seed)

@@ -12,6 +12,8 @@ from lossbench.metrics.exact import order_statistics
 from lossbench.metrics.exact.directions import GRID, Directions, exact_scores
 from lossbench.metrics.exact.pairs import Pairs
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 FPRS = [0.5, 0.2, 0.1, 0.05, 0.01, 0.001]
 
 

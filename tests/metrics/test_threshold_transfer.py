@@ -8,6 +8,8 @@ import torch
 
 from lossbench.metrics import identification_rate, threshold_transfer
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 FPRS = [0.5, 0.2, 0.1, 0.05, 0.01, 0.001]
 
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.metrics.exact.directions import GRID
-from lossbench.metrics.exact.products import Job, Tile, above, count, masks, where
+from lossbench.metrics.exact.directions import GRID, on_cpu
+from lossbench.metrics.exact.products import Job, Tile, above, count, masks, tally, where
 from lossbench.utils.threads import Scratch, in_threads
 
 #: rows [P] and columns [P] -> their exact scores [P], int64
@@ -117,7 +117,7 @@ def _screen(tiles: Iterable[Tile], searches: "Sequence[_Search]", stride: int, s
     """Return what some tiles hold for each search; kept once until it is asked for, whatever the number of ranks."""
     brackets = [search.bracket for search in searches]
     first, *ends = _ends(brackets)
-    higher = dict.fromkeys((high for _, high in brackets), 0)  # how many lie above
+    higher: dict[float, int | Tensor] = dict.fromkeys((high for _, high in brackets), 0)  # how many lie above
     parts, pairs = [], 0
     for tile in tiles:
         inside, beyond = masks(tile, scratch)
@@ -125,7 +125,7 @@ def _screen(tiles: Iterable[Tile], searches: "Sequence[_Search]", stride: int, s
         for edge in {*ends, *higher}:
             above(tile.scores, edge, out=beyond)
             if edge in higher:
-                higher[edge] += count(beyond)
+                higher[edge] += tally(beyond)
             if edge in ends:
                 inside.logical_xor_(beyond)
         at = where(inside)
@@ -133,7 +133,7 @@ def _screen(tiles: Iterable[Tile], searches: "Sequence[_Search]", stride: int, s
         parts.append((tile.scores.flatten().index_select(0, at), row * stride + column))
         pairs += tile.pairs
     values, places = (torch.cat(part) for part in zip(*parts, strict=True))
-    return (_Screened(*_between(values, places, low, high), higher[high], pairs) for low, high in brackets)
+    return (_Screened(*_between(values, places, low, high), int(higher[high]), pairs) for low, high in brackets)
 
 
 def _between(values: Tensor, places: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
@@ -297,8 +297,11 @@ class _Search:
 def _largest(values: Tensor, positions: Sequence[int]) -> list[float]:
     """Return the values at some positions, from 0, of the descending order."""
     places = [len(values) - 1 - position for position in positions]
-    ordered = np.partition(values.cpu().numpy(), places)
-    return [float(ordered[place]) for place in places]
+    if on_cpu(values.device):
+        ordered = np.partition(values.numpy(), places)
+        return [float(ordered[place]) for place in places]
+    chosen: list[float] = torch.stack([values.sort().values[place] for place in places]).tolist()
+    return chosen
 
 
 def _float32(edge: float) -> float:

@@ -3,15 +3,18 @@
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from lossbench.metrics.exact.directions import GRID, Directions, exact_scores
+from lossbench.metrics.exact.directions import GRID, Directions, exact_scores, on_cpu
 from lossbench.metrics.exact.products import Job, Tile, above, count, full_precision, masks, products, where
 from lossbench.utils.threads import Scratch, in_threads, threads_for
 
 BLOCK = 2048  # columns of one product, and a quarter as many rows: 4 MiB stay near while they are compared
+_ON_GPU = 16384  # columns there: 256 MiB, in which a product takes so long that what starts it costs nothing
+_START = 512  # columns of the first products, every score of which is kept, where blocks are wider than BLOCK
 _RUN = 64  # neighbouring distractors read together: files are read in runs, people lie in runs
 
 
@@ -24,17 +27,19 @@ class Pairs:
         query: [Q, D].
         labels: [Q] integers, who is on each.
         distractors: [M, D], of people who are not in the query.
-        block: columns of one product, and four times its rows.
+        block: columns of one product, and four times its rows; None chooses what suits the device.
 
     Raises:
         ValueError: shapes that do not fit.
     """
 
-    def __init__(self, query: Directions, labels: Tensor, distractors: Directions, block: int):
+    def __init__(self, query: Directions, labels: Tensor, distractors: Directions, block: int | None = None):
         if query.embeddings.shape[1] != distractors.embeddings.shape[1] or labels.shape != (len(query),):
             shapes = tuple(query.embeddings.shape), tuple(labels.shape), tuple(distractors.embeddings.shape)
             raise ValueError(f"query, query_labels and distractors {shapes} must be [Q, D], [Q] and [M, D]")
         self.query, self.labels, self.distractors = query, labels, distractors
+        if block is None:
+            block = BLOCK if on_cpu(query.norms.device) else _ON_GPU
         self.rows, self.columns, self.scratch = max(1, block // 4), block, Scratch()
         own = torch.unique(labels, return_counts=True)[1].to(torch.int64)
         self.within = (len(labels) ** 2 - int((own**2).sum())) // 2  # pairs of two query images of different people
@@ -131,8 +136,10 @@ class Pairs:
         others = list(torch.split(chosen[chosen < len(self.distractors)], width)) if len(runs) else []
         own = [slice(start, min(start + width, queries)) for start in range(0, queries, width)]
         blocks = [*own, *others]
-        for at in torch.randperm(len(blocks), generator=chance).tolist():
-            block = blocks[at]
+        shuffled = [blocks[at] for at in torch.randperm(len(blocks), generator=chance).tolist()]
+        if width > BLOCK and shuffled:
+            shuffled[:1] = _narrow(shuffled[0])
+        for block in shuffled:
             yield partial(self._inner, unit, block) if isinstance(block, slice) else partial(self._outer, unit, block)
 
     def _inner(self, unit: Tensor, block: slice) -> Iterator[Tile]:
@@ -147,6 +154,15 @@ class Pairs:
         columns = block + len(self.query)
         for start, scores in products(unit, self.distractors, block, self.rows, self.scratch):
             yield Tile(scores, start, columns, scores.numel())
+
+
+def _narrow(block: slice | Tensor) -> list[slice | Tensor]:
+    """Return a block's first columns in four narrow parts, and the rest of it."""
+    wide = block.stop - block.start if isinstance(block, slice) else len(block)
+    edges = [*range(0, min(wide, 4 * _START), _START), *([4 * _START] if wide > 4 * _START else []), wide]
+    offset = block.start if isinstance(block, slice) else 0
+    parts = [slice(offset + start, offset + stop) for start, stop in pairwise(edges)]
+    return list(parts) if isinstance(block, slice) else [block[part] for part in parts]
 
 
 def scored_pairs(
@@ -178,7 +194,7 @@ def scored_pairs(
                 [1, 2, 1, 2, 2]])
     """
     labels = owners[: len(query)]
-    pairs = Pairs(Directions(query), labels, Directions(distractors), BLOCK)
+    pairs = Pairs(Directions(query), labels, Directions(distractors))
     positive = [torch.stack(part).cpu() for part in pairs.positives()]
     found = torch.cat([torch.empty(2, 0, dtype=torch.int64), *positive], dim=1)
     rows, columns = pairs.negatives(most)
@@ -202,7 +218,7 @@ def highest_pairs(query: Tensor, distractors: Tensor, owners: Tensor, cut: int) 
         tensor([[1, 0, 0],
                 [2, 2, 2]])
     """
-    pairs = Pairs(Directions(query), owners[: len(query)], Directions(distractors), BLOCK)
+    pairs = Pairs(Directions(query), owners[: len(query)], Directions(distractors))
     rows, columns, scores = pairs.above(cut)
     order = scores.argsort(descending=True)
     return scores[order].cpu(), torch.stack([owners[rows[order]], owners[columns[order]]]).cpu()

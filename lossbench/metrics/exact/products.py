@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossbench.metrics.exact.directions import Directions
+from lossbench.metrics.exact.directions import Directions, on_cpu
 from lossbench.utils.threads import Scratch
 
 
@@ -111,7 +111,7 @@ def above(scores: Tensor, edge: float | Tensor, out: Tensor | None = None) -> Te
                 [ True, False]])
     """
     edges = edge.unsqueeze(1) if isinstance(edge, Tensor) else edge
-    if scores.device.type != "cpu":
+    if not on_cpu(scores.device):
         return torch.gt(scores, edges, out=out)
     # numpy compares four times as fast as torch on a processor
     bound = edges.numpy() if isinstance(edges, Tensor) else np.float32(edges)
@@ -125,7 +125,17 @@ def count(mask: Tensor) -> int:
         >>> count(torch.tensor([True, False, True]))
         2
     """
-    return int(np.count_nonzero(mask.numpy()) if mask.device.type == "cpu" else mask.count_nonzero())
+    return int(np.count_nonzero(mask.numpy()) if on_cpu(mask.device) else mask.count_nonzero())
+
+
+def tally(mask: Tensor) -> int | Tensor:
+    """Do what `count` does without waiting for a GPU, which gives a tensor [] that it fills in later.
+
+    Example:
+        >>> tally(torch.tensor([True, False, True]))
+        2
+    """
+    return count(mask) if on_cpu(mask.device) else mask.count_nonzero()
 
 
 def where(mask: Tensor) -> Tensor:
@@ -135,6 +145,6 @@ def where(mask: Tensor) -> Tensor:
         >>> where(torch.tensor([[True, False], [False, True]]))
         tensor([0, 3])
     """
-    if mask.device.type == "cpu":
+    if on_cpu(mask.device):
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.flatten().nonzero().squeeze(1)

@@ -15,6 +15,8 @@ from lossbench.metrics.exact.directions import (
     unit_rows,
 )
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -10,6 +10,8 @@ from lossbench.metrics.exact import order_statistics
 from lossbench.metrics.exact.directions import GRID
 from lossbench.metrics.exact.products import Tile
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 SLACK = 3e-5
 ROWS, COLUMNS = 40, 160
 

@@ -7,6 +7,8 @@ from lossbench.metrics.exact.directions import GRID, Directions
 from lossbench.metrics.exact.pairs import Pairs, highest_pairs, scored_pairs
 from lossbench.metrics.exact.products import full_precision
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 QUERY, OTHERS = 40, 25
 
 
@@ -57,6 +59,19 @@ def test_every_negative_lies_in_one_tile_with_its_score(block):
                     assert tile.scores[row, column].item() == pytest.approx(cosines[i, j].item() / GRID, abs=1e-6)
     assert len(seen) == len(set(seen)) == counted
     assert set(seen) == others(labels)
+
+
+@pytest.mark.parametrize("kept", [0, 25])
+@pytest.mark.parametrize("wide", [False, True])
+def test_wide_blocks_begin_narrow_since_every_score_of_the_first_is_kept(kept, wide, monkeypatch):
+    for name, columns in {"BLOCK": 10**4 if wide else 8, "_START": 3}.items():
+        monkeypatch.setattr("lossbench.metrics.exact.pairs." + name, columns)
+    torch.manual_seed(0)
+    pairs = Pairs(Directions(torch.randn(40, 3)), torch.arange(40) % 7, Directions(torch.randn(kept, 3)), 1000)
+    with full_precision():
+        widths = [len(next(job()).columns) for job in pairs.jobs(0)]
+    assert sum(widths) == 40 + kept
+    assert len(widths) <= 2 if wide else widths[:4] == [3, 3, 3, 3]
 
 
 @pytest.mark.parametrize("block", [8, 1000])

@@ -10,6 +10,8 @@ from lossbench.metrics.exact.directions import GRID, Directions, exact_scores
 from lossbench.metrics.exact.products import Tile, above, count, full_precision, masks, products, where
 from lossbench.utils.threads import Scratch
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 @pytest.mark.parametrize("block", [1, 4, 100])
 @pytest.mark.parametrize("chosen", [slice(2, 9), torch.tensor([7, 0, 7])], ids=["a slice", "positions"])
