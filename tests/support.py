@@ -125,48 +125,6 @@ def plugin(folder: Path, name: str, methods: str, extra: str = "") -> str:
     return str(path)
 
 
-NETWORK = """import torch
-from torch import nn
-
-
-class Block(nn.Module):
-    def __init__(self, inputs, outputs):
-        super().__init__()
-        self.residual = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
-        )
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, 2, bias=False)
-
-    def forward(self, x):
-        return (self.residual(x) + self.shortcut(x)).relu()
-
-
-class Net(nn.Module):
-    lr = 3e-3
-
-    def __init__(self, embedding_dim=16, *, image_size=32, dropout=0.1):
-        super().__init__()
-        self.blocks = nn.Sequential(Block(3, 8), Block(8, 16), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.dropout = nn.Dropout(dropout)
-        self.embedding = nn.Linear(16, embedding_dim)
-
-    def forward(self, images):
-        return self.embedding(self.dropout(self.blocks(2 * images - 1)))
-"""  # a small residual network of a user's own
-
-
-def network(folder: Path, *changes: tuple[str, str], name: str = "my_net") -> str:
-    """Write a network's file, with parts of `NETWORK` replaced; returns its path."""
-    source = NETWORK
-    for part, other in changes:
-        assert part in source, part
-        source = source.replace(part, other)
-    path = folder / f"{name}.py"
-    path.write_text(source)
-    return str(path)
-
-
 def heed_interrupts() -> None:
     """Undo what shells do to commands in the background: in a new process, Ctrl-C would be ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -214,6 +172,31 @@ RECORDS = [
     known_record("c", 3, math.nan, status="failed", reason="TrainingFailed: the loss became nan"),
 ]
 STUDY = Study(tuple(RECORDS), {})
+
+PARTS = ("train", "val", "test", "query", "distractors")
+SETTINGS = {
+    "data": "orl", "backbone": "tiny", "image_size": 48, "embedding_dim": 128, "epochs": 7, "batch_size": 32,
+    "lr": 0.003, "optimizer": "adamw", "schedule": "cosine", "seed": 5, "select": "last",
+    "record": {"lossbench": "9.8.7"},
+}  # fmt: skip
+COUNTS = {"positives": 1234, "negatives": 56_789, "query_negatives": 789, "lowest_fpr": 1 / 56_789}
+
+
+def whole(record):
+    """Return a record with all that a report quotes."""
+    return {
+        **record,
+        "data": "orl",
+        "folder": "passed on without embeddings",
+        "protocol_hash": "a hash",
+        "images": {part: 100 + i for i, part in enumerate(PARTS)},
+        "people": {part: 20 + i for i, part in enumerate(PARTS)},
+        "machine": {"device": "a CPU of 1984", "threads": 3},
+        "metrics": record["metrics"] and {**record["metrics"], **COUNTS},
+    }
+
+
+REPORTED = [whole(record) for record in RECORDS]
 
 
 FACE_SIZE = (178, 218)

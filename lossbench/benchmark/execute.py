@@ -202,7 +202,9 @@ def _train_and_measure(
     digest = save_weights(run.folder / WEIGHTS, trained.backbone, trained.head)
     found = _measured_or_failed(inputs, pixels, run, trained.backbone, trained.head, facts)
     what = {"steps": facts.steps, "moved": facts.moved}
-    return {"epoch": trained.selected_epoch, "training": what, "weights_sha256": digest, **found}
+    parameters = sum(parameter.numel() for parameter in trained.head.parameters())
+    done = {"epoch": trained.selected_epoch, "training": what, "head_parameters": parameters}
+    return {**done, "weights_sha256": digest, **found}
 
 
 def _measured_again(inputs: Inputs, pixels: Pixels, run: Run) -> Record:
@@ -222,7 +224,7 @@ def _measured_again(inputs: Inputs, pixels: Pixels, run: Run) -> Record:
             classes = len(inputs.faces.split(run.repeat).train.people)
             head = load_head(run.spec, num_classes=classes, embedding_dim=inputs.config.embedding_dim)
             facts = read_training_facts(record)
-        backbone = load_backbone(record, head, network=inputs.config.backbone).to(inputs.device)
+        backbone = load_backbone(record, head).to(inputs.device)
         head = head.to(inputs.device) if head is not None else None
         record |= _measured_or_failed(inputs, pixels, run, backbone, head, facts)
     del record["folder"]

@@ -178,7 +178,11 @@ def report_(
         typer.Argument(help="A benchmark's folder, such as results/orl.", show_default="the latest in results/"),
     ] = None,
 ) -> None:
-    """Write report.md, verdicts.json, tables as CSV and figures as SVG and PNG into a benchmark's folder."""
+    """Write a benchmark's report into its folder.
+
+    report.html is the whole report on one page, which opens offline. Beside it: report.md, verdicts.json, tables as
+    CSV, figures as SVG and PNG.
+    """
     from lossbench.cli import console
     from lossbench.report.write import latest_benchmark, write_report
 
@@ -211,11 +215,9 @@ def list_(
         from lossbench.models.backbones import BACKBONES
 
         backbones = [(n, (f"{i.source}; {i.image_size} px, {i.embedding_dim}-d",)) for n, i in BACKBONES.items()]
-        backbones += [
-            ("timm:NAME", ("timm (pip install 'lossbench[timm]'); 112 px, 512-d",)),
-            ("./my_net.py", ("a network of your own: lossbench new --backbone my_net",)),
-        ]
-        console.listing("backbones", backbones)
+        console.listing(
+            "backbones", [*backbones, ("timm:NAME", ("timm (pip install 'lossbench[timm]'); 112 px, 512-d",))]
+        )
     if what in (None, Kind.data):
         from lossbench.data.catalogue import DATA
 

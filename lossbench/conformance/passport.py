@@ -30,7 +30,7 @@ _FLAGS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One loss against theta [STEPS] in radians: loss, target logit, and the gradient's norm times the embedding's."""
+    """One loss against theta [steps] in radians: loss, target logit, and the gradient's norm times the embedding's."""
 
     name: str
     theta: Tensor
@@ -61,7 +61,7 @@ def measure_passport(spec: Spec) -> Passport:
         )
     others = [parse_spec(name, find_plugins()) for name in BESIDE if name != str(spec)]
     with one_thread():
-        curves = tuple(_curve(s) for s in (subject, *map(Subject, others)))
+        curves = tuple(measure_curve(s) for s in (subject, *map(Subject, others)))
     flags = [
         f"{_FLAGS[f.name]}: {f.figure}"
         for f in check(spec, only=lambda prop: prop.name in _FLAGS)
@@ -73,9 +73,10 @@ def measure_passport(spec: Spec) -> Passport:
     return Passport(curves, tuple(flags), tuple(f"{label} in {unit}" for label, unit in units(subject).items()))
 
 
-def _curve(s: Subject) -> Curve:
+def measure_curve(s: Subject, steps: int = STEPS) -> Curve:
+    """Measure one loss, which has class centers, at so many angles from 0 to 180 degrees."""
     head = s.laid_out()
-    theta = torch.linspace(0, math.pi, STEPS, dtype=torch.float64)
+    theta = torch.linspace(0, math.pi, steps, dtype=torch.float64)
     own = torch.zeros(1, dtype=torch.int64)
     losses, gradients = [], []
     for t in theta:

@@ -1,5 +1,7 @@
 """Looks a term up in the glossary: by its topic, another name, a figure's key, or nearly so."""
 
+import re
+
 from lossbench.errors import InputError, did_you_mean
 from lossbench.report.glossary import TERMS, Term
 
@@ -55,3 +57,27 @@ def _names() -> dict[str, Term]:
     """Return every name of every entry; a topic wins over another entry's further name."""
     names = {_plain(name): term for term in TERMS for name in (term.title, *term.also)}
     return names | {term.topic: term for term in TERMS}
+
+
+def topic_of_heading(heading: str) -> str | None:
+    """Return the topic of a table's heading; None where the heading is no word of the report.
+
+    Example:
+        >>> topic_of_heading("@ 0.001 †"), topic_of_heading("0.05 becomes"), topic_of_heading("rank 1, distractors")
+        ('id-rate', 'threshold-transfer', 'rank-k')
+    """
+    base = heading.removesuffix(" †")
+    for pattern, name in _PATTERNS:
+        base = re.sub(pattern, name, base)
+    term = find(base)
+    return term.topic if term else None
+
+
+_RATE = r"[\d.]+(e-\d+)?"
+_PATTERNS = (
+    (rf"^(FPR )?{_RATE} becomes$", "becomes"),
+    (rf"^@ {_RATE}$", "id rate"),
+    (rf"^(ID rate|DIR) @ (FPR|FAR) {_RATE}$", r"\1"),
+    (r", distractors$", ""),
+    (r"^gain over .*$", "gain"),
+)

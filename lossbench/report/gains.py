@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lossbench.losses.plugin import BASELINE, UNTRAINED
 from lossbench.metrics.uncertainty import Estimate, estimate
-from lossbench.report.markup import paragraph, plain, table
+from lossbench.report.markup import Part
 from lossbench.report.tables import text
 from lossbench.results.history import read_history
 from lossbench.results.metric_fields import HEADLINE, fprs_of, shown_in
@@ -17,27 +17,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def selection_gap(study: Study) -> list[str]:
-    """Show how much reporting the best test epoch would flatter each loss; empty unless runs were tracked."""
+def selection_gap(study: Study) -> Part | None:
+    """Show how much reporting the best test epoch would flatter each loss; None unless runs were tracked."""
     rows = [
         [figure, entrant, *(signed(e, i >= 3) for i, e in enumerate(gap))]
         for figure, entrant, gap in _gaps(study)
         if not math.isnan(gap[0].mean)
     ]
     if not rows:
-        return []
-    headers = ["figure", "loss", "last epoch", "best on val", "best on test", "test − last", "test − val"]
-    return [
-        "## How much choosing the epoch on test flatters",
-        "",
-        "Test, query and distractors were measured after every epoch. *Best on test* is the highest of these values: "
-        "an oracle that no deployed system has. Its lead over the last epoch, and over the epoch that is best on val, "
-        "is no merit of the loss. Choosing epochs this way favours the loss whose figures fluctuate most.",
-        "",
-        *paragraph(_tracked_line(study)),
-        *table(headers, rows),
-        "",
-    ]
+        return None
+    return Part(
+        "How much choosing the epoch on test flatters",
+        (
+            "Test, query and distractors were measured after every epoch. Best on test is the highest of these values: "
+            "an oracle that no deployed system has. Its lead over the last epoch, and over the epoch that is best on "
+            "val, is no merit of the loss. Choosing epochs this way favours the loss whose figures fluctuate most.",
+            *filter(None, [_tracked_line(study)]),
+        ),
+        ["figure", "loss", "last epoch", "best on val", "best on test", "test − last", "test − val"],
+        rows,
+    )
 
 
 def gap_table(study: Study) -> "pd.DataFrame":
@@ -96,27 +95,27 @@ def _picks(record: Record, figure: str) -> tuple[float, float, float] | None:
     return values[-1], values[on_val], max(values)
 
 
-def scale_and_margin(study: Study) -> list[str]:
+def scale_and_margin(study: Study) -> Part | None:
     """Split the gain of every margin loss over CE into the effect of its scale and the effect of its margin."""
     pairs = twins(study)
     if not pairs:
-        return []
+        return None
     rows = []
     for figure in shown_in("highlights", fprs=study.fprs):
         for entrant, twin in pairs:
             parts = (entrant, BASELINE), (twin, BASELINE), (entrant, twin)
             rows.append([figure.title, entrant, *(signed(study.difference(a, b, figure.key), True) for a, b in parts)])
-    return [
-        "## Scale and margin separated",
-        "",
-        f"Every margin loss was also trained with margin 0 and its own scale: {', '.join(plain(t) for _, t in pairs)}. "
-        f"Its gain over `{BASELINE}` is then the sum of two effects: that of normalisation and scale, and that of the "
-        "margin. All are paired differences with their own 95 % intervals; where an interval includes 0, no gain was "
-        "detected.",
-        "",
-        *table(["figure", "loss", f"gain over {BASELINE}", "scale and normalisation", "margin"], rows),
-        "",
-    ]
+    return Part(
+        "Scale and margin separated",
+        (
+            f"Every margin loss was also trained with margin 0 and its own scale: {', '.join(t for _, t in pairs)}. "
+            f"Its gain over {BASELINE} is then the sum of two effects: that of normalisation and scale, and that of "
+            "the margin. All are paired differences with their own 95 % intervals; where an interval includes 0, no "
+            "gain was detected.",
+        ),
+        ["figure", "loss", f"gain over {BASELINE}", "scale and normalisation", "margin"],
+        rows,
+    )
 
 
 def split_table(study: Study) -> "pd.DataFrame":

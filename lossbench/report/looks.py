@@ -1,6 +1,6 @@
 """The report's account of the looks at a benchmark that added repeats until it was settled."""
 
-from lossbench.report.markup import plain, table
+from lossbench.report.markup import Part
 from lossbench.results.looks import Look, Looks
 from lossbench.results.metric_fields import metric
 from lossbench.results.settling import uncovered_text
@@ -8,37 +8,34 @@ from lossbench.results.study import Study
 from lossbench.utils.text import listed
 
 
-def looks_lines(looks: Looks | None, study: Study) -> list[str]:
-    """Return the lines on the looks that decided the verdicts; none where the number of repeats was fixed before.
+def looks_part(looks: Looks | None, study: Study) -> Part | None:
+    """Return the section on the looks that decided the verdicts; None where the number of repeats was fixed before.
 
     Args:
-        looks: what ``settled.json`` holds: names in it are escaped.
+        looks: what ``settled.json`` holds.
         study: the runs that the report shows.
     """
     if looks is None:
-        return []
+        return None
     plan, titles = looks.plan, listed([metric(key).title for key in looks.figures])
-    lines = [
-        f"Repeats were added to settle every pair at {plain(titles)}: one ahead, or both equivalent (within "
+    text = [
+        f"Repeats were added to settle every pair at {titles}: one ahead, or both equivalent (within "
         f"{plan.smallest_difference:g}). The limit was {plan.max_repeats} repeats. Each look at the verdicts "
         f"spends a part of the level {plan.level:g}, so that all looks together err no more often than one test would "
         "(Lan & DeMets 1983, spending function of Pocock's kind). What a look decided stays, and only what a look "
-        "decided is called ahead or equivalent.",
-        "",
+        "decided is called ahead or equivalent."
     ]
     if looks.left_out:
         left_out = listed([metric(key).title for key in looks.left_out])
-        lines += [f"Not to be settled, because the data does not support it: {plain(left_out)}.", ""]
+        text.append(f"Not to be settled, because the data does not support it: {left_out}.")
     if looks.replaced:
-        lines += [
-            f"These looks replace {plain('; '.join(looks.replaced))}. Each plan by itself keeps the level; together "
-            "they err more often.",
-            "",
-        ]
+        text.append(
+            f"These looks replace {'; '.join(looks.replaced)}. Each plan by itself keeps the level; together "
+            "they err more often."
+        )
     rows = [_row(number, look, looks) for number, look in enumerate(looks.taken, start=1)]
-    lines += [*table(["look", "repeats", "level", "newly ahead", "newly equivalent"], rows), ""]
-    lines += [f"{plain(sentence)}" for sentence in _endings(looks, study)]
-    return [*lines, ""]
+    headers = ["look", "repeats", "level", "newly ahead", "newly equivalent"]
+    return Part("Looks at the verdicts", tuple(text), headers, rows, tuple(_endings(looks, study)))
 
 
 def _row(number: int, look: Look, looks: Looks) -> list[str]:

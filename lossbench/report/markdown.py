@@ -1,19 +1,17 @@
 """The text of a report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lossbench.data.catalogue import data_info
 from lossbench.losses.plugin import UNTRAINED
-from lossbench.models.backbones import backbone_name
-from lossbench.report.gains import scale_and_margin, selection_gap
-from lossbench.report.looks import looks_lines
-from lossbench.report.markup import paragraph, plain, table
-from lossbench.report.sections import clusters, embeddings_line, gallery, operating_points, other_points_line
+from lossbench.report.looks import looks_part
+from lossbench.report.markup import paragraph, part_lines, plain, table
+from lossbench.report.matrix import matrices, matrix_lines
+from lossbench.report.sections import embeddings_line, other_points_line
 from lossbench.report.tables import MEANING, failures, mark, text_table, thin_line
-from lossbench.report.verdicts import verdict_text
 from lossbench.results.looks import Looks
-from lossbench.results.metric_fields import shown_in, with_figures
+from lossbench.results.metric_fields import shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict, rank_table
@@ -22,7 +20,7 @@ from lossbench.utils.text import listed
 
 
 def markdown(
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
     study: Study,
     answer: Sequence[str],
     found: Sequence[Verdict],
@@ -31,7 +29,7 @@ def markdown(
     *,
     left_out: int,
 ) -> str:
-    """Return the text of report.md.
+    """Return the text of report.md: the answer, the main table, the verdicts and where all else stands.
 
     Args:
         settings: the content of benchmark.toml, including its table ``record``.
@@ -42,31 +40,14 @@ def markdown(
         looks: those that decided the verdicts, where repeats were added until all was settled.
         left_out: number of runs in the folder that were made with other settings.
     """
-    first = next((r for r in study.records if r["status"] == "finished"), study.records[0])
-    metrics = {"positives": 0, "negatives": 0, **first["metrics"]}
-    count = len({record["repeat"] for record in study.records})
-    repeats = f"{count} repeat{'s' * (count != 1)}"
-    people, images, machine = first["people"], first["images"], first["machine"]
-    captions, headline = dict(drawn), shown_in("headline", fprs=study.fprs)
+    repeats, captions, headline = _repeats(study), dict(drawn), shown_in("headline", fprs=study.fprs)
     lines = [
-        f"# Losses compared on {plain(first['data'])}",
+        f"# Losses compared on {plain(study.records[0]['data'])}",
         "",
         *(f"- {plain(sentence)}" for sentence in answer),
         "",
         *paragraph(f"{MEANING}."),
-        f"Backbone {plain(backbone_name(settings['backbone']))}, {settings['image_size']} px, embeddings of "
-        f"{settings['embedding_dim']}; {settings['epochs']} epochs of batch {settings['batch_size']}, "
-        f"{_optimiser(settings)}, seed {settings['seed']}; {repeats}; {_selection(settings['select'])}. All "
-        "entrants of a repeat share the "
-        "initial backbone weights, the split, the number of images seen, the optimiser and the schedule.",
-        "",
-        f"A repeat trains on {images['train']} images of {people['train']} people (val {images['val']}, test "
-        f"{images['test']}); the identification rate is measured on {people['query']} query people "
-        f"({images['query']} images) and {people['distractors']} distractors ({images['distractors']} images), none of "
-        f"them seen in training: {metrics['positives']:,} same-person pairs and {metrics['negatives']:,} "
-        "different-person pairs.",
-        "",
-        *_credit(settings),
+        *(line for text in setup_lines(settings, study) for line in paragraph(text)),
         "## Results",
         "",
         f"Mean ± half-width of the 95 % interval over {repeats} and the people measured; both ends in brackets where "
@@ -82,56 +63,53 @@ def markdown(
         *_survival(study),
         *paragraph(embeddings_line(study.records)),
         *_figure(captions, "tpr_fpr"),
-        "## Verdict",
+        "## Verdicts",
         "",
-        *looks_lines(looks, study),
         *_verdict_lines(found, study.records, looks),
+        *part_lines(looks_part(looks, study)),
+        "## Everything else",
         "",
-        *scale_and_margin(study),
-        *selection_gap(study),
-        *_figure(captions, "similarities"),
-        *operating_points(study),
-        *gallery(study),
-        *clusters(study),
-        *_figure(captions, "query_map"),
-        *_verification_lines(study),
-        "## Geometry",
+        "[report.html](report.html) is the whole report on one page: what to choose, operating points and threshold "
+        "transfer, gallery search, clusters, angles, a card per loss, how to reproduce, and a glossary "
+        "(`lossbench explain` prints its entries).",
         "",
-        "Degrees, as in table 3 of the ArcFace paper (arXiv:1801.07698). W-EC: class center to class mean. W-Inter: "
-        "center to the nearest other center. Intra: sample to its class mean. Inter: class mean to the nearest other.",
+        "- Tables: [summary](tables/summary.csv), [runs](tables/runs.csv), [verdicts](tables/verdicts.csv), "
+        "[ranks](tables/ranks.csv); the verdicts also as [verdicts.json](verdicts.json)",
+        *(f"- {plain(caption)} [SVG](figures/{stem}.svg), [PNG](figures/{stem}.png)" for stem, caption in drawn),
         "",
-        *table(*text_table(study, shown_in("angles"))),
-        "",
-        *_figure(captions, "angles"),
-        "## Training",
-        "",
-        *_figure(captions, "training_curves"),
-        *table(*text_table(study, shown_in("speed"))),
-        "",
-        "*images/s* is the training speed after the first epoch; *seconds* is the whole run, evaluation included. Both "
-        f"depend on the machine: {plain(str(machine.get('device')))}, {plain(str(machine.get('threads')))} threads.",
-        "",
-        "## What the numbers mean",
-        "",
-        "- **Accuracy**: the share of test images (other images of the training people) whose own class scores "
-        "highest, without any margin. *Class means* assigns each image to the nearest mean of the training embeddings "
-        "instead, which is possible for every loss.",
-        "- **ID rate @ FPR**: the share of same-person pairs of unseen people that is accepted at the threshold which "
-        "at most this share of different-person pairs passes (TPR at a fixed FPR, also called TAR at a fixed FAR). A "
-        "dash means that there are too few negatives for that rate.",
-        "- **Interval**: combines the spread between repeats (other seeds and, where there are folds, other people) "
-        "with, where repeats share their people, a bootstrap over those people. The spread is estimated from all "
-        "losses together, so far as theirs are alike. With few repeats the interval is wide; it is cut off where the "
-        "figure ends. Only accuracies and ID rates are bootstrapped; the ± of "
-        "every other figure, and of the choice of the epoch, comes from the repeats alone.",
-        "",
-        f"The same tables as CSV: `tables/`. Written by lossbench {plain(settings['record']['lossbench'])}. To repeat "
+        f"Written by lossbench {plain(settings['record']['lossbench'])}. To repeat "
         "the benchmark, run `lossbench run --config` with the `benchmark.toml` beside this file, from the working "
         "directory of the original run.",
         *([_left_out(left_out)] if left_out else []),
         "",
     ]
     return "\n".join(lines)
+
+
+def setup_lines(settings: Mapping[str, Any], study: Study) -> list[str]:
+    """Return how the runs were made and measured, as paragraphs of plain text."""
+    first = next((r for r in study.records if r["status"] == "finished"), study.records[0])
+    metrics = {"positives": 0, "negatives": 0, **first["metrics"]}
+    people, images = first["people"], first["images"]
+    lines = [
+        f"Backbone {settings['backbone']}, {settings['image_size']} px, embeddings of "
+        f"{settings['embedding_dim']}; {settings['epochs']} epochs of batch {settings['batch_size']}, "
+        f"{_optimiser(settings)}, seed {settings['seed']}; {_repeats(study)}; {_selection(settings['select'])}. All "
+        "entrants of a repeat share the initial backbone weights, the split, the number of images seen, the optimiser "
+        "and the schedule.",
+        f"A repeat trains on {images['train']} images of {people['train']} people (val {images['val']}, test "
+        f"{images['test']}); the identification rate is measured on {people['query']} query people "
+        f"({images['query']} images) and {people['distractors']} distractors ({images['distractors']} images), none of "
+        f"them seen in training: {metrics['positives']:,} same-person pairs and {metrics['negatives']:,} "
+        "different-person pairs.",
+    ]
+    info = data_info(settings["data"])
+    return lines if info.is_folder else [*lines, f"Faces: {info.credit}."]
+
+
+def _repeats(study: Study) -> str:
+    count = len({record["repeat"] for record in study.records})
+    return f"{count} repeat{'s' * (count != 1)}"
 
 
 def _survival(study: Study) -> list[str]:
@@ -142,41 +120,17 @@ def _survival(study: Study) -> list[str]:
     return [what, "", *lines, ""]
 
 
-def _credit(settings: dict[str, Any]) -> list[str]:
-    info = data_info(settings["data"])
-    return [] if info.is_folder else [f"Faces: {info.credit}.", ""]
-
-
-def _verification_lines(study: Study) -> list[str]:
-    found = [record for record in study.records if with_figures([record], "verification")]
-    if not found:
-        return []
-    first = {name: found[0]["metrics"].get(f"verification_{name}") or 0 for name in ("same", "different", "folds")}
-    flipped = ((found[0].get("measuring") or {}).get("config") or {}).get("flip") is True
-    return [
-        "## Verification",
-        "",
-        f"{first['same']:,} pairs of one person and {first['different']:,} of two, {first['folds']} "
-        "folds: accuracy on each fold at the threshold chosen on all others. Mean over repeats ± half-width of the "
-        "95 % interval; the standard error is over the folds of one repeat. TAR and EER are over all pairs."
-        + (" The mirrored image's embedding is added to each embedding." if flipped else ""),
-        "",
-        *table(*text_table(study, shown_in("verification"))),
-        "",
-    ]
-
-
 _OPTIMISERS = {"adamw": "AdamW", "sgd": "SGD with momentum 0.9"}
 _SCHEDULES = {"cosine": "cosine schedule", "poly": f"polynomial schedule of power {POWER}"}
 
 
-def _optimiser(settings: dict[str, Any]) -> str:
+def _optimiser(settings: Mapping[str, Any]) -> str:
     """Say the optimiser, its peak rate and its schedule; settings of a file changed by hand as they stand there."""
     optimizer, schedule = settings["optimizer"], settings["schedule"]
     epochs = schedule.removeprefix("step:").split(",")
     named = f"epoch{'s' * (len(epochs) > 1)} {listed(epochs)}"
     falls = f"divided by 10 after {named}" if schedule.startswith("step:") else _SCHEDULES.get(schedule, schedule)
-    return f"{plain(_OPTIMISERS.get(optimizer, optimizer))} at {settings['lr']:g} ({plain(falls)})"
+    return f"{_OPTIMISERS.get(optimizer, optimizer)} at {settings['lr']:g} ({falls})"
 
 
 def _selection(select: str) -> str:
@@ -195,27 +149,25 @@ def _figure(captions: dict[str, str], stem: str) -> list[str]:
 
 def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record], looks: Looks | None) -> list[str]:
     if not found:
-        return [f"No two losses beside `{UNTRAINED}` have a finished repeat in common: nothing to compare."]
-    found = [v for v in found if "highlights" in v.figure.shown]
-    compared = [v for v in found if v.difference.count > 1]
-    separated = [v for v in found if v.ahead]
-    ahead = "*Ahead* means that the p-value, adjusted for the number of pairs, "
+        return [f"No two losses beside `{UNTRAINED}` have a finished repeat in common: nothing to compare.", ""]
+    shown = [v for v in found if "highlights" in v.figure.shown]
+    compared, separated = [v for v in shown if v.difference.count > 1], [v for v in shown if v.ahead]
+    ahead = "*Ahead* (▲; *behind*: ▼) means that the p-value, adjusted for the number of pairs, "
     ahead += "was below the level of one of the looks" if looks else f"is below {found[0].level:g}"
     lines = [
         "Losses are compared by paired differences over the same repeats and the same people. The spread between seeds "
-        f"is estimated from all losses together (moderated t; Smyth 2004). {ahead}; *equivalent* that the "
-        f"difference is smaller than {found[0].smallest:g}, by two one-sided tests. "
-        f"{len(separated)} of {len(compared)} comparisons are separable; pairs of one repeat are not among them. "
-        "*Seeds* and *people* are the two parts of the difference's standard error, with their degrees of freedom. "
-        "*Detectable* is the smallest true difference that this design finds with a power of 80 %, at the level of one "
-        "comparison. *Repeats* is the total number of repeats that would settle the pair (one ahead, or both "
-        "equivalent) with a power of 50 % if the observed difference were the true one.",
+        f"is estimated from all losses together (moderated t; Smyth 2004). {ahead}; *equivalent* (≈) that the "
+        f"difference is smaller than {found[0].smallest:g}, by two one-sided tests; · that this data cannot tell. "
+        f"{len(separated)} of {len(compared)} comparisons are separable; pairs of one repeat are not among them. A "
+        "cell says what its row is to its column; the number is row minus column. Each difference's error, and what "
+        "would settle it, is in [tables/verdicts.csv](tables/verdicts.csv).",
         "",
     ]
-    ranks = rank_table(found)
-    highlights = list(dict.fromkeys(v.figure for v in found))
-    shown = [[row["loss"], *(str(row[f.key] or "–") for f in highlights)] for row in ranks.to_dict("records")]
+    for matrix in matrices(shown):
+        lines += [*matrix_lines(matrix, mark(matrix.figure, records)), ""]
+    ranks = rank_table(shown)
+    highlights = list(dict.fromkeys(v.figure for v in shown))
+    rows = [[row["loss"], *(str(row[f.key] or "–") for f in highlights)] for row in ranks.to_dict("records")]
     lines += ["The rank of a loss is 1 plus the number of losses that are ahead of it; a dash: not compared yet.", ""]
     titles = {figure.key: figure.title + mark(figure, records) for figure in highlights}
-    lines += [*table(["loss", *titles.values()], shown), ""]
-    return lines + table(*verdict_text(found, records))
+    return [*lines, *table(["loss", *titles.values()], rows), ""]

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure as Drawing
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.metrics import identification_rate
 from lossbench.metrics.operating_point import is_thin
+from lossbench.report.theme import colours
 from lossbench.results.arrays import read_embeddings, without_embeddings
 from lossbench.results.history import read_history
 from lossbench.results.metric_fields import flat_metrics, fprs_of, shown_in
@@ -250,15 +251,12 @@ def _plain_ticks(axis: "Axis") -> None:
 def _look(records: Sequence[Record]) -> dict[str, Any]:
     """Return each entrant's colour and dash pattern, the same in every figure; `untrained` is grey."""
     names = entrants(records)
-    trained = [name for name in names if name != UNTRAINED]
-    kind = "colorblind" if len(trained) <= 10 else "husl"
-    palette = dict(zip(trained, sns.color_palette(kind, len(trained)), strict=True)) | {UNTRAINED: (0.5, 0.5, 0.5)}
     dashes = {name: _DASHES[i % len(_DASHES)] for i, name in enumerate(names)}
     return {
         "hue": "loss",
         "style": "loss",
         "hue_order": names,
         "style_order": names,
-        "palette": {name: palette[name] for name in names},
+        "palette": colours(names),
         "dashes": dashes,
     }

@@ -1,13 +1,13 @@
-"""The report's sections on people unseen in training: operating points, gallery search, clusters."""
+"""The report's sections on what was measured: operating points, gallery search, clusters, pairs, angles."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lossbench.metrics.operating_point import allowed, is_supported, negatives_needed
-from lossbench.report.markup import paragraph, table
+from lossbench.report.markup import Part
 from lossbench.report.tables import text_table, thin_line
 from lossbench.results.arrays import without_embeddings
-from lossbench.results.metric_fields import HEADLINE, at, flat_metrics, own_fprs, shown_in
+from lossbench.results.metric_fields import HEADLINE, Metric, at, flat_metrics, own_fprs, shown_in, with_figures
 from lossbench.results.store import Record
 from lossbench.results.study import Study
 from lossbench.utils.text import rate_text
@@ -52,7 +52,7 @@ def embeddings_line(records: Iterable[Record]) -> str:
     )
 
 
-def operating_points(study: Study) -> list[str]:
+def operating_points(study: Study) -> list[Part]:
     """Show how many negatives support each false-positive rate, and whether thresholds set on val hold it."""
     found = _finished(study, "negatives")
     if not found:
@@ -66,68 +66,78 @@ def operating_points(study: Study) -> list[str]:
         rows.append([rate_text(rate), _span(achieved, ".4g"), above, f"{negatives_needed(rate):,}", supported])
     calibration = _counts(found, "calibration_negatives")
     points, transfer = shown_in("points", fprs=study.fprs), shown_in("transfer", fprs=study.fprs)
-    lines = [
-        "## Operating points",
-        "",
-        negatives_line(study),
-        "",
-        *table(["FPR asked for", "achieved", "negatives above", "negatives needed", "supported in"], rows),
-        "",
-    ]
+    headers = ["FPR asked for", "achieved", "negatives above", "negatives needed", "supported in"]
+    parts = [Part("Operating points", (negatives_line(study),), headers, rows)]
     if len(points) > HEADLINE:
-        lines += [*table(*text_table(study, points)), "", *paragraph(thin_line(points, study.records))]
+        parts.append(_of_figures("Every operating point", study, points))
     if calibration:
-        lines += [
-            "**Threshold transfer**: a deployed system cannot set its threshold on the people it will see. Here it is "
-            f"set on val images of the training people ({_span(calibration, ',')} negatives); the table shows the "
-            "false-positive rate that results among query people and distractors. Above the rate asked for, the "
-            "threshold does not hold.",
-            "",
-            *table(*text_table(study, transfer)),
-            "",
-            *paragraph(thin_line(transfer, study.records)),
-        ]
-    return lines
+        told = (
+            "A deployed system cannot set its threshold on the people it will see. Here it is set on val images of "
+            f"the training people ({_span(calibration, ',')} negatives); the table shows the false-positive rate that "
+            "results among query people and distractors. Above the rate asked for, the threshold does not hold."
+        )
+        parts.append(_of_figures("Threshold transfer", study, transfer, told))
+    return parts
 
 
-def gallery(study: Study) -> list[str]:
+def gallery(study: Study) -> Part | None:
     """Show search in a gallery: CMC and DIR at FAR."""
     found = _finished(study, "entries_without_distractors")
     if not found:
-        return []
+        return None
     entries, more = (_counts(found, f"entries_{which}_distractors") for which in ("without", "with"))
-    shown = shown_in("gallery")
-    return [
-        "## Search in a gallery",
-        "",
+    told = (
         f"One image of each query person is enrolled ({_span(entries, ',')} entries; {_span(more, ',')} with every "
         f"distractor image); the other {_span(_counts(found, 'probes'), ',')} are probes. Rank k (CMC): the share of "
         "probes whose person is among the first k entries. DIR @ FAR (detection and identification rate): the share of "
         "probes that find their person at rank 1 and above the threshold that at most this share of distractor images "
-        "passes. Ties count against the probe.",
-        "",
-        *table(*text_table(study, shown)),
-        "",
-        *paragraph(thin_line(shown, study.records)),
-    ]
+        "passes. Ties count against the probe."
+    )
+    return _of_figures("Search in a gallery", study, shown_in("gallery"), told)
 
 
-def clusters(study: Study) -> list[str]:
+def clusters(study: Study) -> Part | None:
     """Show retrieval and cluster statistics of the query people."""
     if not _finished(study, "silhouette"):
-        return []
-    return [
-        "## Retrieval and clusters of query people",
-        "",
+        return None
+    told = (
         "Precision@1, R-precision and MAP@R: every query image retrieves the other images of its person "
         "(arXiv:2003.08505). Silhouette by cosine distance; NMI and AMI: agreement of k-means clusters with people; "
         "alignment (0 is best) and uniformity (lower is more uniform; arXiv:2005.10242); effective rank: the number of "
         "directions that the embeddings use, 1 when they have collapsed to a line. NMI and AMI are not computed (a "
-        "dash) where images times people exceed 20 million.",
-        "",
-        *table(*text_table(study, shown_in("retrieval", "clusters"))),
-        "",
-    ]
+        "dash) where images times people exceed 20 million."
+    )
+    return _of_figures("Retrieval and clusters of query people", study, shown_in("retrieval", "clusters"), told)
+
+
+def verified(study: Study) -> Part | None:
+    """Show the verification pairs, where some run has measured them."""
+    found = [record for record in study.records if with_figures([record], "verification")]
+    if not found:
+        return None
+    first = {name: found[0]["metrics"].get(f"verification_{name}") or 0 for name in ("same", "different", "folds")}
+    flipped = ((found[0].get("measuring") or {}).get("config") or {}).get("flip") is True
+    told = (
+        f"{first['same']:,} pairs of one person and {first['different']:,} of two, {first['folds']} "
+        "folds: accuracy on each fold at the threshold chosen on all others. Mean over repeats ± half-width of the "
+        "95 % interval; the standard error is over the folds of one repeat. TAR and EER are over all pairs."
+        + (" The mirrored image's embedding is added to each embedding." if flipped else "")
+    )
+    return _of_figures("Verification", study, shown_in("verification"), told)
+
+
+def geometry(study: Study) -> Part:
+    """Show the angles of ArcFace's table 3."""
+    told = (
+        "Degrees, as in table 3 of the ArcFace paper (arXiv:1801.07698). W-EC: class center to class mean. W-Inter: "
+        "center to the nearest other center. Intra: sample to its class mean. Inter: class mean to the nearest other."
+    )
+    return _of_figures("Geometry", study, shown_in("angles"), told)
+
+
+def _of_figures(title: str, study: Study, figures: Sequence[Metric], *told: str) -> Part:
+    headers, rows = text_table(study, figures)
+    return Part(title, told, headers, rows, tuple(filter(None, [thin_line(figures, study.records)])))
 
 
 def _finished(study: Study, figure: str) -> list[Record]:

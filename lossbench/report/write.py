@@ -1,4 +1,4 @@
-"""Writes a benchmark's report: report.md, verdicts.json, tables/*.csv, figures/*.svg and *.png."""
+"""Writes a benchmark's report: report.html, report.md, verdicts.json, tables/*.csv, figures/*.svg and *.png."""
 
 import tomllib
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 from lossbench.errors import InputError
 from lossbench.report.gains import gap_table, split_table
 from lossbench.report.markdown import markdown
+from lossbench.report.page.page import page
 from lossbench.report.sections import embeddings_line
 from lossbench.report.tables import number_table
 from lossbench.results.looks import looks_at
@@ -46,7 +47,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         on_progress: called with a line of text before a slow step.
 
     Returns:
-        The paths written: the report, the verdicts and the report's two folders.
+        The paths written: the page, the report in Markdown, the verdicts and the report's two folders.
 
     Raises:
         InputError: there is no such folder, no run in it, or a damaged record; or the folder cannot be written.
@@ -90,11 +91,15 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         for name, table in made.items():
             write_text(tables / f"{name}.csv", table.to_csv(index=False))
         sentences = write_verdicts(folder, study, found)
-        text = markdown(settings, study, sentences, found, drawn, looks, left_out=len(everything) - len(records))
-        write_text(folder / "report.md", text)
+        told = (settings, study, sentences, found, drawn, looks)
+        left_out = len(everything) - len(records)
+        on_progress("writing the page, with a passport per loss")
+        html = page(*told, folder=figures, left_out=left_out)
+        write_text(folder / "report.md", markdown(*told, left_out=left_out))
+        write_text(folder / "report.html", html)
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error})") from error
-    return [folder / "report.md", folder / FILE, tables, figures]
+    return [folder / "report.html", folder / "report.md", folder / FILE, tables, figures]
 
 
 def _settings(folder: Path) -> dict[str, Any]:

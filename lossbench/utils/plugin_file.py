@@ -1,6 +1,7 @@
 """Plugin files, of losses and of networks: read without executing them, executed once named, told by their content."""
 
 import ast
+import hashlib
 import importlib.util
 import inspect
 import keyword
@@ -79,7 +80,7 @@ def executed(path: Path, name: str) -> ModuleType:
     """
     path = path.resolve()
     try:
-        digest = _sha256(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"plugin {path} cannot be read: {error.strerror}") from error
     if path not in _executed or _executed[path][0] != digest:
@@ -107,15 +108,8 @@ def plugin_fingerprint(module: "nn.Module") -> str:
     Files of Python and of packages whose versions are recorded are left out, and lossbench's own, which the fingerprint
     of the training covers. Nothing is left of a ``pml:`` loss: its spec names it.
     """
-    from hashlib import sha256  # late: --help reads plugin files, too, and it takes as long as the whole of that
-
-    return sha256("".join(sorted(map(_sha256, plugin_files(module)))).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    from hashlib import sha256
-
-    return sha256(path.read_bytes()).hexdigest()
+    digests = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in plugin_files(module))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def plugin_files(module: "nn.Module") -> set[Path]:

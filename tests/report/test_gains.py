@@ -7,6 +7,7 @@ import pytest
 
 from lossbench.metrics.uncertainty import Estimate
 from lossbench.report.gains import gap_table, scale_and_margin, selection_gap, signed, split_table
+from lossbench.report.markup import part_lines
 from lossbench.results.study import Study
 
 
@@ -45,10 +46,10 @@ def test_the_gain_is_the_scales_and_the_margins(tmp_path):
     row = split_table(study).iloc[0]
     assert (row["figure"], row["loss"]) == ("test_accuracy_ncm", "arcface")
     assert [row["gain"], row["scale"], row["margin"]] == pytest.approx([0.3, 0.1, 0.2])
-    text = "\n".join(scale_and_margin(study))
+    text = "\n".join(part_lines(scale_and_margin(study)))
     assert "| accuracy (class means) | arcface | +0.300 ± 0.000 | +0.100 ± 0.000 | +0.200 ± 0.000 |" in text
     assert "cosface" not in text
-    assert scale_and_margin(Study((), {})) == []
+    assert scale_and_margin(Study((), {})) is None
 
 
 def test_best_on_test_flatters(tmp_path):
@@ -61,16 +62,18 @@ def test_best_on_test_flatters(tmp_path):
     (row,) = gap_table(study).to_dict("records")
     names = ("last", "best_on_val", "best_on_test", "test_minus_last", "test_minus_val")
     assert [row[name] for name in names] == pytest.approx([0.7, 0.5, 0.9, 0.2, 0.4])
-    assert "| accuracy | ce | 0.700 ± 0.000 | 0.500 ± 0.000 | 0.900 ± 0.000 |" in "\n".join(selection_gap(study))
+    assert "| accuracy | ce | 0.700 ± 0.000 | 0.500 ± 0.000 | 0.900 ± 0.000 |" in "\n".join(
+        part_lines(selection_gap(study))
+    )
 
 
 def test_a_tracked_and_deconfounded_benchmark(lossbench, tmp_path):
     fast = ("--epochs", 3, "--image-size", 32, "--repeats", 2, "--out", tmp_path)
     assert lossbench("run", "--losses", "cosface", "--track", "--deconfound", *fast)[0] == 0
     assert lossbench("report", tmp_path / "orl")[0] == 0
-    text = (tmp_path / "orl" / "report.md").read_text()
-    assert "## Scale and margin separated" in text
-    assert "## How much choosing the epoch on test flatters" in text
+    text = (tmp_path / "orl" / "report.html").read_text()
+    assert "<h3>Scale and margin separated</h3>" in text
+    assert "<h3>How much choosing the epoch on test flatters</h3>" in text
     for folder in (tmp_path / "orl" / "runs").glob("cosface-*"):
         record = json.loads((folder / "run.json").read_text())
         last = json.loads((folder / "history.jsonl").read_text().splitlines()[-1])["tracked"]
@@ -99,13 +102,13 @@ def test_the_gap_is_that_of_the_rates_tracked_whatever_was_measured_since(tmp_pa
     study = study_of(tmp_path, {"ce": (0.7, None)}, {"ce": lines})
     for record in study.records:
         record["metrics"] |= {"tpr@0.01": 0.4, "tpr@1e-05": 0.1}
-    text = "\n".join(selection_gap(study))
+    text = "\n".join(part_lines(selection_gap(study)))
     assert "| ID rate @ FPR 0.2 | ce | 0.200 ± 0.000 | 0.300 ± 0.000 | 0.300 ± 0.000 |" in text
     assert "The false-positive rates tracked are those of the training (0.2)" in text
     for record in study.records:
         del record["metrics"]["tpr@0.01"], record["metrics"]["tpr@1e-05"]
         record["metrics"]["tpr@0.2"] = 0.2
-    assert "The false-positive rates tracked" not in "\n".join(selection_gap(study))
+    assert "The false-positive rates tracked" not in "\n".join(part_lines(selection_gap(study)))
 
 
 def test_a_difference_that_rounds_to_zero_has_no_sign():

@@ -164,10 +164,10 @@ def test_the_map_shows_a_dozen_people_of_the_first_repeat(records):
 
 def test_untrained_is_grey_and_a_loss_has_the_same_colour_beside_others(records):
     look, alone = plots._look(records)["palette"], plots._look(records[:4])["palette"]
-    assert look["untrained"] == (0.5, 0.5, 0.5)
+    assert look["untrained"] == "#808080"
     assert all(look[name] == alone[name] for name in ENTRANTS[:2])
     (ax,) = plots.tpr_fpr(records).axes
-    assert to_rgb(ax.get_lines()[2].get_color()) == look["untrained"]
+    assert to_rgb(ax.get_lines()[2].get_color()) == to_rgb(look["untrained"])
 
 
 def test_figures_are_files_whose_text_is_text_and_whose_bytes_repeat(records, tmp_path, monkeypatch):

@@ -3,7 +3,8 @@
 import pytest
 from support import changed
 
-from lossbench.report.sections import clusters, gallery, operating_points, other_points_line
+from lossbench.report.markup import part_lines
+from lossbench.report.sections import clusters, gallery, geometry, operating_points, other_points_line, verified
 from lossbench.results.study import Study
 from lossbench.results.verdicts import rank_table, verdicts
 
@@ -32,8 +33,12 @@ def record(repeat, negatives, tpr, status="finished"):
 STUDY = Study((record(0, 900, 0.6), record(1, 2000, 0.7), record(2, 5, 0.1, status="failed")), {})
 
 
+def text_of(*parts):
+    return "\n".join(line for part in parts for line in part_lines(part))
+
+
 def test_an_operating_point_says_what_it_rests_on():
-    text = "\n".join(operating_points(STUDY))
+    text = text_of(*operating_points(STUDY))
     assert "900 to 2,000 negatives per repeat: 40 pairs of query images and 860 to 1,960 pairs" in text
     assert "The lowest false-positive rate they support is 0.0011" in text
     assert "| 0.1 | 0.09 | 90 to 200 | 10 | 2 of 2 repeats |" in text
@@ -41,7 +46,7 @@ def test_an_operating_point_says_what_it_rests_on():
 
 
 def test_thresholds_that_do_not_transfer_are_shown():
-    text = "\n".join(operating_points(STUDY))
+    text = text_of(*operating_points(STUDY))
     assert "(500 negatives)" in text
     assert "| ce | 2 of 3 (67 %) | shuffle | 0.1300 ± 0.0000 | – |" in text
 
@@ -51,7 +56,7 @@ def test_more_points_than_the_headline_has_stand_in_a_table_of_their_own(points,
     run = record(0, 2000, 0.6)
     for i, fpr in enumerate(points):
         run = changed(run, ("metrics", f"tpr@{fpr:g}"), None if fpr < 1e-3 else 0.5 - i / 10)
-    text = "\n".join(operating_points(Study((run,), {})))
+    text = text_of(*operating_points(Study((run,), {})))
     row = "| ce | 1 | shuffle | 0.600 | 0.500 | 0.400 | 0.600 | – |"
     assert (row in text) == more
     assert ("| 0.0001 | – | – | 10,000 | 0 of 1 repeats |" in text) == more
@@ -69,15 +74,16 @@ def test_rates_that_not_all_runs_have_are_said():
 
 
 def test_gallery_and_clusters():
-    text = "\n".join(gallery(STUDY))
+    text = text_of(gallery(STUDY))
     assert "(8 entries; 88 with every distractor image); the other 12 are probes" in text
     assert "| 0.500 ± 0.000 | 0.750 ± 0.000 | – | 0.250 ± 0.000 |" in text
-    assert "| 0.900 ± 0.000 | 0.600 ± 0.000 | 0.500 ± 0.000 | 0.200 ± 0.000 |" in "\n".join(clusters(STUDY))
+    assert "| 0.900 ± 0.000 | 0.600 ± 0.000 | 0.500 ± 0.000 | 0.200 ± 0.000 |" in text_of(clusters(STUDY))
 
 
 def test_without_figures_there_is_no_section():
     older = Study(({**record(0, 900, 0.6), "metrics": {}},), {})
-    assert operating_points(older) == gallery(older) == clusters(older) == []
+    assert operating_points(older) == []
+    assert gallery(older) is clusters(older) is verified(older) is None
 
 
 def test_who_never_finished_is_neither_ranked_nor_counted():
@@ -86,3 +92,21 @@ def test_who_never_finished_is_neither_ranked_nor_counted():
     found = [v for v in verdicts(Study(tuple(runs), {})) if v.figure.key == "tpr@0.1"]
     assert [(v.a, v.b, v.level) for v in found] == [("ce", "arcface", 0.05)]
     assert list(rank_table(found)["loss"]) == ["ce", "arcface"]
+
+
+@pytest.mark.parametrize(
+    ("measuring", "flipped"), [(None, False), ({"config": {"flip": True}}, True), ({"config": {}}, False)]
+)
+def test_pairs_are_reported_whatever_is_known_of_their_measuring(measuring, flipped):
+    """`measuring` may be null in a record that lossbench did not write."""
+    pairs = {f"verification_{name}": 0.5 for name in ("accuracy", "standard_error", "tar", "eer", "auc")}
+    pairs |= {"verification_same": 30, "verification_different": 20, "verification_folds": 10}
+    run = record(0, 900, 0.6)
+    text = text_of(verified(Study(({**run, "measuring": measuring, "metrics": {**run["metrics"], **pairs}},), {})))
+    assert "30 pairs of one person and 20 of two, 10 folds" in text
+    assert ("The mirrored image's embedding is added" in text) == flipped
+
+
+def test_geometry_is_that_of_the_paper():
+    run = changed(record(0, 900, 0.6), ("metrics", "train_w_ec"), 12.345)
+    assert "| ce | 1 | shuffle | 12.35 | – |" in text_of(geometry(Study((run,), {})))

@@ -21,7 +21,7 @@ def test_other_settings_are_left_out_and_said(lossbench, tmp_path):
     assert "| cosface |" in text
     assert "| ce |" not in text
     assert "2 runs with other settings in this folder are left out." in text
-    assert "AT&T Laboratories Cambridge" in text
+    assert "AT&amp;T Laboratories Cambridge" in text
     assert latest_benchmark(tmp_path) == tmp_path / "orl"
 
 
@@ -77,6 +77,7 @@ def test_without_embeddings_all_else_is_reported(lossbench, tmp_path):
     assert text.count(said) == 1
     assert {file.stem for file in (tmp_path / "orl" / "figures").iterdir()} == {"training_curves", "angles"}
     assert all((f"figures/{stem}.png" in text) == (stem == "angles") for stem in ("angles", "tpr_fpr", "query_map"))
+    assert said in (tmp_path / "orl" / "report.html").read_text()
     assert "| ce | 1 |" in text
 
 

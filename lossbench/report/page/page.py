@@ -1,0 +1,173 @@
+"""report.html: one self-contained page. All text is escaped by Jinja; a content-security policy stands in the page.
+
+Nothing is fetched and nothing runs but the page's own script, which the policy names by its hash. Figures are images in
+the page, in which no script runs. The only texts that are not escaped are the package's own style sheet and script.
+"""
+
+import base64
+import hashlib
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lossbench.data.catalogue import data_info
+from lossbench.report.choose import choices
+from lossbench.report.explain import find, topic_of_heading
+from lossbench.report.gains import scale_and_margin, selection_gap
+from lossbench.report.glossary import GLOSSARY
+from lossbench.report.looks import looks_part
+from lossbench.report.markdown import setup_lines
+from lossbench.report.markup import Part
+from lossbench.report.matrix import matrices
+from lossbench.report.page.cards import cards
+from lossbench.report.page.provenance import command, differences, fingerprints, versions
+from lossbench.report.page.results import results
+from lossbench.report.sections import (
+    clusters,
+    embeddings_line,
+    gallery,
+    geometry,
+    operating_points,
+    other_points_line,
+    verified,
+)  # fmt: skip
+from lossbench.report.tables import MEANING, failures, mark, thin_line
+from lossbench.report.unsettled import unsettled
+from lossbench.report.verdicts import verdict_text
+from lossbench.results.looks import Looks
+from lossbench.results.metric_fields import shown_in
+from lossbench.results.study import Study
+from lossbench.results.verdicts import Verdict
+from lossbench.utils.text import listed
+
+_LARGEST_SVG = 400_000  # bytes; a larger figure is shown as PNG, so that the page stays small
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+class Figure(NamedTuple):
+    """A drawing of the report inside the page: its data URI and its size in pixels."""
+
+    stem: str
+    caption: str
+    uri: str
+    width: int
+    height: int
+
+
+def page(
+    settings: Mapping[str, Any],
+    study: Study,
+    answer: Sequence[str],
+    found: Sequence[Verdict],
+    drawn: Sequence[tuple[str, str]],
+    looks: Looks | None,
+    *,
+    folder: Path,
+    left_out: int,
+) -> str:
+    """Return the text of report.html.
+
+    Args:
+        settings: the content of benchmark.toml, including its table ``record``.
+        study: the runs.
+        answer: the sentences that come first, see `results.answer`.
+        found: the verdicts.
+        drawn: file stem and caption of each figure.
+        looks: those that decided the verdicts, where repeats were added until all was settled.
+        folder: where the figures are, as SVG and PNG.
+        left_out: number of runs in the benchmark that were made with other settings.
+
+    Raises:
+        InputError: a run's history is damaged.
+        OSError: a figure cannot be read.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    style, script = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    links = {name: f"#loss-{place}" for place, name in enumerate(study.entrants)}
+    environment.globals |= {"topic": _topic, "topic_of": topic_of_heading, "shape": _shape}
+    environment.globals["pieces"] = lambda text: _pieces(text, links)
+    headline = shown_in("headline", fprs=study.fprs)
+    verdict_headers, verdict_rows = verdict_text(found, study.records)
+    compared = [v for v in found if v.difference.count > 1]
+    return environment.get_template("page.html").render(
+        policy=_policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+        data=study.records[0]["data"],
+        trained=study.trained,
+        answer=answer,
+        meaning=MEANING,
+        setup=setup_lines(settings, study),
+        choices=choices(study, found),
+        unsettled=unsettled(found),
+        titles={figure.key: figure.title for figure in dict.fromkeys(v.figure for v in found)},
+        results=results(study, found),
+        results_notes=[*filter(None, [thin_line(headline, study.records), other_points_line(study)])],
+        failures=failures(study.records),
+        embeddings=embeddings_line(study.records),
+        matrices=[(m, mark(m.figure, study.records)) for m in matrices(found)],
+        separable=sum(v.ahead is not None for v in compared),
+        compared=len(compared),
+        level=found[0].level if found else None,
+        smallest=found[0].smallest if found else None,
+        looked=looks is not None,
+        verdicts=Part("Every verdict", (), verdict_headers, verdict_rows),
+        figures=[_figure(folder, stem, caption) for stem, caption in drawn],
+        cards=cards(study),
+        audit=operating_points(study),
+        more=[*filter(None, [gallery(study), clusters(study), verified(study), geometry(study)])],
+        causes=[*filter(None, [looks_part(looks, study), scale_and_margin(study), selection_gap(study)])],
+        differences=differences(study),
+        command=command(settings),
+        fingerprints=fingerprints(study.records),
+        versions=versions(settings, study.records),
+        left_out=left_out,
+        credit="" if (info := data_info(settings["data"])).is_folder else info.credit,
+        glossary=GLOSSARY,
+        listed=listed,
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    """Return the content-security policy: nothing from outside, and no style or script but these two."""
+    sheets, scripts = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{sheets}'; script-src 'sha256-{scripts}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _topic(name: str) -> str:
+    """Return the glossary's topic of a name; an error where it has none, so that no link leads nowhere."""
+    term = find(name)
+    if term is None:
+        raise KeyError(f"'{name}' has no entry in report/glossary.py")
+    return term.topic
+
+
+def _pieces(text: str, links: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return a sentence in pieces, each with where it leads to: names of losses to their cards, the rest nowhere."""
+    names = "|".join(re.escape(name) for name in sorted(links, key=len, reverse=True))
+    parts = re.split(rf"(?<![\w*+:=])({names})(?![\w*+=]|:\w)", text)
+    return [(part, links[part] if i % 2 else "") for i, part in enumerate(parts)]
+
+
+def _shape(text: str) -> str:
+    """Return how a cell of a table is set: numbers to the right, words to the left."""
+    return "number" if re.match(r"[-+−–]?[\d.,–]*( |$)", text) and re.search(r"\d|–", text) else "words"
+
+
+def _figure(folder: Path, stem: str, caption: str) -> Figure:
+    """Return a figure as it stands in the page; its size is that of its PNG."""
+    png, svg = ((folder / f"{stem}.{kind}").read_bytes() for kind in ("png", "svg"))
+    width, height = struct.unpack(">II", png[16:24])
+    kind, data = ("svg+xml", svg) if len(svg) <= _LARGEST_SVG else ("png", png)
+    return Figure(stem, caption, f"data:image/{kind};base64,{base64.b64encode(data).decode()}", width, height)

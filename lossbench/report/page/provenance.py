@@ -1,0 +1,101 @@
+"""What differed between entrants, and how to make the same benchmark again: command, fingerprints, versions."""
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lossbench.config import SETTINGS
+from lossbench.losses.plugin import UNTRAINED
+from lossbench.results.store import Record
+from lossbench.results.study import Study
+from lossbench.utils.text import clipped, listed
+
+_ELSEWHERE = ("out", "jobs", "device", "max_minutes")  # settings of the place, which change no figure
+
+
+class Difference(NamedTuple):
+    """What was not the same for all losses: each value, and the losses that had it."""
+
+    what: str
+    topic: str
+    values: tuple[tuple[str, str], ...]
+
+
+def differences(study: Study) -> list[Difference]:
+    """Return what differed between the trained entrants beside the loss itself, as their records say."""
+    records = [record for record in study.records if record["entrant"] != UNTRAINED]
+    questions: tuple[tuple[str, str, Callable[[Record], Any]], ...] = (
+        ("batches", "batches", lambda r: r.get("sampler")),
+        ("accuracy by", "accuracy", lambda r: r.get("accuracy_by")),
+        ("device", "seconds", lambda r: _machine(r, "device")),
+        ("threads", "seconds", lambda r: _machine(r, "threads")),
+        ("lossbench", "fingerprint", lambda r: _machine(r, "lossbench")),
+        ("Python", "fingerprint", lambda r: _machine(r, "python")),
+    )
+    found = []
+    for what, topic, ask in questions:
+        values: dict[str, list[str]] = {}
+        for record in records:
+            if (value := ask(record)) is not None:
+                names = values.setdefault(clipped(str(value)), [])
+                names += [record["entrant"]] if record["entrant"] not in names else []
+        if len(values) > 1:
+            found.append(Difference(what, topic, tuple((value, listed(names)) for value, names in values.items())))
+    return found
+
+
+def command(settings: Mapping[str, Any]) -> str:
+    """Return the command that trains the benchmark of a benchmark.toml, with every setting that has a value.
+
+    Example:
+        >>> command({"losses": "ce,arcface", "data": "my faces", "epochs": 5, "flip": False, "record": {}})
+        "lossbench run --losses ce,arcface --data 'my faces' --epochs 5"
+    """
+    words = ["lossbench", "run"]
+    for name, value in settings.items():
+        option = f"--{name.replace('_', '-')}"
+        if name not in SETTINGS or name in _ELSEWHERE or value is False or value is None:
+            continue
+        if value is True:
+            words.append(option)
+        elif name == "plugins" and isinstance(value, list):
+            words += [word for folder in value for word in (option, str(folder))]
+        elif isinstance(value, list):
+            words += [option, ",".join(map(str, value))] if value else []
+        else:
+            words += [option, str(value)]
+    return shlex.join(words)
+
+
+def fingerprints(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Return what identifies data, split, protocol and plugins, label and SHA-256."""
+    protocol = records[0].get("protocol")
+    protocol = protocol if isinstance(protocol, dict) else {}
+    found = [
+        ("protocol", records[0]["protocol_hash"]),
+        ("images", protocol.get("data")),
+        ("code", protocol.get("code")),
+    ]
+    found += [(f"split of repeat {r + 1}", split) for r, split in sorted({(r["repeat"], r["split"]) for r in records})]
+    found += [(f"plugin {name}", plugin) for name, plugin in {r["entrant"]: r.get("plugin") for r in records}.items()]
+    return [(clipped(str(label)), clipped(str(digest))) for label, digest in found if digest]
+
+
+def versions(settings: Mapping[str, Any], records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Return software and hardware, label and text; several values where runs differ."""
+    protocol = records[0].get("protocol")
+    packages = protocol.get("versions") if isinstance(protocol, dict) else None
+    found = [("lossbench, of the report", str(settings["record"]["lossbench"]))]
+    found += [(key, _all(_machine(r, key) for r in records)) for key in ("lossbench", "python", "system", "device")]
+    found.append(("threads", _all(_machine(r, "threads") for r in records)))
+    found += [(str(k), str(v)) for k, v in packages.items()] if isinstance(packages, dict) else []
+    return [(clipped(label), clipped(text, 200)) for label, text in found if text]
+
+
+def _machine(record: Record, key: str) -> Any:
+    machine = record.get("machine")
+    return machine.get(key) if isinstance(machine, dict) else None
+
+
+def _all(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
