@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossbench.metrics.exact.directions import at_once
 from lossbench.metrics.exact.pairs import highest_pairs, scored_pairs
 from lossbench.metrics.operating_point import DEFAULT_FPRS, allowed_each
 
@@ -103,7 +104,7 @@ def bootstrap_identification(
         query_labels: [Q] int64 in 0..P-1.
         distractors: [M, D].
         distractor_labels: [M] int64 in 0..E-1.
-        query_weights: [B, P] from `multiplicities`.
+        query_weights: [B, P] from `multiplicities`, on any device.
         distractor_weights: [B, E], likewise, drawn independently.
         fprs: target rates.
 
@@ -127,11 +128,11 @@ def bootstrap_identification(
     share = min(1.0, _TAIL * max(_LARGEST, *fprs))
     most = int(_PAIRS / share)
     positives, positive_people, negatives, people_of, kept = scored_pairs(query, distractors, owners, most)
-    weights = torch.cat([query_weights, distractor_weights], dim=1)
+    weights = torch.cat([query_weights, distractor_weights], dim=1).to(query.device)
     people = query_weights.shape[1]
     images = torch.bincount(owners, minlength=weights.shape[1])
 
-    found = torch.full((len(weights), len(fprs)), math.nan, dtype=torch.float64)
+    found = torch.full((len(weights), len(fprs)), math.nan, dtype=torch.float64, device=query.device)
     total, accepted = _pairs_drawn(weights * images, people), _Drawn(weights, positive_people.unsqueeze(0))
 
     def fill(columns: list[int], tail: Tensor, pairs: Tensor, kept: float) -> None:
@@ -152,7 +153,7 @@ def bootstrap_identification(
     if sparse:
         length = math.ceil(min(_TAIL * _SPARSE, _PAIRS * kept))  # what the largest of such rates needs
         fill(sparse, *highest_pairs(query, distractors, owners, int(negatives[length])), 1.0)
-    return found
+    return found.cpu()
 
 
 def _is_sparse(fpr: float, chosen: int, kept: float) -> bool:
@@ -185,9 +186,10 @@ class _Drawn:
         exact = torch.float32 if largest <= 1 << 24 else torch.float64  # whole numbers, added without rounding
         self.table = F.pad(weights.T.to(exact), (0, 0, 0, 1)).contiguous()
         sums = self.table.new_empty(blocks, len(weights))
-        memory = self.table.new_empty(2, _AT_ONCE, len(weights))
-        each = _AT_ONCE // _BLOCK
-        for own, found in zip(torch.split(self.pairs, _AT_ONCE, dim=1), torch.split(sums, each), strict=True):
+        size = at_once(_AT_ONCE, weights.device)
+        memory = self.table.new_empty(2, size, len(weights))
+        each = size // _BLOCK
+        for own, found in zip(torch.split(self.pairs, size, dim=1), torch.split(sums, each), strict=True):
             drawn, other = memory[:, : own.shape[1]]
             torch.index_select(self.table, 0, own[0], out=drawn)
             for people in own[1:]:
@@ -205,11 +207,11 @@ class _Drawn:
     def first(self, count: Tensor) -> Tensor:
         """Return the sum of the first `count` [B] pairs in each resample."""
         block = (count // _BLOCK).clamp(max=self.sums.shape[1] - 2).unsqueeze(1)
-        taken = torch.arange(_BLOCK) < count.unsqueeze(1) - block * _BLOCK
+        taken = torch.arange(_BLOCK, device=count.device) < count.unsqueeze(1) - block * _BLOCK
         return (self.sums.gather(1, block) + (self._inside(block) * taken).sum(1, keepdim=True)).squeeze(1)
 
     def _inside(self, block: Tensor) -> Tensor:
         """Return how often the pairs of one block [B, 1] each occur: [B, _BLOCK] int64."""
-        pairs = self.pairs[:, block * _BLOCK + torch.arange(_BLOCK)]  # [k, B, _BLOCK]
-        resample = torch.arange(len(block)).unsqueeze(1)
+        pairs = self.pairs[:, block * _BLOCK + torch.arange(_BLOCK, device=block.device)]  # [k, B, _BLOCK]
+        resample = torch.arange(len(block), device=block.device).unsqueeze(1)
         return self.table[pairs, resample].prod(0).to(torch.int64)

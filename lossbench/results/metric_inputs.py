@@ -103,13 +103,6 @@ def _drawn(people: Sequence[str], replicates: int) -> Tensor:
     return multiplicities(people, replicates) if people else torch.zeros(replicates, 0, dtype=torch.int64)
 
 
-def _resampled_rates(
-    query: Tensor, labels: Tensor, distractors: Tensor, distractor_labels: Tensor, *drawn: Any
-) -> Tensor:
-    own, others = (labels.cpu(), distractor_labels.cpu())
-    return bootstrap_identification(query.cpu(), own, distractors.cpu(), others, *drawn)
-
-
 def resampled_share(hits: Tensor, labels: Tensor, drawn: Tensor) -> Tensor:
     """Return the share of hits [N] in each resample of the people: [B]; see `metrics.bootstrap.bootstrap_share`."""
     return bootstrap_share(hits.cpu(), labels.cpu(), drawn)
@@ -137,6 +130,6 @@ SHARED: dict[str, Computation] = {
     "query_drawn": Computation(_drawn, ("query_people", "replicates")),
     "distractors_drawn": Computation(_drawn, ("distractors_people", "replicates")),
     "resampled_rates": Computation(
-        _resampled_rates, (*_OPEN, "distractors_labels", "query_drawn", "distractors_drawn", "fprs")
+        bootstrap_identification, (*_OPEN, "distractors_labels", "query_drawn", "distractors_drawn", "fprs")
     ),
 }

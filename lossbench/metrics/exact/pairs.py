@@ -69,7 +69,7 @@ class Pairs:
             numbers = torch.arange(self.total, device=order.device)
         else:
             chance = torch.Generator().manual_seed(0)
-            numbers = torch.unique(torch.randint(self.total, (most,), generator=chance)).to(order.device)
+            numbers = torch.unique(torch.randint(self.total, (most,), generator=chance).to(order.device))
         rows = torch.searchsorted(ends, numbers, right=True)
         columns = len(order) + len(self.distractors) - (ends[rows] - numbers)
         inner = columns < len(order)
@@ -179,7 +179,7 @@ def scored_pairs(
 
     Returns:
         Positive scores, descending, and their person; negative scores, descending, and their people [2, T]; the share
-        of the negatives they are. Scores are multiples of 2^-30 as int64; all on the CPU.
+        of the negatives they are. Scores are multiples of 2^-30 as int64; all on the embeddings' device.
 
     Example:
         >>> query, distractors = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, -1.0]])
@@ -195,15 +195,15 @@ def scored_pairs(
     """
     labels = owners[: len(query)]
     pairs = Pairs(Directions(query), labels, Directions(distractors))
-    positive = [torch.stack(part).cpu() for part in pairs.positives()]
-    found = torch.cat([torch.empty(2, 0, dtype=torch.int64), *positive], dim=1)
+    positive = [torch.stack(part) for part in pairs.positives()]
+    found = torch.cat([torch.empty(2, 0, dtype=torch.int64, device=owners.device), *positive], dim=1)
     rows, columns = pairs.negatives(most)
     scores = pairs.exact(rows, columns)
     share = len(scores) / max(1, pairs.total)
     found = found[:, found[0].argsort(descending=True)]
     order = scores.argsort(descending=True)
     people = torch.stack([owners[rows[order]], owners[columns[order]]])
-    return found[0], found[1], scores[order].cpu(), people.cpu(), share
+    return found[0], found[1], scores[order], people, share
 
 
 def highest_pairs(query: Tensor, distractors: Tensor, owners: Tensor, cut: int) -> tuple[Tensor, Tensor]:
@@ -221,4 +221,4 @@ def highest_pairs(query: Tensor, distractors: Tensor, owners: Tensor, cut: int) 
     pairs = Pairs(Directions(query), owners[: len(query)], Directions(distractors))
     rows, columns, scores = pairs.above(cut)
     order = scores.argsort(descending=True)
-    return scores[order].cpu(), torch.stack([owners[rows[order]], owners[columns[order]]]).cpu()
+    return scores[order], torch.stack([owners[rows[order]], owners[columns[order]]])
