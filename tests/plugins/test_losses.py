@@ -94,7 +94,6 @@ def plain_sphereface(x, w, labels, m, lam):
 def test_sphereface_equals_the_papers_psi_at_lambda_0(margin):
     torch.manual_seed(2)
     head = load_head(f"sphereface:margin={margin}:lambda_min=0", **SIZES).double()
-    head.step.fill_(float("inf"))
     angles = torch.linspace(0.01, math.pi - 0.01, 40, dtype=torch.float64)
     labels = torch.randint(C, (40,))
     x = embeddings_at(angles, head.weight, labels)
@@ -102,24 +101,21 @@ def test_sphereface_equals_the_papers_psi_at_lambda_0(margin):
     assert got == pytest.approx(plain_sphereface(x, head.weight, labels, margin, 0.0), rel=1e-9)
 
 
-@pytest.mark.parametrize("steps", [0, 1, 57, 5000])
-def test_sphereface_anneals(steps):
+@pytest.mark.parametrize(("share", "lam"), [(None, 5.0), (0.0, 1000.0), (0.5, math.sqrt(1001 * 6) - 1), (1.0, 5.0)])
+def test_sphereface_anneals_with_the_share_of_the_training(share, lam):
     torch.manual_seed(3)
     head = load_head("sphereface", **SIZES).double()
-    head.step.fill_(steps)
+    if share is not None:
+        head.progress(share)
     labels = torch.randint(C, (12,))
     x = embeddings_at(torch.linspace(0.1, 3, 12, dtype=torch.float64), head.weight, labels)
-    lam = max(5.0, 1000 / (1 + 0.12 * steps))
-    assert head.eval()(x, labels).item() == pytest.approx(plain_sphereface(x, head.weight, labels, 4, lam), rel=1e-9)
+    assert head(x, labels).item() == pytest.approx(plain_sphereface(x, head.weight, labels, 4, lam), rel=1e-9)
 
 
-def test_sphereface_counts_training_steps_in_its_state_and_nothing_else():
-    head = load_head("sphereface", **SIZES)
-    x, labels = torch.randn(4, D), torch.arange(4)
-    head.eval()(x, labels)
-    assert head.state_dict()["step"] == 0
-    head.train()(x, labels)
-    assert head.state_dict()["step"] == 1
+def test_sphereface_keeps_lambda_in_its_state():
+    head = load_head("sphereface:lambda_min=0", **SIZES)
+    head.progress(0.25)
+    assert head.state_dict()["annealing"].item() == pytest.approx(1001**0.75 - 1)
 
 
 def test_triplet_is_the_mean_over_semi_hard_triplets():
