@@ -29,6 +29,7 @@ OF_NO_MODULE = {
     "plugins/test_capture.py": "plugins/, which stands beside the package",
     "plugins/test_losses.py": "plugins/, which stands beside the package",
     "plugins/test_zoo.py": "plugins/, which stands beside the package",
+    "report/test_browser.py": "the page in Chromium: templates, style sheet and script together",
     "training/test_resume.py": "training, checkpoint and records of a process that is killed",
     "training/test_selection.py": "training and evaluation: which data may choose the epoch",
 }
