@@ -8,6 +8,7 @@ as w people with the same faces.
 import hashlib
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,14 @@ from torch import Tensor
 from lossbench.metrics.exact.directions import at_once
 from lossbench.metrics.exact.pairs import highest_pairs, scored_pairs
 from lossbench.metrics.operating_point import DEFAULT_FPRS, allowed_each
+from lossbench.utils.threads import Scratch, in_threads, threads_for
 
 _BUDGET = 200_000_000  # weights of negatives that all replicates together may compute: seconds, not minutes
 _PAIRS = 400_000  # negatives that are kept for it: beyond, an equal share of them at random, the same for all entrants
 _SPARSE = 1_000  # where fewer of the chosen lie above a threshold, the highest of all negatives are taken instead
 _BLOCK = 256  # weights of one sum that is kept
 _AT_ONCE = 1024  # pairs weighted together: they stay in the cache
+_RUN = 16  # times as many that one thread sums
 _TAIL = 2.5  # times the largest rate: negatives beyond it become a threshold in no plausible resample
 _LARGEST = DEFAULT_FPRS[0]  # the tail is as long for all lower rates, and higher ones are taken one by one: no spread
 # depends on which others are asked for
@@ -185,18 +188,23 @@ class _Drawn:
         largest = int(weights.max()) ** len(pairs) * _BLOCK
         exact = torch.float32 if largest <= 1 << 24 else torch.float64  # whole numbers, added without rounding
         self.table = F.pad(weights.T.to(exact), (0, 0, 0, 1)).contiguous()
-        sums = self.table.new_empty(blocks, len(weights))
         size = at_once(_AT_ONCE, weights.device)
-        memory = self.table.new_empty(2, size, len(weights))
-        each = size // _BLOCK
-        for own, found in zip(torch.split(self.pairs, size, dim=1), torch.split(sums, each), strict=True):
-            drawn, other = memory[:, : own.shape[1]]
-            torch.index_select(self.table, 0, own[0], out=drawn)
-            for people in own[1:]:
-                drawn.mul_(torch.index_select(self.table, 0, people, out=other))
-            torch.sum(drawn.view(len(found), _BLOCK, -1), dim=1, out=found)
-        self.sums = F.pad(sums.to(torch.int64).cumsum(0), (0, 0, 1, 0)).T.contiguous()  # [B, blocks + 1]
+        runs = torch.split(self.pairs, _RUN * size, dim=1)
+        work, threads = partial(self._sums, size, Scratch()), threads_for(weights.device) if len(runs) > 1 else 1
+        sums = torch.cat(list(in_threads(work, runs, threads))).to(torch.int64).cumsum(0)
+        self.sums = F.pad(sums, (0, 0, 1, 0)).T.contiguous()  # [B, blocks + 1]
         self.total = self.sums[:, -1]
+
+    def _sums(self, size: int, scratch: Scratch, pairs: Tensor) -> Tensor:
+        """Return the sums of some blocks of pairs, `size` pairs at a time: [blocks, B]."""
+        sums = self.table.new_empty(pairs.shape[1] // _BLOCK, self.table.shape[1])
+        for own, found in zip(torch.split(pairs, size, 1), torch.split(sums, size // _BLOCK), strict=True):
+            memory = scratch("drawn", 2, own.shape[1], sums.shape[1], dtype=sums.dtype, device=sums.device)
+            drawn = torch.index_select(self.table, 0, own[0], out=memory[0])
+            for people in own[1:]:
+                drawn.mul_(torch.index_select(self.table, 0, people, out=memory[1]))
+            torch.sum(drawn.view(len(found), _BLOCK, -1), dim=1, out=found)
+        return sums
 
     def reach(self, sums: Tensor) -> Tensor:
         """Return the first pair with which each resample reaches its sum [B], from 1; T or more where none does."""

@@ -159,6 +159,7 @@ def test_blocks_of_pairs_change_nothing(monkeypatch, block, at_once):
     whole = bootstrap_identification(query, labels, distractors, others, *drawn, FPRS)
     monkeypatch.setattr("lossbench.metrics.bootstrap._BLOCK", block)
     monkeypatch.setattr("lossbench.metrics.bootstrap._AT_ONCE", at_once)
+    monkeypatch.setattr("lossbench.metrics.bootstrap._RUN", 2)
     assert torch.equal(bootstrap_identification(query, labels, distractors, others, *drawn, FPRS), whole)
 
 

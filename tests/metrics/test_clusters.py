@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from lossbench.metrics import (
     ClusterStatistics,
     alignment,
     cluster_statistics,
+    clusters,
     effective_rank,
     kmeans_agreement,
     silhouette,
@@ -151,20 +153,40 @@ def test_agreement_repeats_exactly():
     assert kmeans_agreement(x, labels) == kmeans_agreement(x, labels)
 
 
-def test_agreement_clusters_on_one_thread(monkeypatch):
+def test_agreement_clusters_each_start_on_one_thread(monkeypatch):
     seen = []
-    cluster = KMeans.fit_predict
+    cluster = KMeans.fit
 
-    def fit_predict(self, points):
+    def fit(self, points):
         seen.extend(pool["num_threads"] for pool in threadpool_info())
         return cluster(self, points)
 
-    monkeypatch.setattr(KMeans, "fit_predict", fit_predict)
-    with threadpool_limits(2):
+    monkeypatch.setattr(KMeans, "fit", fit)
+    with threadpool_limits(2), threads(2):
         kmeans_agreement(*made("plain"))
         assert any(pool["num_threads"] > 1 for pool in threadpool_info())  # else nothing is tested
     assert seen
     assert set(seen) == {1}
+
+
+@contextmanager
+def threads(count):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("people", [2, 9, 30])  # of 60 points: the starts find the same, or other clusters
+@pytest.mark.parametrize("count", [1, 3])
+@SEEDS
+def test_starts_at_a_time_find_the_clusters_of_scikit_learn(people, count, seed):
+    points = unit(made("plain", seed)[0])
+    with threads(count):
+        found = clusters._kmeans(points, people, seed, 3)
+    assert found.tolist() == KMeans(people, n_init=3, random_state=seed).fit_predict(points).tolist()
 
 
 def test_all_at_once_are_the_single_figures():

@@ -8,13 +8,14 @@ closer than 1e-9 may count as equal).
 import torch
 from torch import Tensor
 
-from lossbench.utils.threads import Scratch
+from lossbench.utils.threads import Scratch, in_threads, threads_for
 
 GRID = 1 << 30  # scores are whole multiples of 1/GRID
 BLOCK = 2048  # rows and columns of one product: 32 MiB of float64 scores
 _ROWS = 1024  # of one conversion to float64: they fit a processor's cache
 _PAIRS = 512  # whose rows fit it together
 _ON_GPU = 16  # times as many at once on a GPU, which has no such cache and pays for every kernel
+_RUN = 16  # times as many that one thread computes: torch's own threads wait longer for one another than they work
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
 _ZERO = 1e-150  # a norm whose square has lost its digits in float64, or all of it
 
@@ -114,6 +115,14 @@ class Directions:
         """
         return 1.01 * (self.embeddings.shape[1] + 8) * _UNIT_ROUNDOFF + 1 / GRID
 
+    @property
+    def doubt(self) -> float:
+        """More than a float64 product of unit rows and the quotient of `exact_scores` can differ, in steps of the grid.
+
+        Each is D products and D - 1 sums of rounded factors, and a few roundings more.
+        """
+        return 2 * (self.embeddings.shape[1] + 8) * 2.0**-53 * GRID
+
     def unit(self, rows: slice | Tensor, scratch: Scratch | None = None) -> Tensor:
         """Return some rows with norm 1, float32 [n, D]; in `scratch`, where it is given, until the next call."""
         scratch, device, dtype = scratch or Scratch(), self.norms.device, self.embeddings.dtype
@@ -141,11 +150,17 @@ def exact_scores(a: Directions, i: Tensor, b: Directions, j: Tensor) -> Tensor:
     """
     cosines = torch.empty(len(i), dtype=torch.float64, device=i.device)
     size = at_once(_PAIRS, i.device)
-    for start in range(0, len(i), size):
-        part = slice(start, start + size)
-        left = a.embeddings.index_select(0, i[part]).to(torch.float64)
-        right = b.embeddings.index_select(0, j[part]).to(torch.float64)
-        torch.sum(left.mul_(right), dim=1, out=cosines[part])
+    run = _RUN * size
+
+    def fill(begin: int) -> None:
+        for start in range(begin, min(begin + run, len(i)), size):
+            part = slice(start, start + size)
+            left = a.embeddings.index_select(0, i[part]).to(torch.float64)
+            right = b.embeddings.index_select(0, j[part]).to(torch.float64)
+            torch.sum(left.mul_(right), dim=1, out=cosines[part])
+
+    for _ in in_threads(fill, range(0, len(i), run), threads_for(i.device) if len(i) > run else 1):
+        pass
     return cosines.div_(a.norms[i] * b.norms[j]).mul_(GRID).round_().to(torch.int64)
 
 

@@ -15,6 +15,8 @@ from lossbench.utils.threads import Scratch, in_threads, threads_for
 BLOCK = 2048  # columns of one product, and a quarter as many rows: 4 MiB stay near while they are compared
 _ON_GPU = 16384  # columns there: 256 MiB, in which a product takes so long that what starts it costs nothing
 _START = 512  # columns of the first products, every score of which is kept, where blocks are wider than BLOCK
+_ROWS = 512  # of one float64 product
+_WORTH = 16  # products of whole blocks take less time than one pair computed by itself
 _RUN = 64  # neighbouring distractors read together: files are read in runs, people lie in runs
 
 
@@ -116,14 +118,37 @@ class Pairs:
         return alarms
 
     def exact(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Return the scores of pairs [P], computed one by one."""
+        """Return the scores of pairs [P]: computed one by one, or by products where they are a large share of all."""
         queries = len(self.query)
-        found = torch.empty_like(rows)
+        if len(rows) * _WORTH > queries * (queries + len(self.distractors)):
+            return self._by_products(rows, columns)
+        return self._one_by_one(rows, columns)
+
+    def _one_by_one(self, rows: Tensor, columns: Tensor) -> Tensor:
+        queries, found = len(self.query), torch.empty_like(rows)
         inner = columns < queries
         found[inner] = exact_scores(self.query, rows[inner], self.query, columns[inner])
         outer = (~inner).nonzero().squeeze(1)
         outer = outer[columns[outer].argsort()]  # a file is read from front to back
         found[outer] = exact_scores(self.query, rows[outer], self.distractors, columns[outer] - queries)
+        return found
+
+    def _by_products(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return the same scores from float64 products, except where these are too near half a step of the grid."""
+        everyone = torch.cat([own.embeddings.to(torch.float64) for own in (self.query, self.distractors)])
+        everyone /= torch.cat([self.query.norms, self.distractors.norms]).unsqueeze(1)
+        found = torch.empty_like(rows)
+        for start in range(0, len(self.query), _ROWS):
+            at = where((rows >= start) & (rows < start + _ROWS))
+            if not len(at):
+                continue
+            own, other = rows[at] - start, columns[at]
+            first = int(other.min())
+            product = everyone[start : start + _ROWS][: len(self.query) - start] @ everyone[first:].T
+            steps = product.flatten().index_select(0, own * product.shape[1] + other - first).mul_(GRID)
+            found[at] = steps.round().to(torch.int64)
+            near = at[where((steps - steps.floor() - 0.5).abs_() < self.query.doubt)]
+            found[near] = self._one_by_one(rows[near], columns[near])
         return found
 
     def jobs(self, number: int) -> Iterator[Job]:

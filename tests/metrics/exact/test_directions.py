@@ -67,7 +67,17 @@ def test_the_slack_is_a_few_roundings_a_dimension():
         assert (dim + 2) * 2**-24 + 0.5 / GRID < slack < (dim + 20) * 2**-24 + 2 / GRID
 
 
-@pytest.mark.parametrize("count", [1, 511, 513, 1500])
+def test_the_doubt_is_a_few_roundings_a_dimension_and_more_than_two_ways_differ():
+    for dim in (2, 64, 512):
+        rows = Directions(torch.randn(300, dim, generator=torch.Generator().manual_seed(0)))
+        assert rows.doubt < (2 * dim + 40) * 2**-53 * GRID
+        wide = rows.embeddings.double()
+        unit = wide / rows.norms.unsqueeze(1)
+        quotients = (wide.unsqueeze(1) * wide).sum(2) / (rows.norms.unsqueeze(1) * rows.norms)
+        assert 0 < ((unit @ unit.T - quotients) * GRID).abs().max() < rows.doubt
+
+
+@pytest.mark.parametrize("count", [1, 511, 513, 1500, 20_000])
 def test_exact_scores_are_rounded_cosines_however_many(count):
     torch.manual_seed(0)
     a, b = torch.randn(40, 5), torch.randn(30, 5)

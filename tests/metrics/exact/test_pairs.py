@@ -36,6 +36,30 @@ def test_pairs_are_counted_as_a_plain_loop_counts_them():
     assert pairs.within == sum(j < QUERY for _, j in others(labels))
 
 
+@pytest.mark.parametrize("dim", [3, 512])
+def test_products_give_the_bits_of_pairs_computed_one_by_one(dim, monkeypatch):
+    monkeypatch.setattr("lossbench.metrics.exact.pairs._ROWS", 16)
+    pairs, _, _ = made(dim=dim)
+    rows, columns = pairs.negatives(10**6)
+    one_by_one = pairs._one_by_one(rows, columns)
+    assert len(rows) * 16 > QUERY * (QUERY + OTHERS), "a large share"
+    assert pairs.exact(rows, columns).equal(one_by_one)
+    few = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:300]
+    assert pairs._by_products(rows[few], columns[few]).equal(one_by_one[few])
+
+
+def test_products_near_half_a_step_are_computed_one_by_one(monkeypatch):
+    pairs, _, _ = made()
+    rows, columns = pairs.negatives(10**6)
+    whole = pairs.exact(rows, columns)
+    doubted = []
+    one_by_one = pairs._one_by_one
+    monkeypatch.setattr(pairs, "_one_by_one", lambda i, j: doubted.append(len(i)) or one_by_one(i, j))
+    monkeypatch.setattr(Directions, "doubt", 0.25)  # half of them
+    assert pairs._by_products(rows, columns).equal(whole)
+    assert 0.4 < sum(doubted) / len(rows) < 0.6
+
+
 def test_positives_are_all_pairs_of_one_person_with_their_scores():
     pairs, labels, cosines = made()
     found = [
