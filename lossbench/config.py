@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args
 
 from lossbench.data.catalogue import DATA, FOLDER, NAMES, data_info
 from lossbench.errors import InputError, did_you_mean
-from lossbench.models.backbones import BACKBONES, PRETRAINED, backbone_info
+from lossbench.models.backbones import BACKBONES, PRETRAINED, BackboneInfo, backbone_info
+from lossbench.models.network_file import DROPOUT
 from lossbench.utils.schedule import drops
 from lossbench.utils.settings import check, declare, settings_of
 from lossbench.utils.text import clipped, listed
@@ -118,7 +119,7 @@ class Config:
         None,
         touches="training",
         default_text=_by_data("backbone"),
-        help="A name that `lossbench list backbones` shows, or timm:NAME.",
+        help="A name that `lossbench list backbones` shows, timm:NAME, or a file of your own: ./my_net.py.",
     )
     pretrained: str | None = _of_network(
         None,
@@ -143,7 +144,14 @@ class Config:
         default_text=_by_backbone("image_size"),
         help="Side of the images, in pixels.",
     )
-    dropout: float = _of_network(0.2, touches="training", low=0, high=0.95, help="Dropout before the embedding layer.")
+    dropout: float | None = _of_network(
+        None,
+        touches="training",
+        low=0,
+        high=0.95,
+        default_text=f"{DROPOUT:g}, or what a file of your own says",
+        help="Dropout before the embedding layer.",
+    )
 
     epochs: int | None = _of_training(
         None,
@@ -283,6 +291,7 @@ class Config:
             backbone=backbone,
             embedding_dim=info.embedding_dim if self.embedding_dim is None else self.embedding_dim,
             image_size=info.image_size if self.image_size is None else self.image_size,
+            dropout=_dropout(self.dropout, info, backbone),
             epochs=epochs,
             batch_size=batch_size,
             lr=suitable_lr(self.optimizer, backbone, batch_size) if self.lr is None else self.lr,
@@ -290,6 +299,7 @@ class Config:
             fpr=operating_points(self.fpr),
             max_repeats=_MOST_REPEATS if self.until_settled and self.max_repeats is None else self.max_repeats,
         )
+        check(filled)  # the defaults of a network's own file, too
         if self.name is not None:
             _check_name(self.name)
         if late := [epoch for epoch in drops(self.schedule) if epoch >= epochs]:
@@ -303,6 +313,16 @@ class Config:
             if value is not None and not self.until_settled:
                 raise InputError(f"{option} applies to --until-settled only; add --until-settled, or drop {option}")
         return filled
+
+
+def _dropout(given: float | None, info: BackboneInfo, backbone: str) -> float:
+    if info.dropout is not None:
+        return info.dropout if given is None else given
+    if given:
+        raise InputError(
+            f"--dropout {given:g} has no effect: {backbone} takes no dropout; drop --dropout, or add it to its __init__"
+        )
+    return 0.0
 
 
 def suitable_lr(optimizer: str, backbone: str, batch_size: int) -> float:

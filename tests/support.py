@@ -125,6 +125,48 @@ def plugin(folder: Path, name: str, methods: str, extra: str = "") -> str:
     return str(path)
 
 
+NETWORK = """import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
+        )
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, 2, bias=False)
+
+    def forward(self, x):
+        return (self.residual(x) + self.shortcut(x)).relu()
+
+
+class Net(nn.Module):
+    lr = 3e-3
+
+    def __init__(self, embedding_dim=16, *, image_size=32, dropout=0.1):
+        super().__init__()
+        self.blocks = nn.Sequential(Block(3, 8), Block(8, 16), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.dropout = nn.Dropout(dropout)
+        self.embedding = nn.Linear(16, embedding_dim)
+
+    def forward(self, images):
+        return self.embedding(self.dropout(self.blocks(2 * images - 1)))
+"""  # a small residual network of a user's own
+
+
+def network(folder: Path, *changes: tuple[str, str], name: str = "my_net") -> str:
+    """Write a network's file, with parts of `NETWORK` replaced; returns its path."""
+    source = NETWORK
+    for part, other in changes:
+        assert part in source, part
+        source = source.replace(part, other)
+    path = folder / f"{name}.py"
+    path.write_text(source)
+    return str(path)
+
+
 def heed_interrupts() -> None:
     """Undo what shells do to commands in the background: in a new process, Ctrl-C would be ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict, replace
 
 import pytest
+from support import network
 
 from lossbench.config import SETTINGS, Config, read_config, setting, settings_touching, to_toml
 from lossbench.errors import InputError
@@ -102,6 +103,25 @@ def test_defaults_suit_the_data_and_the_backbone(given, found):
     resolved = asdict(Config(**given).resolved())
     assert {name: resolved[name] for name in found} == found
     assert {name: resolved[name] for name in given} == given
+
+
+def test_the_file_of_a_network_says_what_suits_it(tmp_path):
+    path = network(tmp_path)
+    resolved = Config(backbone=path).resolved()
+    assert (resolved.backbone, resolved.image_size, resolved.embedding_dim) == (path, 32, 16)
+    assert (resolved.lr, resolved.dropout) == (3e-3, 0.1)
+    assert Config(backbone=path, dropout=0.5, image_size=64).resolved().dropout == 0.5
+    with pytest.raises(InputError, match=r"\A--image-size 16 is out of range; use 32 to 1024\Z"):
+        Config(backbone=network(tmp_path, ("image_size=32", "image_size=16"))).resolved()
+
+
+def test_a_network_that_takes_no_dropout_is_given_none(tmp_path):
+    path = network(tmp_path, (", dropout=0.1", ""), ("nn.Dropout(dropout)", "nn.Identity()"))
+    assert Config(backbone=path).resolved().dropout == Config(backbone=path, dropout=0.0).resolved().dropout == 0
+    with pytest.raises(
+        InputError, match=r"\A--dropout 0.5 has no effect: [^\n]*my_net.py takes no dropout; drop --drop"
+    ):
+        Config(backbone=path, dropout=0.5).resolved()
 
 
 def test_the_ranges():

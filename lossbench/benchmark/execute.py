@@ -224,7 +224,7 @@ def _measured_again(inputs: Inputs, pixels: Pixels, run: Run) -> Record:
             classes = len(inputs.faces.split(run.repeat).train.people)
             head = load_head(run.spec, num_classes=classes, embedding_dim=inputs.config.embedding_dim)
             facts = read_training_facts(record)
-        backbone = load_backbone(record, head).to(inputs.device)
+        backbone = load_backbone(record, head, network=inputs.config.backbone).to(inputs.device)
         head = head.to(inputs.device) if head is not None else None
         record |= _measured_or_failed(inputs, pixels, run, backbone, head, facts)
     del record["folder"]

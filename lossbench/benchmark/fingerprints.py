@@ -13,6 +13,7 @@ from typing import Any
 
 import lossbench
 from lossbench.config import Config, Touches, settings_touching
+from lossbench.models.backbones import backbone_name
 from lossbench.utils.hashing import code_fingerprint, sha
 
 #: Rooms and modules, as glob patterns below lossbench/.
@@ -50,7 +51,8 @@ def training_protocol(
 
     Args:
         config: resolved settings; `threads` is what a run on the CPU will use.
-        fingerprints: SHA-256 by name; ``data`` is that of the training images.
+        fingerprints: SHA-256 by name; ``data`` is that of the training images, ``network`` that of the backbone's
+            files, where it is one of the user's own.
         splits: SHA-256 of the split of every fold.
         device_type: cpu or cuda.
     """
@@ -59,6 +61,7 @@ def training_protocol(
         "config": _settings(config, "training"),
         "device": device_type,
         "data": fingerprints["data"],
+        "network": fingerprints.get("network"),
         "splits": sha(list(splits)),
         "code": _code(TRAINING),
         "measuring_code": _code(MEASURING) if looks_ahead else None,
@@ -84,6 +87,7 @@ def measuring_protocol(config: Config, fingerprints: Mapping[str, str]) -> dict[
 
 def _settings(config: Config, touches: Touches) -> dict[str, Any]:
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+    values["backbone"] = config.backbone and backbone_name(config.backbone)  # a file counts by its content
     return {name: values[name] for name in settings_touching(touches) if name != "pairs"}  # pairs: by their content
 
 

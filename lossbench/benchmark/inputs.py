@@ -23,9 +23,11 @@ from lossbench.losses.loading import trial_head
 from lossbench.losses.plain_twin import with_twins
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import Spec, parse_losses
+from lossbench.models.network_file import read_network, refuse_misfit
 from lossbench.training.seeds import initial_backbone
 from lossbench.utils.device import be_deterministic, device_of
 from lossbench.utils.hashing import sha
+from lossbench.utils.plugin_file import is_plugin_file, plugin_fingerprint
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,13 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
         assert config.backbone is not None
         assert config.batch_size is not None
         config = replace(config, lr=suitable_lr(config.optimizer, config.backbone, config.batch_size))
-    initial_backbone(config, 0)  # fails early if the backbone cannot be built, before anything is decoded or written
+    network = _network(config)
     folder = Path(config.out) / config.benchmark
     _refuse_unwritable(folder)
     store = _open_store(faces.files, config, listener)
     if split_file:
         split_file.verify_content(faces.names, store.digests)
-    fingerprints = {"data": store.fingerprint}
+    fingerprints = {"data": store.fingerprint, **({"network": network} if network else {})}
     if pairs:
         pair_store = _open_store(pairs.files, config, listener)
         fingerprints["pairs"] = _of_pairs(pairs, pair_store)
@@ -110,6 +112,23 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
             listener.note(f"{copies:,} pairs are of two files with the same content, which any model gets right")
     sha256 = split_file.sha256 if split_file else None
     return Inputs(config, tuple(specs), faces, pairs, device, fingerprints, sha256, folder)
+
+
+def _network(config: Config) -> str | None:
+    """Build the backbone, so that what cannot be built fails before anything is decoded or written.
+
+    Returns:
+        The fingerprint of its files, where they are the user's own.
+    """
+    net = initial_backbone(config, 0)
+    assert config.backbone is not None
+    if not is_plugin_file(config.backbone):
+        return None
+    assert config.embedding_dim is not None
+    assert config.image_size is not None
+    file = read_network(Path(config.backbone))
+    refuse_misfit(file, net, embedding_dim=config.embedding_dim, image_size=config.image_size)
+    return plugin_fingerprint(net)
 
 
 def open_pixels(inputs: Inputs, listener: Listener) -> Pixels:

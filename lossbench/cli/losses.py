@@ -1,16 +1,19 @@
-"""The plugin author's commands, new, check and passport, and the lists of losses.
+"""The plugin author's commands, new, check and passport, and the lists of losses and backbones.
 
 Nothing here imports torch before a command needs it.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lossbench.errors import InputError
 from lossbench.losses.plugin import Plugin
+
+if TYPE_CHECKING:
+    from lossbench.conformance.check import Finding
 
 Spec = Annotated[str, typer.Argument(help="A loss: arcface:margin=0.3, ./my_loss.py, arcface+0.5*triplet.")]
 Plugins = Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")]
@@ -23,11 +26,21 @@ def mount(app: typer.Typer) -> None:
     app.command()(passport)
 
 
-def new(name: Annotated[str, typer.Argument(help="The loss's name: lower-case letters, digits and _.")]) -> None:
-    """Write NAME.py, a working loss plugin for you to change, into the current folder."""
+def new(
+    name: Annotated[str, typer.Argument(help="The plugin's name: lower-case letters, digits and _.")],
+    backbone: Annotated[bool, typer.Option("--backbone", help="Write a network, not a loss.")] = False,
+) -> None:
+    """Write NAME.py, a working loss plugin or network for you to change, into the current folder."""
     from lossbench.cli import console
     from lossbench.losses.template import write_plugin
+    from lossbench.models.template import write_network
 
+    if backbone:
+        path = write_network(name, Path())
+        console.say(f"wrote {path}, a small residual network that works as it stands; change it, then:")
+        console.say(f"  lossbench check --backbone ./{path}")
+        console.say(f"  lossbench run --backbone ./{path}")
+        return
     path = write_plugin(name, Path())
     console.say(f"wrote {path}, a margin loss that works as it stands; change push, then:")
     console.say(f"  lossbench check ./{path}")
@@ -35,31 +48,52 @@ def new(name: Annotated[str, typer.Argument(help="The loss's name: lower-case le
 
 
 def check(
-    spec: Spec,
+    spec: Annotated[
+        str, typer.Argument(help="A loss: arcface:margin=0.3, ./my_loss.py, arcface+0.5*triplet. Or a network.")
+    ],
+    backbone: Annotated[
+        bool, typer.Option("--backbone", help="It is a network: ./my_net.py, or a backbone's name.")
+    ] = False,
     plugins: Plugins = None,
     fast: Annotated[bool, typer.Option("--fast", help="Skip what takes more than a second.")] = False,
 ) -> None:
-    """Test a loss numerically before it trains: one line per property; exit code 1 if any fails.
+    """Test a loss or a network numerically before it trains: one line per property; exit code 1 if any fails.
 
     Among the properties: the gradient against central differences around 0, 90 and 180 degrees, finite values at
     cosines of 1 and -1 and in half precision, a margin that makes the task harder, hyper-parameters that have an
     effect, and scores without margin. Without --fast the loss is also compiled, and has to overfit 64 real faces.
+
+    A network has to give embeddings of any length, from images of any size that it takes; evaluation must change
+    nothing and treat each image on its own; gradients must reach every parameter; a seed must decide everything.
     """
-    from lossbench.cli import console
     from lossbench.losses.registry import find_plugins
     from lossbench.losses.spec import parse_spec
 
+    if backbone:
+        from lossbench.models.backbones import backbone_info, backbone_name
+
+        backbone_info(spec)  # what is no network is reported before torch is imported
+        from lossbench.conformance.check import check_network
+
+        _say_findings(backbone_name(spec), check_network(spec))
+        return
     parsed = parse_spec(spec, find_plugins(plugins or ()))
     from lossbench.conformance.check import check as findings
 
+    _say_findings(str(parsed), findings(parsed, only=lambda prop: not (fast and prop.slow)))
+
+
+def _say_findings(name: str, findings: "Iterable[Finding]") -> None:
+    from lossbench.cli import console
+
     failed = skipped = passed = 0
-    for finding in findings(parsed, only=lambda prop: not (fast and prop.slow)):
+    for finding in findings:
         console.finding(finding.status, finding.name, finding.figure)
         failed += finding.status == "fail"
         skipped += finding.status == "skip"
         passed += finding.status == "pass"
     verdict = f"{failed} FAILED" if failed else "none failed"
-    console.say(f"{parsed}: {passed} properties hold, {skipped} skipped, {verdict}")
+    console.say(f"{name}: {passed} properties hold, {skipped} skipped, {verdict}")
     if failed:
         raise typer.Exit(1)
 

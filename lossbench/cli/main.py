@@ -215,9 +215,11 @@ def list_(
         from lossbench.models.backbones import BACKBONES
 
         backbones = [(n, (f"{i.source}; {i.image_size} px, {i.embedding_dim}-d",)) for n, i in BACKBONES.items()]
-        console.listing(
-            "backbones", [*backbones, ("timm:NAME", ("timm (pip install 'lossbench[timm]'); 112 px, 512-d",))]
-        )
+        backbones += [
+            ("timm:NAME", ("timm (pip install 'lossbench[timm]'); 112 px, 512-d",)),
+            ("./my_net.py", ("a network of your own: lossbench new --backbone my_net",)),
+        ]
+        console.listing("backbones", backbones)
     if what in (None, Kind.data):
         from lossbench.data.catalogue import DATA
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from lossbench.results.metric_fields import Metric
     from lossbench.results.store import Record
 
+Backbone = Annotated[
+    str | None, typer.Option(help="The file of the runs' own network, ./my_net.py: only what is named is executed.")
+]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda.")]
 
 
@@ -51,6 +54,7 @@ def evaluate(
             show_default="as for run",
         ),
     ] = None,
+    backbone: Backbone = None,
     device: Device = "auto",
     out: Annotated[
         Path | None,
@@ -95,6 +99,7 @@ def evaluate(
 
     damaged: list[RunDamaged] = []
     records, place = find_runs(runs, on_note=console.say, on_damaged=damaged.append), device_of(device)
+    _refuse_unused(backbone, records)
     file = Path("evaluations", f"{file_name(unseen.name)}-{sha256(str(data.resolve()).encode()).hexdigest()[:8]}.json")
     for path in [out] if out else [Path(record["folder"]) / file for record in records]:
         refuse_unwritable(path, "--out" if out else "the run's folder (--out writes elsewhere)")
@@ -103,7 +108,16 @@ def evaluate(
         for number, record in enumerate(records, 1):
             try:
                 found.append(
-                    measure(record, unseen, pair_set, fprs=fprs, flip=flip, device=place, on_progress=decoding)
+                    measure(
+                        record,
+                        unseen,
+                        pair_set,
+                        fprs=fprs,
+                        flip=flip,
+                        network=backbone,
+                        device=place,
+                        on_progress=decoding,
+                    )
                 )
             except RunDamaged as error:
                 damaged.append(error)
@@ -147,6 +161,7 @@ def embed(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     folder: Annotated[Path, typer.Argument(help="The folder whose images are embedded, at any depth.")],
     out: Annotated[Path, typer.Option(help="The .npz file to write.")] = Path("embeddings.npz"),
+    backbone: Backbone = None,
     device: Device = "auto",
 ) -> None:
     """Write the embeddings of all images below a folder, for use elsewhere.
@@ -170,13 +185,23 @@ def embed(
     from lossbench.utils.device import device_of
 
     records = find_runs([run])
+    _refuse_unused(backbone, records)
     if len(records) > 1:
         raise InputError(f"'{run}' holds {len(records)} finished runs; name one of the folders in {run / 'runs'}")
     with console.counting("decoding images") as progress:
-        count, length = embed_folder(records[0], files, names, out, device=device_of(device), on_progress=progress)
+        count, length = embed_folder(
+            records[0], files, names, out, network=backbone, device=device_of(device), on_progress=progress
+        )
     console.say(f"wrote {out}: embeddings [{count}, {length}], not normalised, and files [{count}]")
     if known := known_names(records[0], {part for name in names for part in Path(name).parts[:-1]}):
         console.say(f"{_names_note(known, records)}; if they are the same people, the model has seen them")
+
+
+def _refuse_unused(backbone: str | None, records: "Sequence[Record]") -> None:
+    from lossbench.results.weights import own_network
+
+    if backbone is not None and not any(map(own_network, records)):
+        raise InputError(f"--backbone {backbone} is not used: these runs' backbone is no file of your own; drop it")
 
 
 def _shown(found: "list[Evaluation]") -> "list[Metric]":

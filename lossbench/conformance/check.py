@@ -1,4 +1,4 @@
-"""What every head must satisfy: the list of properties, and how they are measured on one loss.
+"""What every head and every backbone must satisfy: the lists of properties, and how they are measured on one.
 
 `lossbench check` prints a line per property; the test suite measures them on all shipped losses and on planted bugs.
 """
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from lossbench.conformance import hyperparameters, invariances, margins, numerics, slow
+from lossbench.conformance import hyperparameters, invariances, margins, network_shapes, network_state, numerics, slow
+from lossbench.conformance.network import Network, network_of
 from lossbench.conformance.probe import Subject, examined
-from lossbench.conformance.property import Broken, Property, Skipped
+from lossbench.conformance.property import Broken, Examined, Property, Skipped
 from lossbench.losses.spec import Spec
 from lossbench.utils.text import described
 
@@ -41,10 +42,26 @@ PROPERTIES = (
     slow.overfits,
 )
 
+NETWORK_PROPERTIES: tuple[Property[Network], ...] = (
+    network_shapes.has_parameters,
+    network_shapes.layers_are_registered,
+    network_shapes.any_length,
+    network_shapes.any_size,
+    network_shapes.finite,
+    network_state.gradients_reach,
+    network_state.modes_switch,
+    network_state.evaluation_is_pure,
+    network_state.images_are_independent,
+    network_state.seeded,
+    network_state.dropout_acts,
+    network_state.state_round_trip,
+    network_state.autocast,
+)
+
 
 @dataclass(frozen=True)
 class Finding:
-    """One property of one loss.
+    """One property of one loss or network.
 
     `status` is pass, fail or skip; `figure` is what was measured, what is broken, or why the property was skipped.
     """
@@ -65,7 +82,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def check(spec: Spec, *, only: Callable[[Property], bool] = lambda prop: True) -> Iterator[Finding]:
+def check(spec: Spec, *, only: Callable[[Property[Subject]], bool] = lambda prop: True) -> Iterator[Finding]:
     """Yield a finding per property, in the order of `PROPERTIES`, as they are measured; first the precision if float32.
 
     Args:
@@ -75,10 +92,24 @@ def check(spec: Spec, *, only: Callable[[Property], bool] = lambda prop: True) -
     subject = examined(spec)
     if subject.single:
         yield Finding("precision", "pass", "computes in float32, whatever it is given: measured at that precision")
-    yield from (_measure(prop, subject) for prop in PROPERTIES if only(prop))
+    yield from (measured(prop, subject) for prop in PROPERTIES if only(prop))
 
 
-def _measure(prop: Property, subject: Subject) -> Finding:
+def check_network(backbone: str) -> Iterator[Finding]:
+    """Yield a finding per property of a backbone, in the order of `NETWORK_PROPERTIES`, as they are measured.
+
+    Args:
+        backbone: a name, or a file, which is executed.
+
+    Raises:
+        InputError: no such backbone, or one that cannot be built.
+    """
+    network = network_of(backbone)
+    yield from (measured(prop, network) for prop in NETWORK_PROPERTIES)
+
+
+def measured(prop: Property[Examined], subject: Examined) -> Finding:
+    """Return whether a property holds, or the error that measuring it raises."""
     try:
         with nullcontext() if prop.slow else one_thread():
             return Finding(prop.name, "pass", prop.measure(subject))

@@ -1,11 +1,10 @@
-"""A property of a head: a function that measures it, and how it reports that the property does not hold."""
+"""A property of a head or a network: a function that measures it, and how it says that the property does not hold."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from lossbench.conformance.probe import Subject
-
-Measurement = Callable[[Subject], str]
+Examined = TypeVar("Examined")  # probe.Subject for a head, network.Network for a backbone
 
 
 class Broken(Exception):
@@ -13,21 +12,21 @@ class Broken(Exception):
 
 
 class Skipped(Exception):
-    """A property does not apply to this loss, or cannot be measured on this machine; the message says why."""
+    """A property does not apply here, or cannot be measured on this machine; the message says why."""
 
 
 @dataclass(frozen=True)
-class Property:
+class Property(Generic[Examined]):
     """A property by name. `measure` returns the figure that was measured, or raises `Broken` or `Skipped`.
 
     `slow` marks what takes seconds rather than milliseconds.
     """
 
     name: str
-    measure: Measurement
+    measure: Callable[[Examined], str]
     slow: bool = False
 
 
-def named(name: str, *, slow: bool = False) -> Callable[[Measurement], Property]:
+def named(name: str, *, slow: bool = False) -> Callable[[Callable[[Examined], str]], Property[Examined]]:
     """Turn a function into a `Property` of this name."""
     return lambda function: Property(name, function, slow)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lossbench.data.faces import Part
 from lossbench.data.images.store import open_store
@@ -49,6 +49,7 @@ def evaluate(
     *,
     fprs: Sequence[float] = (),
     flip: bool = False,
+    network: str | None = None,
     device: torch.device,
     on_progress: Progress = lambda done, total: None,
 ) -> Evaluation:
@@ -60,14 +61,15 @@ def evaluate(
         pairs: verification pairs to measure as well.
         fprs: the false-positive rates of the operating points, as for `evaluation.measure.measure`.
         flip: add the mirrored image's embedding, for the pairs only, as `run --flip` does.
+        network: the file that the user named, for a run whose backbone is a file.
         device: where to compute.
         on_progress: called while images are decoded for the first time.
 
     Raises:
         RunDamaged: the model cannot be loaded.
-        InputError: an image cannot be read.
+        InputError: an image cannot be read, or the network's file is not named or another.
     """
-    backbone = _backbone(record, device)
+    backbone = load_backbone(record, network=network).to(device)
     pixels = _pixels(record, unseen.files, device, on_progress)
     query = embed(backbone, pixels, unseen.query)
     distractors = embed(backbone, pixels, unseen.distractors) if len(unseen.distractors) else query[:0]
@@ -108,6 +110,7 @@ def embed_folder(
     names: Sequence[str],
     out: Path,
     *,
+    network: str | None = None,
     device: torch.device,
     on_progress: Progress,
 ) -> tuple[int, int]:
@@ -118,20 +121,17 @@ def embed_folder(
 
     Raises:
         RunDamaged: the model cannot be loaded.
-        InputError: an image cannot be read, or the file cannot be written.
+        InputError: an image cannot be read, the file cannot be written, or the network's file is not named or another.
     """
     pixels = _pixels(record, files, device, on_progress)
     everything = Part(tuple(range(len(files))), (0,) * len(files), ("",))
-    embeddings = embed(_backbone(record, device), pixels, everything).cpu().numpy()
+    backbone = load_backbone(record, network=network).to(device)
+    embeddings = embed(backbone, pixels, everything).cpu().numpy()
     try:
         save_arrays(out, {"embeddings": embeddings, "files": np.asarray(names)})
     except OSError as error:
         raise InputError(f"--out: {out} cannot be written ({error.strerror or error})") from error
     return embeddings.shape[0], embeddings.shape[1]
-
-
-def _backbone(record: Record, device: torch.device) -> nn.Module:
-    return load_backbone(record).to(device)
 
 
 def _pixels(record: Record, files: Sequence[Path], device: torch.device, on_progress: Progress) -> Tensor:

@@ -1,8 +1,11 @@
-"""Backbones: image -> embedding. Our own, torchvision's by name, and timm:NAME."""
+"""Backbones: image -> embedding. Ours, torchvision's by name, timm:NAME, and files of one's own."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lossbench.errors import InputError, did_you_mean
+from lossbench.models.network_file import DROPOUT, build_network, read_network
+from lossbench.utils.plugin_file import is_plugin_file
 from lossbench.utils.text import first_line
 
 if TYPE_CHECKING:
@@ -10,12 +13,16 @@ if TYPE_CHECKING:
 
 
 class BackboneInfo(NamedTuple):
-    """A backbone's defaults: image side in pixels, embedding length, peak learning rate; and its source."""
+    """A backbone's defaults: image side in pixels, embedding length, peak learning rate, dropout; and its source.
+
+    `dropout` is None where it takes none.
+    """
 
     image_size: int
     embedding_dim: int
     lr: float
     source: str
+    dropout: float | None = DROPOUT
 
 
 BACKBONES = {
@@ -38,17 +45,29 @@ OURS = (*WIDTHS, "iresnet18", "iresnet50", "iresnet100", "mobilefacenet")  # for
 PRETRAINED = ("imagenet",)
 
 
+def backbone_name(backbone: str) -> str:
+    """Return what a backbone is called in records and reports: its name, a file's without folder and ending."""
+    return Path(backbone).stem if is_plugin_file(backbone) else backbone
+
+
 def backbone_info(name: str) -> BackboneInfo:
-    """Return a backbone's defaults by name.
+    """Return a backbone's defaults by name; a file is read and not executed.
 
     Raises:
-        InputError: no such backbone.
+        InputError: no such backbone, or a file without a network.
     """
+    if is_plugin_file(name):
+        file = read_network(Path(name))
+        if file.name in BACKBONES:
+            raise InputError(f"a backbone called '{file.name}' exists already; rename {file.path}")
+        return BackboneInfo(
+            file.image_size, file.embedding_dim, file.lr, f"a network of your own, {file.path}", file.dropout
+        )
     if name.startswith("timm:") and len(name) > 5:
         return BackboneInfo(112, 512, 1e-3, "timm")
     if name not in BACKBONES:
         hint = did_you_mean(name, list(BACKBONES)) or "."
-        raise InputError(f"no backbone called '{name}'{hint} Backbones: {', '.join(BACKBONES)}, timm:NAME")
+        raise InputError(f"no backbone called '{name}'{hint} Backbones: {', '.join(BACKBONES)}, timm:NAME, ./FILE.py")
     return BACKBONES[name]
 
 
@@ -63,17 +82,18 @@ def build_backbone(
     """Build a backbone, its weights drawn from torch's global generator.
 
     It maps images [B, 3, S, S], float32 in 0..1, to embeddings [B, D], not normalised, and includes its own input
-    normalisation. Dropout and an embedding layer replace the classifier.
+    normalisation. Dropout and an embedding layer replace the classifier; a file of one's own brings both.
 
     Args:
-        name: a name of `BACKBONES`, or timm:NAME (needs the extra [timm]).
+        name: a name of `BACKBONES`, timm:NAME (needs the extra [timm]), or a file, which is executed.
         embedding_dim: D; the backbone's default when None.
         image_size: S, which decides the shape of the iresnets' and mobilefacenet's last layers; likewise.
         dropout: probability in 0..1.
         pretrained: None, or "imagenet" for ImageNet weights (torchvision and timm only).
 
     Raises:
-        InputError: no such backbone, no such weights, or the weights cannot be downloaded.
+        InputError: no such backbone, a file whose network cannot be built, no such weights, or the weights cannot be
+            downloaded.
     """
     from torch import nn
 
@@ -82,17 +102,21 @@ def build_backbone(
     info = backbone_info(name)
     if pretrained is not None and pretrained not in PRETRAINED:
         raise InputError(f"no pretrained weights called '{pretrained}'; --pretrained takes {', '.join(PRETRAINED)}")
-    if pretrained and name in OURS:
+    if pretrained and (name in OURS or is_plugin_file(name)):
+        known = backbone_name(name)
         raise InputError(
-            f"there are no {pretrained} weights for '{name}'; drop --pretrained, or use --backbone resnet18"
+            f"there are no {pretrained} weights for '{known}'; drop --pretrained, or use --backbone resnet18"
         )
+    length = info.embedding_dim if embedding_dim is None else embedding_dim
+    side = info.image_size if image_size is None else image_size
+    if is_plugin_file(name):
+        return build_network(read_network(Path(name)), embedding_dim=length, image_size=side, dropout=dropout)
     if name in OURS:
-        trunk, features = _ours(name, info.image_size if image_size is None else image_size)
+        trunk, features = _ours(name, side)
     elif name.startswith("timm:"):
         trunk, features = _timm(name[5:], pretrained)
     else:
         trunk, features = _torchvision(name, pretrained)
-    length = info.embedding_dim if embedding_dim is None else embedding_dim
     as_arcface = name.startswith("iresnet")
     embedding = nn.Sequential(
         nn.Dropout(dropout),
@@ -138,8 +162,6 @@ def _torchvision(name: str, pretrained: str | None) -> "tuple[nn.Module, int]":
 
 
 def _how_to_place(name: str, url: str, error: OSError) -> str:
-    from pathlib import Path
-
     import torch
 
     target = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]

@@ -9,11 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from lossbench.errors import RunDamaged
+from lossbench.errors import InputError, RunDamaged
 from lossbench.losses.head import Head
 from lossbench.models.backbones import OURS, build_backbone
 from lossbench.results.store import Record
 from lossbench.utils.files import write_bytes
+from lossbench.utils.plugin_file import is_plugin_file, plugin_fingerprint
+from lossbench.utils.text import clipped
 
 WEIGHTS = "weights.safetensors"
 
@@ -28,30 +30,58 @@ def save_weights(path: Path, backbone: nn.Module, head: Head | None) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def load_backbone(record: Record, head: Head | None = None) -> nn.Module:
+def load_backbone(record: Record, head: Head | None = None, *, network: str | None = None) -> nn.Module:
     """Return the trained backbone of a whole run, on the CPU, in evaluation mode.
 
-    The head is not built: the record is untrusted, and building one would execute the file that it names.
+    The record is untrusted, so that no file is executed because it names one: neither a head's, nor a network's.
 
     Args:
         record: as `load_records` returns it, with its ``folder``.
         head: a fresh one, built from the spec that the user named; it is given the run's state, in evaluation mode.
+        network: the file that the user named for a backbone of their own.
 
     Raises:
+        InputError: the run's backbone is a file of the user's, and `network` is none or another.
         RunDamaged: weights that are missing, damaged, of another run, or do not fit; or a record that does not say what
             was trained.
     """
     weights, config = _read_weights(record), built_as(record)
     built = {name: config[name] for name in ("embedding_dim", "image_size", "dropout")}
-    if config["backbone"] in OURS:  # whose size follows from settings: a record may ask for more than memory holds
-        with torch.device("meta"):
-            outline = build_backbone(config["backbone"], **built)
-        _fill(outline, {name: tensor.to("meta") for name, tensor in weights.items()}, "backbone.", record)
-    backbone = build_backbone(config["backbone"], **built)
+    if own := own_network(record):
+        backbone = _built_from(network, record, own, built)
+    else:
+        if config["backbone"] in OURS:  # whose size follows from settings: a record may ask for more than memory holds
+            with torch.device("meta"):
+                outline = build_backbone(config["backbone"], **built)
+            _fill(outline, {name: tensor.to("meta") for name, tensor in weights.items()}, "backbone.", record)
+        backbone = build_backbone(config["backbone"], **built)
     _fill(backbone, weights, "backbone.", record)
     if head is not None:
         _fill(head.eval(), weights, "head.", record)
     return backbone.eval().to(memory_format=torch.channels_last)  # as it was trained: the last bits depend on it
+
+
+def own_network(record: Record) -> str | None:
+    """Return the fingerprint of the network's file where a run's backbone is one of the user's own."""
+    protocol = record.get("protocol")
+    found: str | None = protocol.get("network") if isinstance(protocol, dict) else None
+    return found
+
+
+def _built_from(network: str | None, record: Record, fingerprint: str, built: dict[str, Any]) -> nn.Module:
+    """Build a run's network from the file that the user named, if it is the one that was trained."""
+    name = record["protocol"]["config"]["backbone"]
+    if network is None:
+        raise InputError(
+            f"{record['folder']} was trained with a network of your own, {clipped(name)}; name its file with --backbone"
+        )
+    backbone = build_backbone(network, **built)
+    if plugin_fingerprint(backbone) != fingerprint:
+        raise InputError(
+            f"--backbone {network} is not the file that {record['folder']} was trained with; its {clipped(name)}.py "
+            "had other content"
+        )
+    return backbone
 
 
 def _read_weights(record: Record) -> dict[str, Tensor]:
@@ -88,7 +118,7 @@ def built_as(record: Record) -> dict[str, Any]:
         for name, (kind, least, most) in _BUILT.items():
             if not isinstance(config[name], kind) or config[name] is True or not least <= config[name] <= most:
                 raise ValueError(f"{name} is {config[name]!r}")
-        if not isinstance(config["backbone"], str):
+        if not isinstance(config["backbone"], str) or is_plugin_file(config["backbone"]):
             raise TypeError(f"backbone is {config['backbone']!r}")
     except (KeyError, TypeError, ValueError) as error:
         where = Path(record["folder"]) / "run.json"

@@ -25,6 +25,7 @@ def generator_of(*purpose: object) -> torch.Generator:
 def initial_backbone(config: Config, repeat: int) -> nn.Module:
     """Return the backbone that all entrants of a repeat start from, on the CPU."""
     assert config.backbone is not None
+    assert config.dropout is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(config.seed, repeat, "backbone"))
         return build_backbone(

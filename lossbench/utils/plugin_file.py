@@ -1,7 +1,6 @@
 """Plugin files, of losses and of networks: read without executing them, executed once named, told by their content."""
 
 import ast
-import hashlib
 import importlib.util
 import inspect
 import keyword
@@ -80,7 +79,7 @@ def executed(path: Path, name: str) -> ModuleType:
     """
     path = path.resolve()
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = _sha256(path)
     except OSError as error:
         raise InputError(f"plugin {path} cannot be read: {error.strerror}") from error
     if path not in _executed or _executed[path][0] != digest:
@@ -108,8 +107,15 @@ def plugin_fingerprint(module: "nn.Module") -> str:
     Files of Python and of packages whose versions are recorded are left out, and lossbench's own, which the fingerprint
     of the training covers. Nothing is left of a ``pml:`` loss: its spec names it.
     """
-    digests = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in plugin_files(module))
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
+    from hashlib import sha256  # late: --help reads plugin files, too, and it takes as long as the whole of that
+
+    return sha256("".join(sorted(map(_sha256, plugin_files(module)))).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    from hashlib import sha256
+
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def plugin_files(module: "nn.Module") -> set[Path]:

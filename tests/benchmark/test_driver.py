@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from support import FAST, Recorder, bench, figures
+from support import FAST, Recorder, bench, figures, network
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
@@ -47,6 +47,39 @@ def test_a_changed_plugin_is_trained_anew(tmp_path):
     plugin.write_text(source.replace("pow(2)", "pow(4)"))
     _, _, heard = bench(tmp_path / "out", str(plugin), repeats=1)
     assert heard.trained
+
+
+def test_a_changed_network_is_trained_anew_and_said(tmp_path):
+    path, out = network(tmp_path), tmp_path / "out"
+    _, first, _ = bench(out, "ce", repeats=1, backbone=path)
+    assert first[1]["protocol"]["config"]["backbone"] == "my_net"
+    _, _, heard = bench(out, "ce", repeats=1, backbone=str(tmp_path / ".." / tmp_path.name / "my_net.py"))
+    assert heard.trained == []
+    network(tmp_path, ("Block(3, 8), Block(8, 16)", "Block(3, 4), Block(4, 16)"))
+    _, second, heard = bench(out, "ce", repeats=1, backbone=path)
+    assert {run[0] for run in heard.trained} == {"ce"}
+    assert first[1]["protocol"]["network"] != second[1]["protocol"]["network"]
+    assert any("made with another version of the network my_net: kept in" in note for note in heard.notes)
+
+
+def test_workers_train_a_network_of_ones_own_to_the_same_bits(tmp_path):
+    path = network(tmp_path)
+    _, one, _ = bench(tmp_path / "one", "ce,arcface", repeats=1, backbone=path, threads=1)
+    _, two, _ = bench(tmp_path / "two", "ce,arcface", repeats=1, backbone=path, threads=1, jobs=2)
+    assert figures(one) == figures(two)
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "says"),
+    [
+        ("nn.Linear(16, embedding_dim)", "nn.Linear(16, 10)", r"must return embeddings \[B, 16\], not \[2, 10\]"),
+        ("embedding_dim=16, *", "length=16, *", "must define exactly one public network"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_one_line_and_writes_nothing(tmp_path, part, other, says):
+    with pytest.raises(InputError, match=rf"\A[^\n]*my_net.py[^\n]*{says}[^\n]*\Z"):
+        bench(tmp_path / "out", "ce", backbone=network(tmp_path, (part, other)))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_same_command_in_two_folders_gives_the_same_bits(tmp_path):

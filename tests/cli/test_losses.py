@@ -1,12 +1,13 @@
 """What a plugin author types: new, check, run, passport, list."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from support import FORWARD, plugin
+from support import FORWARD, draw_face, network, plugin
 from typer.testing import CliRunner
 
 from lossbench.cli.main import app
@@ -36,6 +37,41 @@ def test_from_an_idea_to_a_comparison(tmp_path, monkeypatch):
     assert "my_loss" in table
     assert "failed" not in table.lower()
     assert "shuffle" in table
+
+
+def test_from_a_network_to_a_comparison(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = typed("new", "--backbone", "my_net")
+    commands = [line.split()[1:] for line in said.splitlines() if line.startswith("  lossbench ")]
+    assert commands == [["check", "--backbone", "./my_net.py"], ["run", "--backbone", "./my_net.py"]]
+    assert "my_net: 13 properties hold, 0 skipped, none failed" in typed(*commands[0])
+    typed(*commands[1], "--losses", "ce", *SHORT)
+    typed("report", "results/orl")
+    assert "Backbone my_net, 32 px, embeddings of 128;" in Path("results/orl/report.md").read_text()
+    run = next(Path("results/orl/runs").glob("ce-*"))
+    faces = tmp_path / "faces" / "someone"
+    faces.mkdir(parents=True)
+    for seed in range(3):
+        draw_face(seed)[0].save(faces / f"{seed}.png")
+    with pytest.raises(InputError, match="was trained with a network of your own, my_net; name its file with --back"):
+        typed("embed", str(run), "faces")
+    assert "embeddings [3, 128]" in typed("embed", str(run), "faces", "--backbone", "./my_net.py")
+    twice = faces.with_name("other")
+    shutil.copytree(faces, twice)
+    assert "wrote" in typed("evaluate", str(run), "--data", "faces", "--backbone", "./my_net.py")
+
+
+def test_check_of_a_network_exits_1_and_names_what_failed(tmp_path):
+    path = network(
+        tmp_path, ("        self.dropout =", "        self.unused = nn.Linear(2, 2)\n        self.dropout =")
+    )
+    said = typed("check", "--backbone", path, code=1)
+    (line,) = [line for line in said.splitlines() if line.startswith("FAIL")]
+    assert "none reaches 2 of 18 parameter tensors: unused.weight, unused.bias" in line
+    with pytest.raises(InputError, match=r"my_net\.py must define exactly one public Head subclass"):
+        typed("check", path)
+    with pytest.raises(InputError, match="takes num_classes, as a loss does"):
+        typed("check", "--backbone", str(PLANTED / "ignored_m2.py"))
 
 
 def test_a_name_that_is_taken_is_one_line(tmp_path, monkeypatch):

@@ -65,6 +65,8 @@ def test_bad_input_is_one_line(lossbench, trained, tree, tmp_path):
         (("evaluate", trained.parent, "--data", tree), f"holds benchmarks, not runs; name one: {trained}"),
         (("evaluate", run, "--data", tree, "--flip"), "--pairs"),
         (("embed", run, tmp_path / "empty"), "no image below"),
+        (("embed", run, tree, "--backbone", "./my_net.py"), "--backbone ./my_net.py is not used: these runs' backbone"),
+        (("evaluate", run, "--data", tree, "--backbone", "./my_net.py"), "is no file of your own; drop it"),
         (("embed", run, tree, "--out", tmp_path / "e.csv"), "use a name that ends in .npz"),
         (("embed", trained, tree, "--out", tmp_path / "e.npz"), "3 finished runs"),
         (("embed", run, tree, "--out", run / "run.json" / "e.npz"), "--out: "),

@@ -70,7 +70,7 @@ def test_run_shows_every_option_once_and_in_its_group(lossbench):
         ("image-size", "[default: 64 for tiny and small, else 112]"),
         ("embedding-dim", "[default: 128 for tiny, small and mobilefacenet, else 512]"),
         ("seed", "[default: 0]"),
-        ("dropout", "[default: 0.2]"),
+        ("dropout", "[default: 0.2, or what a file of your own says]"),
         ("name", "[default: the data's name]"),
         ("fpr", "[default: 0.1, 0.05, 0.01 and 0.001; also 1e-4, 1e-5 and 1e-6 where the data supports them]"),
         ("fpr", "--fpr LIST "),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import FORWARD, GONE, bench, changed, plugin
+from support import FORWARD, GONE, bench, changed, network, plugin
 
 from lossbench.errors import InputError
 from lossbench.evaluation.embed import embed
@@ -73,4 +73,30 @@ def test_a_record_executes_nothing(tmp_path):
     _, records, _ = bench(tmp_path / "out", str(path), repeats=1)
     path.write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n" + path.read_text())
     load_backbone({**records[1], "plugin_files": {"mine": str(path)}})
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_network_of_ones_own_comes_back_from_the_file_that_is_named(orl, pixels, tmp_path):
+    path = network(tmp_path)
+    _, records, _ = bench(tmp_path / "out", "ce", repeats=1, backbone=path)
+    for record in records:
+        saved = np.load(f"{record['folder']}/embeddings.npz")
+        found = embed(load_backbone(record, network=path), pixels, orl.split(0).query).numpy()
+        assert np.array_equal(found, saved["query"])
+    with pytest.raises(InputError, match=r"\A[^\n]*network of your own, my_net; name its file with --backbone\Z"):
+        load_backbone(records[0])
+    Path(path).write_text(Path(path).read_text() + "# changed\n")
+    with pytest.raises(InputError, match=r"\A--backbone [^\n]* is not the file that [^\n]* was trained with[^\n]*\Z"):
+        load_backbone(records[0], network=path)
+
+
+def test_a_record_that_names_a_file_executes_nothing(tmp_path):
+    _, records, _ = bench(tmp_path / "out", "ce", repeats=1)
+    path = network(tmp_path, ("import torch\n", f"open({str(tmp_path / 'executed')!r}, 'w')\nimport torch\n"))
+    hostile = changed(records[0], ("protocol", "config", "backbone"), path)
+    with pytest.raises(InputError, match="does not say what was trained"):
+        load_backbone(hostile)
+    hostile["protocol"]["network"] = "0" * 64
+    with pytest.raises(InputError, match="does not say what was trained"):
+        load_backbone(hostile)
     assert not (tmp_path / "executed").exists()
