@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.config import Config
-from lossbench.data.batches import augmentation_draws, batch_images, epoch_order
+from lossbench.data.batches import augmentation_draws, epoch_order
 from lossbench.data.faces import Split
 from lossbench.evaluation.embed import embed
 from lossbench.evaluation.measure import hits, tracked_figures
@@ -26,7 +26,7 @@ from lossbench.metrics.accuracy import share
 from lossbench.results.history import Epoch
 from lossbench.training.checkpoint import copy_state, read_checkpoint, save_checkpoint
 from lossbench.training.seeds import generator_of, initial_backbone, initial_head, seed_of
-from lossbench.training.step import TrainingFailed, make_optimizer, train_step
+from lossbench.training.step import Step, TrainingFailed, make_optimizer
 from lossbench.utils.device import be_deterministic
 from lossbench.utils.memory import keep_freed_memory
 from lossbench.utils.schedule import learning_rate
@@ -92,6 +92,8 @@ def train(
     for epoch in history:
         on_epoch(epoch)
 
+    shape = (min(config.batch_size, len(rows)), *pixels.shape[1:])
+    make_step = Step(backbone, head, optimizer, shape, device, on_note=on_note)
     for number in range(len(history) + 1, config.epochs + 1):
         start = time.perf_counter()
         torch.manual_seed(seed_of(config.seed, repeat, "epoch", number))  # dropout, and heads that draw
@@ -106,7 +108,7 @@ def train(
             step, steps = (number - 1) * len(batches) + i, config.epochs * len(batches)
             lr = learning_rate(step, steps, config.lr, config.warmup, config.schedule, config.epochs)
             head.progress(step / steps)
-            total += train_step(backbone, head, optimizer, batch_images(pixels, batch), own, draws[i], lr)
+            total += make_step(pixels.index_select(0, batch), own, draws[i], lr)
         mean_loss = total.item() / len(batches)  # the one synchronisation of an epoch
         seconds = time.perf_counter() - start
         if not math.isfinite(mean_loss):
@@ -122,7 +124,7 @@ def train(
             file.write(json.dumps(vars(history[-1])) + "\n")
         on_epoch(history[-1])
 
-    moved = optimizer.param_groups[0]["moved"]
+    moved = bool(make_step.moved)
     if best is not None:
         backbone.load_state_dict(best["backbone"])
         head.load_state_dict(best["head"])

@@ -10,7 +10,7 @@ from lossbench.config import Config
 from lossbench.models.backbones import build_backbone
 from lossbench.results.history import Epoch
 from lossbench.training.checkpoint import copy_state, read_checkpoint, save_checkpoint
-from lossbench.training.step import make_optimizer, train_step
+from lossbench.training.step import Step, make_optimizer
 
 CPU = torch.device("cpu")
 HISTORY = [Epoch(1, 2.5, 0.25, 1e-3, 128, 0.5), Epoch(2, 1.5, 0.5, 5e-4, 128, 0.5, {"test_accuracy": 0.1, "x": None})]
@@ -29,8 +29,9 @@ def trained(steps=2, **options):
 
 def step(backbone, head, optimizer):
     chance = torch.Generator().manual_seed(3)
-    images, draws = torch.rand(4, 3, 32, 32, generator=chance), torch.rand(7, 4, generator=chance)
-    train_step(backbone, head, optimizer, images, torch.tensor([0, 1, 2, 0]), draws, 0.01)
+    images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8, generator=chance)
+    make_step = Step(backbone, head, optimizer, images.shape, CPU)
+    make_step(images, torch.tensor([0, 1, 2, 0]), torch.rand(7, 4, generator=chance), 0.01)
 
 
 def refuse(note):

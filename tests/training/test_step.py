@@ -1,4 +1,4 @@
-"""One step against a plain loop, for both optimisers, and what they decay."""
+"""One step against a plain loop, for both optimisers, recorded in parts or not, and what it decays."""
 
 import copy
 from dataclasses import replace
@@ -10,9 +10,9 @@ from torch import nn
 
 from lossbench import Head, load_head
 from lossbench.config import Config
-from lossbench.data.batches import augment, augmentation_draws
+from lossbench.data.batches import augment, augmentation_draws, to_images
 from lossbench.models.backbones import build_backbone
-from lossbench.training.step import TrainingFailed, loss_fault, make_optimizer, train_step
+from lossbench.training.step import Step, TrainingFailed, loss_fault, make_optimizer
 
 CONFIG = Config(image_size=32, weight_decay=0.25).resolved()
 SGD = replace(CONFIG, optimizer="sgd", weight_decay=0.01)
@@ -28,8 +28,13 @@ def batches(count, size=6):
     chance = torch.Generator().manual_seed(1)
     draws = augmentation_draws(torch.Size((count, size)), chance)
     for i in range(count):
-        images = torch.rand(size, 3, 32, 32, generator=chance)
+        images = torch.randint(0, 256, (size, 32, 32, 3), dtype=torch.uint8, generator=chance)
         yield images, torch.randint(0, 5, (size,), generator=chance), draws[i]
+
+
+def train_step(backbone, head, optimizer, images, labels, draws, lr):
+    """Make one step, by static tensors of its own."""
+    return Step(backbone, head, optimizer, images.shape, images.device)(images, labels, draws, lr)
 
 
 @pytest.mark.parametrize("loss", ["ce", "arcface", "triplet"])
@@ -46,8 +51,8 @@ def test_steps_equal_a_plain_loop(loss):
         torch.manual_seed(t)  # dropout
         loss_of_step = train_step(backbone, head, optimizer, images, labels, draws, lr)
         torch.manual_seed(t)
-        expected = plain_head(plain_backbone(augment(images, draws)), labels)
-        torch.testing.assert_close(loss_of_step, expected.detach(), rtol=1e-4, atol=1e-5)
+        expected = plain_head(plain_backbone(augment(to_images(images), draws)), labels)
+        torch.testing.assert_close(loss_of_step, expected.detach().double(), rtol=1e-4, atol=1e-5)
         gradients = torch.autograd.grad(expected, parameters)
         for p, g, m, v in zip(parameters, gradients, first, second, strict=True):
             m.mul_(0.9).add_(0.1 * g)
@@ -69,7 +74,8 @@ def test_steps_of_sgd_equal_a_plain_loop():
     starts, momenta = [p.detach().clone() for p in parameters], [torch.zeros_like(p) for p in parameters]
     for t, (images, labels, draws) in enumerate(batches(3), 1):
         train_step(backbone, head, optimizer, images, labels, draws, 0.01 * t)
-        gradients = torch.autograd.grad(plain_head(plain_backbone(augment(images, draws)), labels), parameters)
+        loss = plain_head(plain_backbone(augment(to_images(images), draws)), labels)
+        gradients = torch.autograd.grad(loss, parameters)
         for p, g, v in zip(parameters, gradients, momenta, strict=True):
             v.mul_(0.9).add_(g + (0.01 * p.detach() if p.ndim >= 2 else 0))
             p.data -= 0.01 * t * v
@@ -93,7 +99,7 @@ def test_by_default_a_step_is_adamws_to_the_last_bit():
                 continue
             for group in optimizer.param_groups:
                 group["lr"] = 0.01 * t
-            loss = head(backbone(augment(images, draws)), labels)
+            loss = head(backbone(augment(to_images(images), draws)), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -110,11 +116,11 @@ def test_whether_a_gradient_reached_the_backbone_is_noted_and_kept(config):
     noted = []
     for head in (still, moving, still):
         train_step(backbone, head, optimizer, *next(batches(1)), 0.01)
-        noted.append(optimizer.param_groups[0]["moved"])
+        noted.append(bool(optimizer.param_groups[0]["moved"]))
     assert noted == [False, True, True]
     other = make_optimizer(backbone, still, config)
     other.load_state_dict(optimizer.state_dict())
-    assert other.param_groups[0]["moved"] is True
+    assert bool(other.param_groups[0]["moved"])
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -187,6 +193,196 @@ def test_frozen_parameters_are_left_to_themselves():
     assert torch.equal(frozen, before)
 
 
+class Played:
+    """Records as CUDA does, for a CPU: recording runs the work once, and a replay runs it again.
+
+    `refused` are the names of methods that wait for the device, `failing` those whose recording raises; `drift` makes
+    every replay leave other numbers.
+    """
+
+    def __init__(self, refused=(), failing=(), drift=False):
+        self.refused, self.failing, self.drift, self.recorded = refused, failing, drift, []
+
+    def warm(self, work):
+        work()
+
+    def refusal(self, work):
+        work()
+        return "it waits for the device" if work.__name__ in self.refused else ""
+
+    def record(self, *works):
+        for work in works:
+            work()
+            if work.__name__ in self.failing:
+                raise RuntimeError("operation not permitted when stream is capturing")
+        self.recorded.append([work.__name__ for work in works])
+        return tuple(self.replay(work) for work in works)
+
+    def replay(self, work):
+        def go():
+            work()
+            if self.drift:
+                work.__self__.moved.logical_not_()
+
+        return go
+
+
+class Counting(Head):
+    """A loss that draws, has a buffer, and counts in an attribute: all of it changes with every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(-1, 1, 40).view(5, 8))
+        self.register_buffer("mean", torch.zeros(8))
+        self.count, self.kept = 0, torch.zeros(())
+
+    def forward(self, embeddings, labels):
+        self.count += 1
+        self.mean.lerp_(embeddings.detach().mean(0), 0.1)
+        self.kept += 1
+        noise = torch.rand(len(labels)) / self.count
+        own = (embeddings - self.mean - self.weight[labels]).square().sum(1)
+        return (own * noise).mean() + self.kept * own.mean()
+
+
+PLANS = {"whole": Played(), "split": Played(refused=("whole",)), "eager": Played(refused=("whole", "forward"))}
+
+
+def epoch(make_loss, config, how, count=4):
+    """The states after an epoch of steps, recorded or not, and of the plain loop if `how` is None."""
+    backbone, _ = parts()
+    head = make_loss().train()
+    optimizer = make_optimizer(backbone, head, config)
+    torch.manual_seed(7)  # dropout, and losses that draw
+    losses, step = [], None
+    for t, (images, labels, draws) in enumerate(batches(count), 1):
+        if how is not None:
+            step = step or Step(backbone, head, optimizer, images.shape, images.device, recorder=PLANS[how])
+            losses.append(step(images, labels, draws, 0.01 * t).item())
+            continue
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01 * t
+        loss = head(backbone(augment(to_images(images), draws)).float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    states = [value for state in optimizer.state_dict()["state"].values() for value in state.values()]
+    ends = [*backbone.state_dict().values(), *head.state_dict().values(), *states, torch.get_rng_state()]
+    return losses, ends, getattr(head, "count", None), step and step.how
+
+
+LOSSES = {name: (lambda name=name: load_head(name, num_classes=5, embedding_dim=8)) for name in ("ce", "triplet")}
+COUNT = ("triplet", "counting")  # in plain attributes, which no graph sees change
+LOSSES |= {"curricularface": lambda: load_head("curricularface", num_classes=5, embedding_dim=8), "counting": Counting}
+
+
+@pytest.mark.parametrize("how", PLANS)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("config", [CONFIG, SGD])
+def test_an_epoch_equals_the_plain_loop_to_the_last_bit(loss, config, how):
+    """However the step is recorded: what was only tried has left nothing, in weights, statistics, moments or draws."""
+    plain_losses, plain_ends, plain_count, _ = epoch(LOSSES[loss], config, None)
+    losses, ends, count, chosen = epoch(LOSSES[loss], config, how)
+    assert chosen == ("split" if how == "whole" and loss in COUNT else how)
+    assert losses == plain_losses
+    assert all(torch.equal(a, b) for a, b in zip(ends, plain_ends, strict=True))
+    assert count == plain_count
+
+
+@pytest.mark.parametrize(
+    ("recorder", "how"),
+    [
+        (None, "eager"),
+        (Played(), "whole"),
+        (Played(failing=("whole",)), "split"),
+        (Played(failing=("whole", "backward")), "eager"),
+        (Played(drift=True), "eager"),
+    ],
+)
+def test_what_can_be_recorded_with_the_same_numbers_is(recorder, how):
+    backbone, head = parts()
+    images, labels, draws = next(batches(1))
+    notes = []
+    optimizer = make_optimizer(backbone, head, CONFIG)
+    step = Step(backbone, head, optimizer, images.shape, images.device, recorder=recorder, on_note=notes.append)
+    step(images, labels, draws, 0.01)
+    assert step.how == how
+    assert len(notes) == (how == "eager" and recorder is not None)
+    assert all("CUDA graph" in note and "\n" not in note for note in notes)
+    assert not any(group["capturable"] for group in optimizer.param_groups)
+
+
+def test_an_error_of_the_loss_is_its_own_wherever_it_comes():
+    """It comes from steps that are not recorded, and is no reason to try something else."""
+    backbone, _ = parts()
+    recorder = Played()
+
+    def broken(embeddings):
+        raise ZeroDivisionError("mine")
+
+    images, labels, draws = next(batches(1))
+    head = Watching(broken)
+    step = Step(backbone, head, make_optimizer(backbone, head, CONFIG), images.shape, images.device, recorder=recorder)
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        step(images, labels, draws, 0.01)
+    assert recorder.recorded == []
+
+
+class Telling(Head):
+    """A loss whose `progress` keeps the share in a buffer, in place or not, or in an attribute."""
+
+    def __init__(self, where):
+        super().__init__()
+        self.where = where
+        self.weight = nn.Parameter(torch.ones(8))
+        self.register_buffer("share", torch.zeros(()))
+        self.number = 0.0
+
+    def progress(self, share):
+        if self.where == "in place":
+            self.share.fill_(share)
+        elif self.where == "replaced":
+            self.share = torch.full((), share)
+        else:
+            self.number = share
+
+    def forward(self, embeddings, labels):
+        return (embeddings * self.weight).square().mean() * (1 + self.share + self.number)
+
+
+@pytest.mark.parametrize(("where", "how"), [("in place", "whole"), ("replaced", "split"), ("attribute", "split")])
+def test_a_head_that_hears_its_progress_is_recorded_whole_if_it_keeps_it_where_a_graph_reads(where, how):
+    ends = []
+    for recorder in (Played(), None):
+        backbone, _ = parts(dropout=0.0)
+        head = Telling(where)
+        optimizer = make_optimizer(backbone, head, CONFIG)
+        step = Step(backbone, head, optimizer, (6, 32, 32, 3), torch.device("cpu"), recorder=recorder)
+        for t, (images, labels, draws) in enumerate(batches(3)):
+            head.progress(t / 3)
+            step(images, labels, draws, 0.01)
+        ends.append([p.detach().clone() for p in (*backbone.parameters(), *head.parameters())])
+        assert recorder is None or step.how == how
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+@pytest.mark.parametrize("how", PLANS)
+def test_a_step_whose_loss_ignores_the_embeddings_leaves_the_backbone_alone(how):
+    """Not even weight decay acts on it, as without a gradient it never does."""
+    backbone, _ = parts()
+    head = Watching(lambda x: weight.square().sum())
+    weight = head.weight = nn.Parameter(torch.ones(3))
+    before = [p.detach().clone() for p in backbone.parameters()]
+    optimizer = make_optimizer(backbone, head, CONFIG)
+    step = Step(backbone, head, optimizer, (6, 32, 32, 3), torch.device("cpu"), recorder=PLANS[how])
+    for images, labels, draws in batches(2):
+        step(images, labels, draws, 0.01)
+    assert all(torch.equal(a, b) for a, b in zip(before, backbone.parameters(), strict=True))
+    assert not step.moved
+    assert not torch.equal(weight, torch.ones(3))
+
+
 class Watching(Head):
     """A loss that keeps what it is given."""
 
@@ -248,6 +444,7 @@ def test_an_image_is_augmented_before_the_backbone_sees_it():
     seen = []
     backbone.register_forward_pre_hook(lambda net, given: seen.append(given[0]))
     train_step(backbone, head, make_optimizer(backbone, head, CONFIG), images, labels, draws, 0.1)
-    assert torch.equal(seen[0], augment(images, draws))
-    assert not torch.equal(seen[0], images)
-    assert F.mse_loss(seen[0], images) < 0.2
+    assert torch.equal(seen[0], augment(to_images(images), draws))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    assert not torch.equal(seen[0], to_images(images))
+    assert F.mse_loss(seen[0], to_images(images)) < 0.2

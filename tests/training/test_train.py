@@ -15,7 +15,7 @@ from lossbench.evaluation.measure import measure
 from lossbench.losses.head import Head
 from lossbench.training import train as training
 from lossbench.training.seeds import generator_of, initial_backbone, seed_of
-from lossbench.training.step import TrainingFailed, train_step
+from lossbench.training.step import Step, TrainingFailed
 
 CONFIG = settings(epochs=3)
 STEPS = 4  # of an epoch: full batches of 32 out of 144 training images
@@ -46,19 +46,21 @@ def watched(monkeypatch, orl, pixels, tmp_path):
     def go(text, config=CONFIG, repeat=0, split=None, faces=pixels, **options):
         steps = Steps()
 
-        def watching(backbone, head, optimizer, images, labels, draws, lr):
-            steps.images.append(images.clone())
-            steps.labels.append(labels.clone())
-            steps.draws.append(draws.clone())
-            steps.chance.append(torch.get_rng_state())
-            steps.rates.append(lr)
-            steps.modes.append((backbone.training, head.training))
-            loss = train_step(backbone, head, optimizer, images, labels, draws, lr)
-            steps.groups.append([(group["lr"], group["weight_decay"]) for group in optimizer.param_groups])
-            steps.losses.append(loss.item())
-            return loss
+        class Watching(Step):
+            def __call__(self, images, labels, draws, lr):
+                steps.images.append(images.clone())
+                steps.labels.append(labels.clone())
+                steps.draws.append(draws.clone())
+                steps.chance.append(torch.get_rng_state())
+                steps.rates.append(lr)
+                steps.modes.append((self.backbone.training, self.head.training))
+                loss = super().__call__(images, labels, draws, lr)
+                groups = self.optimizer.param_groups
+                steps.groups.append([(float(group["lr"]), group["weight_decay"]) for group in groups])
+                steps.losses.append(loss.item())
+                return loss
 
-        monkeypatch.setattr(training, "train_step", watching)
+        monkeypatch.setattr(training, "Step", Watching)
         folder = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
         return run(text, split or orl.split(0), faces, folder, config, repeat, **options), steps
 
@@ -176,8 +178,7 @@ def test_the_images_of_a_step_are_those_of_its_people(watched, orl, pixels):
         for row, label in zip(train_part.rows, train_part.labels, strict=True)
     }
     for images, labels in zip(steps.images, steps.labels, strict=True):
-        stored = images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        assert [person[tuple(image.flatten()[:60].tolist())] for image in stored] == labels.tolist()
+        assert [person[tuple(image.flatten()[:60].tolist())] for image in images] == labels.tolist()
     seen = torch.cat(steps.images)
     assert len({tuple(image.flatten()[:200].tolist()) for image in seen}) == 128, "each image once"
 
@@ -319,8 +320,7 @@ def test_dropout_acts_in_training(watched):
 
 
 def test_the_backbone_is_laid_out_as_the_images_are(watched):
-    trained, steps = watched("ce", settings(epochs=1))
+    trained, _ = watched("ce", settings(epochs=1))
     weight = next(p for p in trained.backbone.parameters() if p.ndim == 4 and p.shape[1] > 3 and p.shape[2] > 1)
     assert weight.is_contiguous(memory_format=torch.channels_last)
-    assert steps.images[0].is_contiguous(memory_format=torch.channels_last)
     assert any(isinstance(module, nn.Dropout) and module.p == 0.2 for module in trained.backbone.modules())

@@ -1,0 +1,67 @@
+"""What surrounds a capture, without CUDA: that errors are reported and everything is put back. tests/gpu captures."""
+
+import contextlib
+
+import pytest
+import torch
+
+from lossbench.training import graph
+from lossbench.training.graph import CudaRecorder
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    """A recorder on a machine that only looks as if it had CUDA: modes and generators are noted, work just runs."""
+    made = CudaRecorder(torch.device("cuda"))
+    made.modes, made.states = [0], []
+
+    class Generator:
+        def clone_state(self):
+            return "a new state"
+
+        def graphsafe_set_state(self, state):
+            made.states.append(state)
+
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: made.modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", made.modes.append)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "default_generators", (Generator(),))
+    monkeypatch.setattr(made, "warm", lambda work: work())
+    return made
+
+
+def test_to_make_one_does_not_touch_the_device():
+    CudaRecorder(torch.device("cuda"))
+    assert not torch.cuda.is_initialized()
+
+
+def test_work_that_waits_is_refused_with_its_reason_and_the_mode_is_put_back(recorder):
+    def work():
+        assert recorder.modes[-1] == "error"
+        raise RuntimeError("called a synchronizing CUDA operation")
+
+    assert "called a synchronizing CUDA operation" in recorder.refusal(work)
+    assert recorder.modes == [0, "error", 0]
+    assert recorder.refusal(lambda: None) == ""
+    assert recorder.modes[-1] == 0
+
+
+def test_a_failed_capture_raises_and_frees_the_random_generator(recorder, monkeypatch):
+    def captured(work, pool, stream):
+        work()
+        return work
+
+    def broken():
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(graph, "_captured", captured)
+    done = []
+    assert recorder.record(lambda: done.append(1), lambda: done.append(2))
+    assert done == [1, 2]
+    assert recorder.states == []
+    with pytest.raises(RuntimeError, match="not permitted"):
+        recorder.record(lambda: None, broken)
+    assert recorder.states == ["a new state"]
