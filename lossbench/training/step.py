@@ -4,6 +4,7 @@ Every step copies its batch into the same tensors and works on those. On a GPU t
 which read and write these tensors at every replay; on a CPU the same methods are called each time.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -89,6 +90,7 @@ class Step:
             for p in (p for group in optimizer.param_groups for p in group["params"]):
                 optimizer.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
         self.how: How = "eager"
+        self.seconds_trying = 0.0  # since this was last set to 0: no part of what a step takes
         self._recorder = CudaRecorder(device) if recorder is None and device.type == "cuda" else recorder
         self._plans: tuple[How, ...] = ("whole", "split") if self._recorder else ()
         self._recorded: tuple[Work, ...] = ()
@@ -185,6 +187,7 @@ class Step:
 
     def _choose(self, recorder: Recorder) -> None:
         """Set `how` to the first plan that gives the numbers of eager steps, all of which are taken back."""
+        start = time.perf_counter()
         self.how, self._recorded = "eager", ()
         before = self._snapshot()
         for _ in range(_TRIED):
@@ -198,6 +201,7 @@ class Step:
                 break
             self.how, self._recorded = "eager", ()
         self._plans = ()
+        self.seconds_trying += time.perf_counter() - start
         if why:
             self._on_note(f"no CUDA graph can hold the training step ({why}); without one it is slower")
 

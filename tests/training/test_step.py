@@ -311,6 +311,10 @@ def test_what_can_be_recorded_with_the_same_numbers_is(recorder, how):
     assert len(notes) == (how == "eager" and recorder is not None)
     assert all("CUDA graph" in note and "\n" not in note for note in notes)
     assert not any(group["capturable"] for group in optimizer.param_groups)
+    assert (step.seconds_trying > 0) == (recorder is not None)
+    tried = step.seconds_trying
+    step(images, labels, draws, 0.01)
+    assert step.seconds_trying == tried, "once"
 
 
 def test_an_error_of_the_loss_is_its_own_wherever_it_comes():
