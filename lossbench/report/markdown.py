@@ -5,6 +5,7 @@ from typing import Any
 
 from lossbench.data.catalogue import data_info
 from lossbench.losses.plugin import UNTRAINED
+from lossbench.models.backbones import backbone_name
 from lossbench.report.looks import looks_part
 from lossbench.report.markup import paragraph, part_lines, plain, table
 from lossbench.report.matrix import matrices, matrix_lines
@@ -92,7 +93,7 @@ def setup_lines(settings: Mapping[str, Any], study: Study) -> list[str]:
     metrics = {"positives": 0, "negatives": 0, **first["metrics"]}
     people, images = first["people"], first["images"]
     lines = [
-        f"Backbone {settings['backbone']}, {settings['image_size']} px, embeddings of "
+        f"Backbone {backbone_name(settings['backbone'])}, {settings['image_size']} px, embeddings of "
         f"{settings['embedding_dim']}; {settings['epochs']} epochs of batch {settings['batch_size']}, "
         f"{_optimiser(settings)}, seed {settings['seed']}; {_repeats(study)}; {_selection(settings['select'])}. All "
         "entrants of a repeat share the initial backbone weights, the split, the number of images seen, the optimiser "
