@@ -3,7 +3,7 @@
 Public names, imported on first use so that ``import lossbench`` stays light (no torch):
 
 - `Head`, `Mix`: what a loss plugin is; `margin_softmax`, `margin_cross_entropy`, `cosine`, `linear`, `angle`,
-  `add_angle`, `own_cosine`, `is_own`: what it is made of.
+  `add_angle`, `own_cosine`, `is_own`, `count_at`: what it is made of.
 - `heads`, `load_head`: the losses there are, and one of them ready to train.
 - `metrics`: pure functions on embeddings.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         add_angle,
         angle,
         cosine,
+        count_at,
         is_own,
         linear,
         margin_cross_entropy,
@@ -37,6 +38,7 @@ __all__ = [
     "add_angle",
     "angle",
     "cosine",
+    "count_at",
     "heads",
     "is_own",
     "linear",

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 _WAITS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}  # .item(), bool(t), nonzero, a boolean index
 _INDEXED = {torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_}
+_ORDERED = {"scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "put"}
 
 
 class HostTrips(TorchDispatchMode):
@@ -24,9 +25,20 @@ class HostTrips(TorchDispatchMode):
             waits = any(isinstance(t, torch.Tensor) and t.dtype == torch.bool for t in args[1])
         else:
             waits = bool(_WAITS & set(func.tags))
+        if torch.are_deterministic_algorithms_enabled() and _sorts(func):
+            waits = True
         if waits or func.overloadpacket is torch.ops.aten.lift_fresh:  # torch.tensor(...): made on the host
             self.found.append(func.name())
         return func(*args, **(kwargs or {}))
+
+
+def _sorts(func: Any) -> bool:
+    """Return whether CUDA, in deterministic mode, sorts the places that are written and checks them on the host.
+
+    What writes one value everywhere does not, nor does the gradient of an index, seen here as `index_put`.
+    """
+    name = func.overloadpacket.__name__
+    return name == "index_put_" or (name.removesuffix("_") in _ORDERED and "value" not in func._overloadname)
 
 
 class Allocations(TorchDispatchMode):

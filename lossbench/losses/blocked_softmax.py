@@ -29,6 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lossbench.utils.device import in_any_order
+
 Elementwise = Callable[[Tensor], Tensor]
 
 BLOCK_NUMBERS = 2**20  # scores per block on a CPU: 4 MiB of float32 stay in a cache
@@ -130,7 +132,8 @@ class _OwnAndRest(torch.autograd.Function):
                 del share, cos
                 if nearest is not None:  # the other centers of a class get nothing
                     wide = torch.zeros_like(every).view(*nearest.shape, -1)
-                    grad = wide.scatter_(2, nearest.unsqueeze(2), grad.unsqueeze(2)).flatten(1)
+                    with in_any_order():  # each center once
+                        grad = wide.scatter_(2, nearest.unsqueeze(2), grad.unsqueeze(2)).flatten(1)
                 rows, inv = rows.flatten(0, -2), inv.flatten()
                 if grad_weight is not None:  # through w / ||w||: the part along w vanishes
                     along = every.mul_(grad).sum(0).mul_(inv * inv * (inv < 1 / _EPS))
@@ -212,4 +215,5 @@ def _set_own(scores: Tensor, labels: Tensor, block: slice, values: Tensor) -> No
     column = labels - block.start
     inside = ((column >= 0) & (column < scores.shape[1])).unsqueeze(1)
     column = column.clamp(0, scores.shape[1] - 1).unsqueeze(1)
-    scores.scatter_(1, column, torch.where(inside, values.unsqueeze(1), scores.gather(1, column)))
+    with in_any_order():  # one place a row
+        scores.scatter_(1, column, torch.where(inside, values.unsqueeze(1), scores.gather(1, column)))

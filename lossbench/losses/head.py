@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossbench.losses.blocked_softmax import KEEP_NUMBERS, own_and_rest
+from lossbench.utils.device import in_any_order
 
 
 class Head(nn.Module, ABC):
@@ -166,7 +167,7 @@ def margin_softmax(
     """
     if weight.ndim == 3 and len(embeddings) * weight.shape[:2].numel() <= KEEP_NUMBERS and others is None:
         every = cosine(embeddings, weight.flatten(0, 1)).view(len(embeddings), *weight.shape[:2])
-        return margin_cross_entropy(every.max(2).values, labels, push, scale)
+        return margin_cross_entropy(every.amax(2), labels, push, scale)
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
     unit = F.normalize(embeddings.to(dtype), dim=1)
     scales = scale.to(dtype) if isinstance(scale, Tensor) else unit.new_full((1,), scale)
@@ -185,8 +186,9 @@ def margin_cross_entropy(
         >>> margin_cross_entropy(cosines, torch.tensor([0, 1]), lambda own: own - 0.5, scale=2.0)
         tensor(0.3133)
     """
-    own = labels.unsqueeze(1)
-    z = cos.scatter(1, own, push(cos.gather(1, own).squeeze(1)).unsqueeze(1).to(cos.dtype))
+    own = is_own(labels, cos.shape[1])  # gather and scatter would wait for a GPU in deterministic mode
+    pushed = push(cos.masked_fill(~own, 0).sum(1)).to(cos.dtype)
+    z = torch.where(own, pushed.unsqueeze(1), cos)
     return F.cross_entropy(z * (scale.unsqueeze(-1) if isinstance(scale, Tensor) else scale), labels)
 
 
@@ -205,6 +207,19 @@ def own_cosine(embeddings: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     rows = weight.detach().index_select(0, labels).to(dtype)
     wide = embeddings.detach().to(dtype)
     return F.cosine_similarity(wide if rows.ndim == 2 else wide.unsqueeze(1), rows, dim=-1, eps=1e-12)
+
+
+def count_at(counts: Tensor, places: Tensor) -> None:
+    """Add 1 to `counts` [N] at each of `places` [B] (int64), as often as it occurs; does not wait for a GPU.
+
+    Example:
+        >>> counts = torch.zeros(3)
+        >>> count_at(counts, torch.tensor([2, 0, 2]))
+        >>> counts
+        tensor([1., 0., 2.])
+    """
+    with in_any_order():  # whole numbers
+        counts.scatter_add_(0, places, counts.new_ones(len(places)))
 
 
 def is_own(labels: Tensor, num_classes: int) -> Tensor:

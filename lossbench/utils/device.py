@@ -1,6 +1,8 @@
 """The device to compute on, and deterministic computation on it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -34,3 +36,18 @@ def be_deterministic(device: torch.device) -> None:
     torch.use_deterministic_algorithms(True)
     # Filling costs time, and nothing here reads such memory. The stubs do not know the property.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def in_any_order() -> Iterator[None]:
+    """Let operations in here write in any order: where no place is written twice, or only whole numbers are added.
+
+    The result is the same. But in deterministic mode a GPU sorts the places first and checks them on the host, so that
+    scattering waits for it and fits in no CUDA graph.
+    """
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lossbench.errors import InputError
-from lossbench.utils.device import be_deterministic, device_of
+from lossbench.utils.device import be_deterministic, device_of, in_any_order
 
 
 @pytest.fixture
@@ -57,3 +57,14 @@ def test_what_may_compute_other_bits_is_refused_and_new_memory_is_not_filled():
     with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
         scatter()
     assert not torch.empty(1 << 22).isnan().all(), "torch filled it, which costs time"
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_places_are_written_in_any_order_only_inside():
+    be_deterministic(torch.device("cpu"))
+    with in_any_order():
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(KeyError), in_any_order():
+        raise KeyError
+    assert torch.are_deterministic_algorithms_enabled()
