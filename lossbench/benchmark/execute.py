@@ -269,16 +269,17 @@ def _measured(
 
 
 def _outcome(facts: TrainingFacts, measured: Measured, split: Split, accuracy_by: str) -> Outcome:
-    unseen = torch.cat([measured.embeddings["query"], measured.embeddings["distractors"]])
+    whom = ("query", "distractors") if split.query.rows else ("test",)
     return Outcome(
         losses=facts.losses,
         steps=facts.steps,
         moved=facts.moved,
-        unseen=unseen,
+        unseen=torch.cat([measured.embeddings[part] for part in whom]),
         val_accuracy=measured.figures["val_accuracy"],
         val_images=len(split.val),
         classes=len(split.train.people),
         scored=accuracy_by == "logits",
+        whom="unseen people" if split.query.rows else "the test images",
     )
 
 

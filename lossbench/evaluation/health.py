@@ -27,7 +27,8 @@ _CHANCE = 0.001  # probability, under guessing, below which an accuracy counts a
 class Outcome:
     """The outcome of a training.
 
-    `losses` are the mean training losses per epoch, `unseen` the embeddings [N, D] of people unseen in training.
+    `losses` are the mean training losses per epoch, `unseen` the embeddings [N, D] of people unseen in training, or of
+    `whom` else where nobody is held out.
     `scored` says whether `val_accuracy`, over `val_images`, comes from the head's own scores. `moved` is False if no
     step had a gradient for the backbone.
     """
@@ -40,6 +41,7 @@ class Outcome:
     val_images: int
     classes: int
     scored: bool
+    whom: str = "unseen people"
 
 
 def failure_reason(outcome: Outcome) -> str | None:
@@ -50,12 +52,12 @@ def failure_reason(outcome: Outcome) -> str | None:
         return None
     variance, rank = total_variance(outcome.unseen), effective_rank(outcome.unseen)
     if variance < _POINT:
-        return f"collapsed: the embeddings of unseen people are one point (variance of unit vectors {variance:.1g})"
+        return f"collapsed: the embeddings of {outcome.whom} are one point (variance of unit vectors {variance:.1g})"
     if rank < _RANK and outcome.classes > 2:  # a line is enough to separate two classes
-        return f"collapsed: the embeddings of unseen people lie on a line (effective rank {rank:.2f})"
+        return f"collapsed: the embeddings of {outcome.whom} lie on a line (effective rank {rank:.2f})"
     different, images = _distinct(outcome.unseen)
     if different < _DISTINCT * images:
-        return f"collapsed: {images} images of unseen people have {different} different embeddings"
+        return f"collapsed: {images} images of {outcome.whom} have {different} different embeddings"
     first, last = outcome.losses[0], outcome.losses[-1]
     fell = last < first - _FALL * abs(first)
     if outcome.scored and not fell and _by_chance(outcome):

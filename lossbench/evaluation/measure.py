@@ -1,5 +1,6 @@
 """All figures of one trained model: every image of the split is embedded once, then every metric is computed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.data.faces import Split
+from lossbench.data.tree import CLOSED, PARTS
 from lossbench.evaluation.embed import PairImages, embed, pair_inputs
 from lossbench.losses.head import Head
 from lossbench.metrics import logit_hits, nearest_mean_hits
+from lossbench.metrics.bootstrap import replicates_for
+from lossbench.metrics.operating_point import DEFAULT_FPRS
 from lossbench.results.metric_fields import Metric, shown_in, table_at
-from lossbench.results.metric_inputs import Computation, Values
+from lossbench.results.metric_inputs import Computation, Values, needs
 
 
 def hits(head: Head | None, embeddings: Tensor, labels: Tensor, train: Tensor, train_labels: Tensor) -> Tensor:
@@ -49,6 +53,13 @@ def figures_of(values: Values, metrics: Sequence[Metric] | None = None) -> dict[
     }
 
 
+def _of_unseen_people(fprs: Sequence[float], replicates: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the figures and resamples of unseen people where there are none: NaN, and counts of 0."""
+    metrics = [metric for metric in table_at(fprs) if metric.function is not None and needs(metric.inputs, "query")]
+    figures = {metric.key: 0 if metric.unit == "count" else math.nan for metric in metrics}
+    return figures, {m.key: np.full(replicates, math.nan) for m in metrics if m.resamples is not None}
+
+
 def resamples_of(values: Values) -> dict[str, npt.NDArray[np.float64]]:
     """Return, by key, the values [B] of every resampled metric in the resamples of people."""
     return {
@@ -69,10 +80,16 @@ def tracked_figures(
 
     Used after every epoch with ``--track``, to show how much choosing an epoch by them would flatter.
     """
-    embeddings = {name: embed(backbone, pixels, part) for name, part in split.parts()}
+    embeddings = _embeddings(backbone, pixels, split)
     values = _values(embeddings, head, pixels.device, split, fprs)
-    found = figures_of(values, shown_in("tracked", fprs=values["fprs"]))
+    found = figures_of(values, shown_in("tracked", fprs=values["fprs"] if split.query.rows else ()))
     return {key: None if value != value else value for key, value in found.items()}
+
+
+def _embeddings(backbone: nn.Module, pixels: Tensor, split: Split) -> dict[str, Tensor]:
+    """Return the embeddings [N, D] of every part; an empty one is not passed through the network."""
+    found = {name: embed(backbone, pixels, part) for name, part in split.parts() if part.rows}
+    return {name: found.get(name, found["train"][:0]) for name, _ in split.parts()}
 
 
 @dataclass(frozen=True)
@@ -109,11 +126,15 @@ def measure(
         pairs: verification pairs to measure as well.
         flip: add the mirrored image's embedding, for the pairs only.
     """
-    embeddings = {name: embed(backbone, pixels, part) for name, part in split.parts()}
+    embeddings = _embeddings(backbone, pixels, split)
     further = pair_inputs(backbone, pairs, flip=flip) if pairs else {}
     values = _values(embeddings, head, pixels.device, split, fprs, **further)
     kept = {name: tensor.cpu() for name, tensor in embeddings.items()}
-    return Measured(figures_of(values), kept, resamples_of(values))
+    figures, resamples = figures_of(values), resamples_of(values)
+    if not split.query.rows:
+        unmeasured, unsampled = _of_unseen_people(fprs or DEFAULT_FPRS, values["replicates"])
+        figures, resamples = figures | unmeasured, resamples | unsampled
+    return Measured(figures, kept, resamples)
 
 
 def _values(
@@ -126,11 +147,14 @@ def _values(
 ) -> Values:
     labels = {name: torch.tensor(part.labels, device=device) for name, part in split.parts()}
     train = embeddings["train"], labels["train"]
+    known = PARTS if split.query.rows else CLOSED  # figures of empty parts cannot be computed
+    if not split.query.rows:
+        further["replicates"] = replicates_for(0, 0)
     return Values(
         {
-            **embeddings,
-            **{f"{name}_labels": own for name, own in labels.items()},
-            **{f"{name}_people": part.people for name, part in split.parts()},
+            **{name: embeddings[name] for name in known},
+            **{f"{name}_labels": labels[name] for name in known},
+            **{f"{name}_people": part.people for name, part in split.parts() if name in known},
             **{f"{name}_hits": hits(head, embeddings[name], labels[name], *train) for name in ("val", "test")},
             "centers": head.class_centers() if head is not None else None,
             **({"fprs": fprs} if fprs else {}),

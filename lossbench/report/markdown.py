@@ -12,7 +12,7 @@ from lossbench.report.matrix import matrices, matrix_lines
 from lossbench.report.sections import embeddings_line, other_points_line
 from lossbench.report.tables import MEANING, failures, mark, text_table, thin_line
 from lossbench.results.looks import Looks
-from lossbench.results.metric_fields import shown_in
+from lossbench.results.metric_fields import NOBODY_UNSEEN, shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict, rank_table
@@ -90,7 +90,6 @@ def markdown(
 def setup_lines(settings: Mapping[str, Any], study: Study) -> list[str]:
     """Return how the runs were made and measured, as paragraphs of plain text."""
     first = next((r for r in study.records if r["status"] == "finished"), study.records[0])
-    metrics = {"positives": 0, "negatives": 0, **first["metrics"]}
     people, images = first["people"], first["images"]
     lines = [
         f"Backbone {backbone_name(settings['backbone'])}, {settings['image_size']} px, embeddings of "
@@ -99,13 +98,23 @@ def setup_lines(settings: Mapping[str, Any], study: Study) -> list[str]:
         "entrants of a repeat share the initial backbone weights, the split, the number of images seen, the optimiser "
         "and the schedule.",
         f"A repeat trains on {images['train']} images of {people['train']} people (val {images['val']}, test "
-        f"{images['test']}); the identification rate is measured on {people['query']} query people "
-        f"({images['query']} images) and {people['distractors']} distractors ({images['distractors']} images), none of "
-        f"them seen in training: {metrics['positives']:,} same-person pairs and {metrics['negatives']:,} "
-        "different-person pairs.",
+        f"{images['test']}); {_unseen(first)}.",
     ]
     info = data_info(settings["data"])
     return lines if info.is_folder else [*lines, f"Faces: {info.credit}."]
+
+
+def _unseen(record: Record) -> str:
+    """Return who was held out in a run, and how many pairs that gives."""
+    people, images = record["people"], record["images"]
+    if not people["query"]:
+        return NOBODY_UNSEEN
+    metrics = {"positives": 0, "negatives": 0, **record["metrics"]}
+    return (
+        f"the identification rate is measured on {people['query']} query people ({images['query']} images) and "
+        f"{people['distractors']} distractors ({images['distractors']} images), none of them seen in training: "
+        f"{metrics['positives']:,} same-person pairs and {metrics['negatives']:,} different-person pairs"
+    )
 
 
 def _repeats(study: Study) -> str:

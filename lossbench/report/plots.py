@@ -37,7 +37,7 @@ Embeddings = dict[str, npt.NDArray[Any]]
 
 
 def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, str]]:
-    """Draw every figure as SVG and PNG into `folder`; without those of embeddings where a run has none.
+    """Draw every figure as SVG and PNG; those of unseen people only where all runs have embeddings of them.
 
     Args:
         records: all runs of the report.
@@ -55,7 +55,8 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, st
     # reproducible bytes, text kept as text, and no formulas: a spec may contain a dollar sign
     style |= {"svg.hashsalt": "lossbench", "svg.fonttype": "none", "text.parse_math": False}
     drawn = []
-    left_out = _OF_EMBEDDINGS if without_embeddings(finished) else ()
+    nobody_unseen = not all(record["people"]["query"] for record in finished)
+    left_out = _OF_UNSEEN if nobody_unseen or without_embeddings(finished) else ()
     with mpl.rc_context({**sns.axes_style("ticks"), **style}):
         for draw, caption in _FIGURES:
             drawing = None if draw in left_out else draw(finished)
@@ -234,7 +235,7 @@ _FIGURES: tuple[tuple[Callable[[Sequence[Record]], Drawing | None], str], ...] =
 )
 
 
-_OF_EMBEDDINGS = (tpr_fpr, similarities, query_map)  # the records alone do not tell
+_OF_UNSEEN = (tpr_fpr, similarities, query_map)  # the records alone do not tell
 
 
 def _axes(rows: int, columns: int, width: float, height: float) -> "tuple[Drawing, list[Axes]]":

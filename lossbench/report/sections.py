@@ -7,7 +7,16 @@ from lossbench.metrics.operating_point import allowed, is_supported, negatives_n
 from lossbench.report.markup import Part
 from lossbench.report.tables import text_table, thin_line
 from lossbench.results.arrays import without_embeddings
-from lossbench.results.metric_fields import HEADLINE, Metric, at, flat_metrics, own_fprs, shown_in, with_figures
+from lossbench.results.metric_fields import (
+    HEADLINE,
+    NOBODY_UNSEEN,
+    Metric,
+    at,
+    flat_metrics,
+    own_fprs,
+    shown_in,
+    with_figures,
+)
 from lossbench.results.store import Record
 from lossbench.results.study import Study
 from lossbench.utils.text import rate_text
@@ -18,6 +27,8 @@ def negatives_line(study: Study) -> str:
     found = _finished(study, "negatives")
     if not found:
         return ""
+    if not _unseen(study):
+        return f"{NOBODY_UNSEEN[0].upper()}{NOBODY_UNSEEN[1:]}."
     negatives, within = _counts(found, "negatives"), _counts(found, "query_negatives")
     others = [a - b for a, b in zip(negatives, within, strict=True)]
     return (
@@ -55,7 +66,7 @@ def embeddings_line(records: Iterable[Record]) -> str:
 def operating_points(study: Study) -> list[Part]:
     """Show how many negatives support each false-positive rate, and whether thresholds set on val hold it."""
     found = _finished(study, "negatives")
-    if not found:
+    if not found or not _unseen(study):
         return []
     rows = []
     for rate in study.fprs:
@@ -83,7 +94,7 @@ def operating_points(study: Study) -> list[Part]:
 def gallery(study: Study) -> Part | None:
     """Show search in a gallery: CMC and DIR at FAR."""
     found = _finished(study, "entries_without_distractors")
-    if not found:
+    if not found or not _unseen(study):
         return None
     entries, more = (_counts(found, f"entries_{which}_distractors") for which in ("without", "with"))
     told = (
@@ -98,7 +109,7 @@ def gallery(study: Study) -> Part | None:
 
 def clusters(study: Study) -> Part | None:
     """Show retrieval and cluster statistics of the query people."""
-    if not _finished(study, "silhouette"):
+    if not _finished(study, "silhouette") or not _unseen(study):
         return None
     told = (
         "Precision@1, R-precision and MAP@R: every query image retrieves the other images of its person "
@@ -138,6 +149,11 @@ def geometry(study: Study) -> Part:
 def _of_figures(title: str, study: Study, figures: Sequence[Metric], *told: str) -> Part:
     headers, rows = text_table(study, figures)
     return Part(title, told, headers, rows, tuple(filter(None, [thin_line(figures, study.records)])))
+
+
+def _unseen(study: Study) -> bool:
+    """Return whether people are held out as query."""
+    return any(record["people"]["query"] > 0 for record in study.records)
 
 
 def _finished(study: Study, figure: str) -> list[Record]:

@@ -21,9 +21,9 @@ def embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int)
     arrays: dict[str, Any] = {}
     for name, part in faces.split(repeat).parts():
         arrays[name] = embeddings[name].numpy()
-        arrays[f"{name}_labels"] = np.asarray(part.labels)
-        arrays[f"{name}_people"] = np.asarray(part.people)
-        arrays[f"{name}_files"] = np.asarray([faces.names[row] for row in part.rows])
+        arrays[f"{name}_labels"] = np.asarray(part.labels, dtype=np.int64)
+        arrays[f"{name}_people"] = np.asarray(part.people, dtype=str)
+        arrays[f"{name}_files"] = np.asarray([faces.names[row] for row in part.rows], dtype=str)
     return arrays
 
 

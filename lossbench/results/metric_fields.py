@@ -33,6 +33,12 @@ _LIMITS = {
     "count": (0.0, math.inf), "seconds": (0.0, math.inf), "1/s": (0.0, math.inf), "": (-math.inf, math.inf),
 }  # fmt: skip
 
+#: What is said of data without query people.
+NOBODY_UNSEEN = (
+    "nobody is held out (no query people): identification rates, gallery search, retrieval, clusters and query angles "
+    "are not measured, only accuracy and angles of the training people; --pairs adds verification"
+)
+
 HEADLINE = 4  # so many operating points, the largest rates, stand in the headline; verdicts are given at these
 
 

@@ -133,3 +133,13 @@ SHARED: dict[str, Computation] = {
         bootstrap_identification, (*_OPEN, "distractors_labels", "query_drawn", "distractors_drawn", "fprs")
     ),
 }
+
+
+def needs(names: Sequence[str], given: str) -> bool:
+    """Return whether one of these inputs is computed from a given one, or is that one.
+
+    Example:
+        >>> needs(("search_alone",), "query"), needs(("test_hits",), "query")
+        (True, False)
+    """
+    return any(name == given or (name in SHARED and needs(SHARED[name].inputs, given)) for name in names)

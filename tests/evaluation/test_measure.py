@@ -129,3 +129,28 @@ def test_a_tracked_figure_that_the_data_does_not_support_is_null(model, pixels, 
     found = tracked_figures(*model, pixels, few)  # 140 pairs of two people
     assert found["tpr@0.001"] is None
     assert isinstance(found["tpr@0.1"], float)
+
+
+def test_without_query_people_their_figures_are_null_and_all_others_the_same(model, plain, pixels, orl):
+    split, nobody = orl.split(0), Part((), (), ())
+    alone = measure(*model, pixels, replace(split, query=nobody, distractors=nobody))
+    assert alone.figures.keys() == plain.figures.keys()
+    assert alone.resamples.keys() == plain.resamples.keys()
+    rest = {key for key, value in alone.figures.items() if value == value and value != 0}
+    assert rest == {
+        "test_accuracy",
+        "test_accuracy_ncm",
+        "val_accuracy",
+        *(k for k in plain.figures if k.startswith("train_")),
+    }
+    assert all(alone.figures[key] == plain.figures[key] for key in rest)
+    assert {alone.figures[key] for key in ("positives", "negatives", "query_negatives")} == {0}
+    for key in alone.resamples:
+        if key in rest:
+            torch.testing.assert_close(alone.resamples[key], plain.resamples[key])
+        else:
+            assert all(map(math.isnan, alone.resamples[key]))
+    assert alone.embeddings["query"].shape == (0, 128)
+    tracked = tracked_figures(*model, pixels, replace(split, query=nobody, distractors=nobody))
+    assert tracked["test_accuracy"] == plain.figures["test_accuracy"]
+    assert "tpr@0.1" not in tracked

@@ -80,6 +80,14 @@ def test_gallery_and_clusters():
     assert "| 0.900 ± 0.000 | 0.600 ± 0.000 | 0.500 ± 0.000 | 0.200 ± 0.000 |" in text_of(clusters(STUDY))
 
 
+def test_without_query_people_there_is_one_sentence():
+    nobody = changed(changed(record(0, 0.5, 0.6), ("metrics", "negatives"), 0), ("people", "query"), 0)
+    study = Study((nobody,), {})
+    assert negatives_line(study).startswith("Nobody is held out (no query people): identification rates,")
+    assert operating_points(study) == []
+    assert gallery(study) is clusters(study) is None
+
+
 def test_without_figures_there_is_no_section():
     older = Study(({**record(0, 900, 0.6), "metrics": {}},), {})
     assert operating_points(older) == []
