@@ -1,10 +1,12 @@
 """What tests of several rooms share: a listener that remembers, a short benchmark, plugins written on the fly."""
 
 import copy
+import io
 import math
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -298,3 +300,72 @@ def small_disk(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+_RECORD_MAGIC = bytes([0x0A, 0x23, 0xD7, 0xCE])
+
+
+def recordio(data: bytes) -> bytes:
+    """Return data as a record of RecordIO, by its specification: dmlc-core, include/dmlc/recordio.h.
+
+    Wherever an aligned word of the data is the magic number, the record is split and the word left out.
+    """
+    cuts = [at for at in range(0, len(data) // 4 * 4, 4) if data[at : at + 4] == _RECORD_MAGIC]
+    pieces = [data[a:b] for a, b in zip([0, *(cut + 4 for cut in cuts)], [*cuts, len(data)], strict=True)]
+    kinds = [1, *[2] * (len(cuts) - 1), 3] if cuts else [0]
+    return b"".join(
+        _RECORD_MAGIC + (kind * 2**29 + len(piece)).to_bytes(4, "little") + piece + bytes(-len(piece) % 4)
+        for kind, piece in zip(kinds, pieces, strict=True)
+    )
+
+
+def labelled(labels: Sequence[float], key: int, image: bytes = b"") -> bytes:
+    """Return an image with MXNet's header: one label in the header itself, several behind it."""
+    if len(labels) == 1:
+        return struct.pack("<IfQQ", 0, labels[0], key, 0) + image
+    return struct.pack(f"<IfQQ{len(labels)}f", len(labels), 0, key, 0, *labels) + image
+
+
+def write_records(root: Path, records: Sequence[bytes], property_: str) -> Path:
+    """Write records with keys from 0 on as train.rec and train.idx, and property beside them."""
+    root.mkdir(parents=True, exist_ok=True)
+    packed = [recordio(record) for record in records]
+    starts = [sum(map(len, packed[:i])) for i in range(len(packed))]
+    (root / "train.rec").write_bytes(b"".join(packed))
+    (root / "train.idx").write_text("".join(f"{key}\t{start}\n" for key, start in enumerate(starts)))
+    (root / "property").write_text(property_)
+    return root
+
+
+def training_set(root: Path, people: Sequence[Sequence[bytes]], size: tuple[int, int]) -> Path:
+    """Write an InsightFace training set: record 0, the images person by person, and a record of each person.
+
+    Args:
+        root: the folder to make.
+        people: the encoded images of each.
+        size: width and height of the images.
+    """
+    count = sum(map(len, people))
+    records = [labelled([count + 1, count + 1 + len(people)], 0)]
+    ranges = []
+    for label, images in enumerate(people):
+        ranges.append((len(records), len(records) + len(images)))
+        records += [labelled([label], len(records) + i, image) for i, image in enumerate(images)]
+    records += [labelled(own, count + 1 + i) for i, own in enumerate(ranges)]
+    return write_records(root, records, f"{len(people)},{size[1]},{size[0]}")
+
+
+def encoded_people(files: Sequence[Path], images: int) -> list[list[bytes]]:
+    """Return the faces of files as JPEG and PNG in turn, so many per person; one holds RecordIO's magic word.
+
+    The word stands in a JPEG comment, where a record of the image is split.
+    """
+    encoded = []
+    for i, file in enumerate(files):
+        buffer = io.BytesIO()
+        with Image.open(file) as image:
+            image.save(buffer, "PNG" if i % 3 == 0 else "JPEG", quality=95)
+        encoded.append(buffer.getvalue())
+    comment = b"\xff\xfe\x00\x12" + b"--" + 2 * _RECORD_MAGIC + b"----" + b"--"
+    encoded[1] = encoded[1][:2] + comment + encoded[1][2:]
+    return [encoded[i : i + images] for i in range(0, len(encoded), images)]

@@ -13,6 +13,7 @@ from lossbench.benchmark.listener import Listener
 from lossbench.config import Config, suitable_lr
 from lossbench.data.catalogue import data_info, open_data
 from lossbench.data.faces import FaceSet
+from lossbench.data.images.recordio import ImagePlace
 from lossbench.data.images.store import ImageStore, open_store
 from lossbench.data.left_out import left_out_of_tree
 from lossbench.data.pairs import PairSet, read_pairs
@@ -24,6 +25,7 @@ from lossbench.losses.plain_twin import with_twins
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import Spec, parse_losses
 from lossbench.models.network_file import read_network, refuse_misfit
+from lossbench.results.metric_fields import NOBODY_UNSEEN
 from lossbench.training.seeds import initial_backbone
 from lossbench.utils.device import be_deterministic, device_of
 from lossbench.utils.hashing import sha
@@ -87,6 +89,8 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
     elif tree:
         for ignored in left_out_of_tree(tree, faces.files):
             listener.note(f"left out: {ignored}")
+    if not all(split.query.rows for split in faces.folds):
+        listener.note(NOBODY_UNSEEN)
     pairs = read_pairs(Path(config.pairs), tree) if config.pairs else None
     for note in pairs.notes if pairs else ():
         listener.note(note)
@@ -153,7 +157,7 @@ def _of_pairs(pairs: PairSet, store: ImageStore) -> str:
     return sha([pairs.fingerprint, store.fingerprint])
 
 
-def _open_store(files: Sequence[Path], config: Config, listener: Listener) -> ImageStore:
+def _open_store(files: Sequence[ImagePlace], config: Config, listener: Listener) -> ImageStore:
     assert config.image_size is not None
     return open_store(files, config.image_size, on_progress=lambda done: listener.decoding(done, len(files)))
 

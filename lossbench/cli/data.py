@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lossbench.cli.options import takes
-from lossbench.data.prepare.options import CropOptions, SplitOptions
+from lossbench.data.prepare.options import CropOptions, SplitOptions, TrainingSetOptions
 from lossbench.utils.settings import build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lossbench.data.prepare.collection import Collection
+    from lossbench.data.prepare.prepare import Prepared
 
 app = typer.Typer(help="Prepare your own faces, check them, look at them.", no_args_is_help=True)
 _PREPARE = """Turn a face collection into folders on disk with a split.
@@ -78,6 +79,29 @@ def _read_folder(root: Path, landmarks: Path | None, kind: str) -> "Collection":
     return read_folder(root, landmarks, kind=kind)
 
 
+@prepare_app.command("rec")
+@takes(TrainingSetOptions)
+def prepare_rec(given: dict[str, Any], root: Root, out: Out, dedupe: Dedupe = False) -> None:
+    """Split an InsightFace training set: train.rec, train.idx and property, whose images are read where they are.
+
+    --out names a folder for the split alone; train.rec must stay in its place. Images that cannot be decoded are left
+    out and named.
+    """
+    split = build(TrainingSetOptions, given)
+    from lossbench.cli import console
+    from lossbench.data.prepare.rec import prepare_rec as prepare
+    from lossbench.data.prepare.rec_set import read_rec
+
+    found = read_rec(root)
+    with console.counting("looking at images") as progress:
+        made, notes = prepare(found, out, split, dedupe=dedupe, on_progress=progress)
+    for note in notes:
+        console.say(f"note: {note}")
+    _say_made(made, found.per_person(), split)
+    if not made.people["query"]:
+        console.say("nobody is held out: a run measures accuracy and angles of training people, and no unseen people")
+
+
 @prepare_app.command("bin")
 def bin_(
     file: Annotated[Path, typer.Option(help="An InsightFace verification file, such as lfw.bin.")],
@@ -101,10 +125,9 @@ def _prepare(read: "Callable[[], Collection]", out: Path, given: dict[str, Any],
     from lossbench.data.prepare.fit import CORRECT
     from lossbench.data.prepare.prepare import prepare, too_few
     from lossbench.data.prepare.target import finished_crops, work_folder
-    from lossbench.data.tree import OPEN
 
     collection = read()
-    for note in (*collection.notes, *too_few(collection, split)):
+    for note in (*collection.notes, *too_few(collection.per_person(), split)):
         console.say(f"note: {note}")
     try:
         with console.counting("aligning faces") as progress:
@@ -113,19 +136,27 @@ def _prepare(read: "Callable[[], Collection]", out: Path, given: dict[str, Any],
         if count := finished_crops(out):
             console.say(f"{count:,} finished crops wait in {work_folder(out)}; delete that folder to give them up")
         raise
-    rows = [[part, str(made.people[part]), str(made.images[part])] for part in made.images]
-    console.table(["part", "people", "images"], rows, title=str(made.folder))
     if made.eye_error is not None:
         usual = CORRECT * CROPS[crop.crop].zoom * crop.size / 112
         console.say(
             f"eyes lie {made.eye_error:.2f} px from the template on average; correct landmarks stay below {usual:.3g}"
         )
+    _say_made(made, collection.per_person(), split)
+
+
+def _say_made(made: "Prepared", counts: "Mapping[str, int]", split: SplitOptions) -> None:
+    """Print what a preparation made, of people with so many images each."""
+    from lossbench.cli import console
+    from lossbench.data.tree import OPEN
+
+    rows = [[part, str(made.people[part]), str(made.images[part])] for part in made.images]
+    console.table(["part", "people", "images"], rows, title=str(made.folder))
     if made.left_out:
         console.say(f"{len(made.left_out)} near-duplicates of other sets' images are left out; split.json names them")
     if made.passed_over:
         some = ", ".join(made.passed_over[:3]) + (", ..." if len(made.passed_over) > 3 else "")
         console.say(f"{len(made.passed_over)} people have too few images that differ and are passed over: {some}")
-    enough = sum(count >= split.min_images for count in collection.per_person().values()) - len(made.passed_over)
+    enough = sum(count >= split.min_images for count in counts.values()) - len(made.passed_over)
     if unused := enough - sum(made.people[part] for part in ("train", *OPEN)):
         who = "1 further person has" if unused == 1 else f"{unused:,} further people have"
         some_more = "--identities, --query-identities and --distractor-identities take more"

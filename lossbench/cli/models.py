@@ -71,15 +71,16 @@ def evaluate(
     """
     from lossbench.cli import console
     from lossbench.config import SETTINGS, operating_points
+    from lossbench.data.catalogue import open_unseen_people
     from lossbench.data.left_out import left_out, left_out_of_tree
     from lossbench.data.pairs import read_pairs
-    from lossbench.data.tree import OPEN, read_unseen_people
+    from lossbench.data.tree import OPEN
     from lossbench.results.store import refuse_unwritable, write_json
 
     if flip and pairs is None:
         raise InputError("--flip applies to verification pairs only; add --pairs, or drop --flip")
     fprs = operating_points(read_list(SETTINGS["fpr"], fpr)) if fpr is not None else ()
-    unseen = read_unseen_people(data)
+    unseen = open_unseen_people(data)
     tree, files = (data / "query").is_dir(), unseen.files
     for ignored in left_out_of_tree(data, files, OPEN) if tree else filter(None, [left_out(data, files)]):
         console.say(f"note: left out: {ignored}")

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lossbench.errors import InputError, did_you_mean
-from lossbench.utils.files import is_folder
+from lossbench.utils.files import is_file, is_folder
 from lossbench.utils.text import shown
 
 if TYPE_CHECKING:
     from lossbench.data.faces import FaceSet
+    from lossbench.data.tree import UnseenPeople
 
 
 class DataInfo(NamedTuple):
@@ -36,6 +37,13 @@ def _orl(_: str) -> "FaceSet":
 
 
 def _tree(path: str) -> "FaceSet":
+    if is_file(Path(path) / "images.npy"):  # checked without numpy: listing data does without
+        from lossbench.data.packed import read_packed
+
+        return read_packed(Path(path))
+    if is_file(Path(path) / "train.rec"):
+        cure = f"lossbench data prepare rec --root {shown(path)} --out DIR"
+        raise InputError(f"--data {shown(path)} is an InsightFace training set that is not prepared; first: {cure}")
     from lossbench.data.tree import read_tree
 
     return read_tree(path)
@@ -99,3 +107,15 @@ def open_data(
         )
     faces = info.read(name)
     return faces.select(identities=identities, min_images=min_images, images_per_identity=images_per_identity)
+
+
+def open_unseen_people(root: Path) -> "UnseenPeople":
+    """Open the query people and distractors of a folder: of a prepared set, of a tree, or one folder per person.
+
+    Raises:
+        InputError: no such folder, or fewer than two people in it.
+    """
+    from lossbench.data.packed import is_packed, read_packed_unseen
+    from lossbench.data.tree import read_unseen_people
+
+    return read_packed_unseen(root) if is_packed(root) else read_unseen_people(root)

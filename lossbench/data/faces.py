@@ -1,11 +1,14 @@
 """A data set as the other rooms see it: files, and splits that give the person and the part of every file."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lossbench.errors import InputError
+
+if TYPE_CHECKING:
+    from lossbench.data.images.recordio import ImagePlace
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,10 @@ class Split:
 
 @dataclass(frozen=True)
 class FaceSet:
-    """Files on disk and one split per class-disjoint fold. `names[i]` is ``person/file``, stable across machines."""
+    """Images on disk and one split per class-disjoint fold. `names[i]` is ``person/file``, stable across machines."""
 
     name: str
-    files: tuple[Path, ...]
+    files: "Sequence[ImagePlace]"
     names: tuple[str, ...]
     folds: tuple[Split, ...]
 

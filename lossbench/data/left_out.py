@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lossbench.data.images.recordio import ImagePlace
 from lossbench.data.tree import PARTS, SUFFIXES
 from lossbench.utils.files import is_folder, is_litter
 from lossbench.utils.text import clipped, listed
 
 
-def left_out(root: Path, used: Iterable[Path], *, people: bool = True) -> str:
+def left_out(root: Path, used: Iterable[ImagePlace], *, people: bool = True) -> str:
     """Return what is left out below a folder, and why, as one phrase; empty where everything is used.
 
     Args:
@@ -22,7 +23,7 @@ def left_out(root: Path, used: Iterable[Path], *, people: bool = True) -> str:
     Example:
         ``4 files: 2 .heic and 1 without a suffix (not read: convert them to .jpg), 1 image in deeper folders``
     """
-    known = {os.fspath(file) for file in used}
+    known = {os.fspath(file) for file in used if isinstance(file, Path)}
     kinds: Counter[tuple[int, str]] = Counter()
     for top in _tops(root, people=people):
         for folder, inner, files in os.walk(top):
@@ -43,7 +44,7 @@ def left_out(root: Path, used: Iterable[Path], *, people: bool = True) -> str:
     return f"{total:,} file{'s' * (total > 1)}: {', '.join(parts)}"
 
 
-def left_out_of_tree(root: Path, used: Iterable[Path], parts: Sequence[str] = PARTS) -> list[str]:
+def left_out_of_tree(root: Path, used: Iterable[ImagePlace], parts: Sequence[str] = PARTS) -> list[str]:
     """Return ``PART/: PHRASE`` for every part of a data tree in which something is left out."""
     files = list(used)
     found = {part: left_out(root / part, files) for part in parts if is_folder(root / part)}

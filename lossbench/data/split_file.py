@@ -37,11 +37,12 @@ def write_manifest(root: Path, header: Mapping[str, Any], entries: Sequence[Entr
 
 @dataclass(frozen=True)
 class SplitFile:
-    """A tree's split.json as read: the tree, its content, and the SHA-256 of its bytes."""
+    """A tree's split.json as read: the tree, its content, the SHA-256 of its bytes, and that of each listed image."""
 
     root: Path
     content: Mapping[str, Any]
     sha256: str
+    listed: Mapping[str, str]
 
     @staticmethod
     def of(root: Path) -> "SplitFile | None":
@@ -67,7 +68,13 @@ class SplitFile:
         if found.get("schema") != SCHEMA:
             what = f"has schema {found.get('schema')}, this lossbench reads {SCHEMA}"
             raise InputError(f"{shown(path)} {what}; upgrade lossbench")
-        return SplitFile(root, found, hashlib.sha256(data).hexdigest())
+        listed = {entry["path"]: entry["sha256"] for entry in found["files"]}
+        if "packed" in found:
+            from lossbench.data.packed import open_packed
+
+            packed = open_packed(root)
+            listed = dict(zip(packed.names(), packed.digests(), strict=True))
+        return SplitFile(root, found, hashlib.sha256(data).hexdigest(), listed)
 
     def layout_faults(self, names: Sequence[str]) -> list[str]:
         """Compare the tree's layout with split.json, and return a line per file that was moved, added or removed.
@@ -75,7 +82,7 @@ class SplitFile:
         Args:
             names: the paths, relative to the tree, of all images in it.
         """
-        listed, there = {entry["path"] for entry in self.content["files"]}, set(names)
+        listed, there = set(self.listed), set(names)
         gone = {path.split("/", 1)[1]: path for path in sorted(listed - there)}
         faults = []
         for name in sorted(there - listed):
@@ -93,8 +100,7 @@ class SplitFile:
             names: N paths relative to the tree; files that split.json does not list are left to `layout_faults`.
             digests: their SHA-256.
         """
-        listed = {entry["path"]: entry["sha256"] for entry in self.content["files"]}
-        origin = {sha256: path for path, sha256 in listed.items()}
+        listed, origin = self.listed, {sha256: path for path, sha256 in self.listed.items()}
         faults = []
         for name, digest in zip(names, digests, strict=True):
             if listed.get(name, digest) != digest:

@@ -1,13 +1,17 @@
 """A tree on disk: ROOT/{train,val,test,query,distractors}/PERSON/IMAGE. The folders are the split."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lossbench.data.faces import FaceSet, Part, Split
 from lossbench.errors import InputError
 from lossbench.utils.files import check_name, is_file, is_folder, listed
 from lossbench.utils.text import shown
+
+if TYPE_CHECKING:
+    from lossbench.data.images.recordio import ImagePlace
 
 CLOSED = ("train", "val", "test")  # other images of the same people
 OPEN = ("query", "distractors")  # people not seen in training
@@ -110,7 +114,7 @@ class UnseenPeople:
     """Query people, and distractors where there are any; `names[i]` is ``person/file`` or ``query/person/file``."""
 
     name: str
-    files: tuple[Path, ...]
+    files: "Sequence[ImagePlace]"
     names: tuple[str, ...]
     query: Part
     distractors: Part

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lossbench.data.faces import Part
+from lossbench.data.images.recordio import ImagePlace
 from lossbench.data.images.store import open_store
 from lossbench.data.pairs import PairSet
 from lossbench.data.tree import UnseenPeople
@@ -106,7 +107,7 @@ def known_names(record: Record, people: set[str]) -> tuple[str, ...]:
 
 def embed_folder(
     record: Record,
-    files: Sequence[Path],
+    files: Sequence[ImagePlace],
     names: Sequence[str],
     out: Path,
     *,
@@ -134,7 +135,7 @@ def embed_folder(
     return embeddings.shape[0], embeddings.shape[1]
 
 
-def _pixels(record: Record, files: Sequence[Path], device: torch.device, on_progress: Progress) -> Tensor:
+def _pixels(record: Record, files: Sequence[ImagePlace], device: torch.device, on_progress: Progress) -> Tensor:
     side = built_as(record)["image_size"]
     store = open_store(files, side, on_progress=lambda done: on_progress(done, len(files)))
     return torch.from_numpy(store.pixels).to(device)

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 
-def shown(path: Path | str) -> str:
+def shown(path: object) -> str:
     """Return a path for one line of a message: line breaks, control characters and stray bytes escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 

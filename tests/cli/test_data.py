@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support import encoded_people, training_set
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.cli.main import main
@@ -272,3 +273,78 @@ def test_min_images_keeps_who_has_enough(monkeypatch, capsys, faces, tmp_path):
         open_data("t", min_images=9)
     with pytest.raises(InputError, match="this data has 2 to 2 training people with 4 images"):
         open_data("t", min_images=4, identities=3)
+
+
+@pytest.fixture
+def training(orl, tmp_path):
+    """An InsightFace training set of 30 people, and a verification file beside it."""
+    root = training_set(tmp_path / "faces_orl", encoded_people(orl.files[:300], 10), (92, 112))
+    (root / "lfw.bin").write_bytes(b"no pickle")
+    return root
+
+
+SHORT = ("--backbone", "tiny", "--epochs", 1, "--image-size", 32, "--repeats", 1, "--losses", "ce")
+
+
+def test_a_training_set_is_prepared_checked_shown_trained_and_evaluated(monkeypatch, capsys, training):
+    def lossbench_(*words):
+        code, out, err = lossbench(monkeypatch, capsys, *words)
+        assert (code, err) == (0, ""), out
+        return out
+
+    out = lossbench_("data", "prepare", "rec", "--root", training, "--out", "rec", "--dedupe", "--val", 0.1)
+    assert "note: not read, since they are pickles of verification pairs: lfw.bin; lossbench data prepare bin" in out
+    assert "check it with: lossbench data check rec" in out
+    checked = lossbench_("data", "check", "rec", "--json", "check.json")
+    assert " files are in place and have the listed SHA-256" in checked
+    lossbench_("data", "show", "rec", "--people", 1)
+    assert "No query people" not in lossbench_("run", "--data", "rec", *SHORT)
+    (record,) = [json.loads(file.read_bytes()) for file in Path("results/rec/runs").glob("ce-*/run.json")]
+    assert record["people"] == {"train": 24, "val": 24, "test": 24, "query": 3, "distractors": 3}
+    assert record["metrics"]["tpr@0.1"] > 0
+    lossbench_("evaluate", *Path("results/rec/runs").glob("ce-*"), "--data", "rec")
+    assert not [file for file in Path().rglob("*") if file.suffix in (".jpg", ".png") and "results" not in str(file)][
+        1:
+    ]
+
+
+def test_without_query_people_a_run_says_what_it_cannot_measure(monkeypatch, capsys, training):
+    words = ("--root", training, "--out", "all", "--query-identities", 0)
+    code, out, _ = lossbench(monkeypatch, capsys, "data", "prepare", "rec", *words)
+    assert (code, "nobody is held out: a run measures accuracy and angles of training people" in out) == (0, True)
+    code, out, err = lossbench(monkeypatch, capsys, "run", "--data", "all", *SHORT, "--track")
+    assert (code, err) == (0, "")
+    assert out.count("obody is held out (no query people): identification rates, gallery search, retrieval,") == 2
+    (record,) = [json.loads(file.read_bytes()) for file in Path("results/all/runs").glob("ce-*/run.json")]
+    figures = record["metrics"]
+    assert (figures["tpr@0.1"], figures["r_precision"], figures["query_intra"]) == (None, None, None)
+    assert (figures["positives"], figures["negatives"], record["people"]["query"]) == (0, 0, 0)
+    assert figures["test_accuracy"] > 0
+    assert figures["train_intra"] > 0
+    code, out, err = lossbench(monkeypatch, capsys, "report", "results/all")
+    assert (code, err) == (0, "")
+    text = Path("results/all/report.md").read_text()
+    assert "nobody is held out (no query people)" in text
+    assert not any(title in text for title in ("## Operating points", "## Search in a gallery", "## Retrieval"))
+    assert sorted(file.name for file in Path("results/all/figures").glob("*.svg")) == [
+        "angles.svg",
+        "training_curves.svg",
+    ]
+    assert lossbench(monkeypatch, capsys, "evaluate", *Path("results/all/runs").glob("ce-*"), "--data", "all") == (
+        2, "", "error: all has no query people; prepare it with --query-identities 2 or more\n"
+    )  # fmt: skip
+
+
+def test_a_training_set_that_changes_stops_a_run(monkeypatch, capsys, training):
+    assert lossbench(monkeypatch, capsys, "data", "prepare", "rec", "--root", training, "--out", "rec")[0] == 0
+    data = bytearray((training / "train.rec").read_bytes())
+    data[200:204] = bytes(4)  # in the second image's JPEG or the first's PNG: the same size, another content
+    (training / "train.rec").write_bytes(data)
+    code, _, err = lossbench(monkeypatch, capsys, "run", "--data", "rec", *SHORT)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "its content changed" in err or "cannot be read as an image" in err
+    code, _, err = lossbench(monkeypatch, capsys, "run", "--data", training, *SHORT)
+    assert err == (
+        f"error: --data {training} is an InsightFace training set that is not prepared; first: lossbench data prepare "
+        f"rec --root {training} --out DIR\n"
+    )

@@ -4,7 +4,15 @@ import pytest
 from support import changed
 
 from lossbench.report.markup import part_lines
-from lossbench.report.sections import clusters, gallery, geometry, operating_points, other_points_line, verified
+from lossbench.report.sections import (
+    clusters,
+    gallery,
+    geometry,
+    negatives_line,
+    operating_points,
+    other_points_line,
+    verified,
+)
 from lossbench.results.study import Study
 from lossbench.results.verdicts import rank_table, verdicts
 

@@ -4,10 +4,10 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lossbench.data.images.recordio import ImagePlace, RecordImage, read_record_image
 from lossbench.errors import InputError
 from lossbench.utils.text import shown
 
@@ -15,12 +15,14 @@ MAX_PIXELS = 50_000_000  # a face crop is 0.01 megapixels: beyond 50 it is a dec
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # whatever the file's suffix
 
 
-def read_bytes(file: Path | str) -> bytes:
-    """Return the bytes of an image file.
+def read_bytes(file: ImagePlace | str) -> bytes:
+    """Return the encoded bytes of an image: those of a file, or those in a larger one.
 
     Raises:
         InputError: it cannot be read.
     """
+    if isinstance(file, RecordImage):
+        return read_record_image(file)
     try:
         with open(file, "rb", buffering=0) as whole:  # noqa: PTH123 (a string has no open)
             return whole.readall()
@@ -28,7 +30,7 @@ def read_bytes(file: Path | str) -> bytes:
         raise InputError(f"{shown(file)} cannot be read ({error.strerror}); replace or remove it") from error
 
 
-def decode(data: bytes, name: Path | str) -> Image.Image:
+def decode(data: bytes, name: ImagePlace | str) -> Image.Image:
     """Decode an image to RGB, upright: the orientation in EXIF or XMP is applied.
 
     Args:
@@ -50,7 +52,7 @@ def pillow_silent() -> Iterator[None]:
         yield
 
 
-def decode_quietly(data: bytes, name: Path | str) -> Image.Image:
+def decode_quietly(data: bytes, name: ImagePlace | str) -> Image.Image:
     """Do what `decode` does inside the caller's `pillow_silent`, which many images can share."""
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -91,5 +93,5 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF 6.0; a PhotometricInte
 _LIMIT = f"images beyond {MAX_PIXELS:,} pixels are refused; shrink or remove it"
 
 
-def _damaged(name: Path | str, error: Exception) -> InputError:
+def _damaged(name: ImagePlace | str, error: Exception) -> InputError:
     return InputError(f"{shown(name)} cannot be read as an image ({shown(str(error))}); replace or remove it")

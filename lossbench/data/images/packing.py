@@ -8,6 +8,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from lossbench.data.images.decode import decode_quietly, pillow_silent, read_bytes
+from lossbench.data.images.recordio import RecordImage
 from lossbench.errors import InputError
 
 RECIPE = "upright by exif or xmp, rgb of 8 bits from up to 16, centre square, PIL bilinear"  # in a store's fingerprint
@@ -20,7 +21,7 @@ class Packed(NamedTuple):
     faults: list[str]
 
 
-def decode_into(store: Path, offset: int, side: int, job: tuple[int, Sequence[str]]) -> Packed:
+def decode_into(store: Path, offset: int, side: int, job: tuple[int, Sequence[str | RecordImage]]) -> Packed:
     """Decode some files and write them into their places.
 
     An unusable file does not stop the others: all are reported at once.
@@ -29,7 +30,7 @@ def decode_into(store: Path, offset: int, side: int, job: tuple[int, Sequence[st
         store: the file to write into, of its final size.
         offset: the byte at which the first image begins.
         side: pixels per side.
-        job: the index of the first file among all files, and the files (strings, since a Path is slow to pickle).
+        job: the index of the first file among all files, and the files (no Path, which is slow to pickle).
 
     Raises:
         OSError: the store cannot be written.

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from lossbench.data.images.decode import read_bytes
 from lossbench.data.images.packing import RECIPE, decode_into
+from lossbench.data.images.recordio import ImagePlace, RecordImage
 from lossbench.data.images.unreadable import LIST, unreadable
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
@@ -51,7 +52,7 @@ def cache_folder() -> Path:
 
 
 def open_store(
-    files: Sequence[Path],
+    files: Sequence[ImagePlace],
     side: int,
     *,
     cache: Path | None = None,
@@ -64,7 +65,7 @@ def open_store(
     store is built only if the content has changed too.
 
     Args:
-        files: N image files.
+        files: N image files, or images inside a larger file.
         side: pixels per side of the stored square, 8 to 1024.
         cache: folder of the stores; `cache_folder()` when None.
         workers: processes that decode; one per core when None.
@@ -106,17 +107,27 @@ def open_store(
 _CURE = "clear the cache to build it again: lossbench data cache --clear"
 
 
-def _stat_key(files: Sequence[Path], side: int) -> str:
+def _stat_key(files: Sequence[ImagePlace], side: int) -> str:
     digest = hashlib.sha256(f"{RECIPE}\0{side}\n".encode())
     here = Path.cwd()
+    whole: dict[str, bytes] = {}  # of files that hold many images: each is asked once
     for file in files:
-        try:
-            stat = file.stat()
-        except OSError as error:
-            raise InputError(f"{shown(file)} cannot be read ({error.strerror}); replace or remove it") from error
-        place = os.fsencode(file if file.is_absolute() else here / file)
-        digest.update(place + f"\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}\n".encode())
+        if isinstance(file, RecordImage):
+            if file.file not in whole:
+                whole[file.file] = _stat(Path(file.file), here)
+            digest.update(whole[file.file] + f"{file.start}\0{file.stop}\n".encode())
+        else:
+            digest.update(_stat(file, here))
     return digest.hexdigest()[:32]
+
+
+def _stat(file: Path, here: Path) -> bytes:
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise InputError(f"{shown(file)} cannot be read ({error.strerror}); replace or remove it") from error
+    place = os.fsencode(file if file.is_absolute() else here / file)
+    return place + f"\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}\n".encode()
 
 
 def _read_index(path: Path) -> dict[str, Any] | None:
@@ -132,7 +143,7 @@ def _read_index(path: Path) -> dict[str, Any] | None:
 
 
 def _build(
-    files: Sequence[Path], side: int, index: Path, workers: int | None, on_progress: Callable[[int], None]
+    files: Sequence[ImagePlace], side: int, index: Path, workers: int | None, on_progress: Callable[[int], None]
 ) -> dict[str, Any]:
     """Write the store and its index, or only the index if a store of the same content exists."""
     from filelock import FileLock
@@ -153,7 +164,7 @@ def _build(
             _reserve(file.fileno(), len(header) + len(files) * side * side * 3)
         digests, faults = [], []
         work = partial(decode_into, half, len(header), side)
-        names = [str(file) for file in files]
+        names = [file if isinstance(file, RecordImage) else str(file) for file in files]
         jobs = [(start, names[start : start + _CHUNK]) for start in range(0, len(names), _CHUNK)]
         for packed in in_parallel(work, jobs, workers=workers or workers_for(len(files)), chunk=_CHUNKS):
             digests += packed.digests

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from lossbench.data.images.decode import decode, read_bytes
+from lossbench.data.images.recordio import ImagePlace
 from lossbench.data.left_out import left_out_of_tree
+from lossbench.data.packed import is_packed, open_packed
 from lossbench.data.prepare.duplicates import Thumbnails, near_duplicates, thumbnail
 from lossbench.data.split_file import SplitFile
 from lossbench.data.tree import AT_LEAST, CLOSED, PARTS, has_image_suffix
@@ -40,11 +42,15 @@ _FLAT = 4.0  # standard deviation of the grey values, of which black has 0 and f
 
 @dataclass(frozen=True)
 class Look:
-    """One image: its place and content, or why it cannot be used; no SHA-256 if it cannot be read."""
+    """One image: its place and content, or why it cannot be used; no SHA-256 if it cannot be read.
+
+    `path` is its path in the tree, or its name in a set whose images are packed in another file.
+    """
 
     part: str
     person: str
-    file: Path
+    file: ImagePlace
+    path: str
     sha256: str = ""
     size: tuple[int, int] = (0, 0)
     thumbnail: Thumbnails | None = None
@@ -53,8 +59,8 @@ class Look:
 
     @property
     def name(self) -> str:
-        """Its path in the tree."""
-        return f"{self.part}/{self.person}/{shown(self.file.name)}"
+        """Its path in one line."""
+        return shown(self.path)
 
 
 def check_tree(root: Path, *, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[Finding]:
@@ -110,13 +116,19 @@ def write_findings(path: Path, root: Path, findings: Iterable[Finding]) -> None:
 def _walk(root: Path) -> Iterable[Look]:
     if not is_folder(root):
         raise InputError(f"no folder {shown(root)}; lossbench data check takes a prepared tree")
+    if is_packed(root):
+        packed = open_packed(root)
+        for image, name in zip(packed.images, packed.names(), strict=True):
+            own, who, _ = name.split("/")
+            yield Look(own, who, image, name)
+        return
     for part in PARTS:
         for person in _people(root / part):
             if not is_folder(person):  # a link that leads nowhere or in a circle
-                yield Look(part, shown(person.name), person)
+                yield Look(part, shown(person.name), person, person.relative_to(root).as_posix())
                 continue
             for file in filter(has_image_suffix, listed(person)):
-                yield Look(part, shown(person.name), file)
+                yield Look(part, shown(person.name), file, file.relative_to(root).as_posix())
 
 
 def _people(part: Path) -> list[Path]:
@@ -127,8 +139,9 @@ def _look(look: Look) -> Look:
     """Open one image; runs in a worker process."""
     sha256 = ""
     try:
-        check_name(look.file.parent)
-        check_name(look.file)
+        if isinstance(look.file, Path):
+            check_name(look.file.parent)
+            check_name(look.file)
         data = read_bytes(look.file)
         sha256 = hashlib.sha256(data).hexdigest()
         image = decode(data, look.file)
@@ -147,9 +160,9 @@ def _manifest(root: Path, looks: Sequence[Look]) -> Finding:
             )
     except InputError as error:
         return Finding("split.json", "flaw", 1, str(error))
-    names = [look.file.relative_to(root).as_posix() for look in looks]
+    names = [look.path for look in looks]
     digests = {name: look.sha256 for name, look in zip(names, looks, strict=True) if look.sha256}
-    unread = {entry["path"] for entry in split_file.content["files"]} & set(names) - set(digests)
+    unread = set(split_file.listed) & set(names) - set(digests)
     faults = split_file.layout_faults(names) + split_file.content_faults(list(digests), list(digests.values()))
     faults += [f"{shown(root / name)} cannot be read, so a change cannot be detected" for name in sorted(unread)]
     if faults:
@@ -241,7 +254,7 @@ def _overlap(looks: Sequence[Look]) -> Finding:
 def _too_few(root: Path, looks: Sequence[Look]) -> Finding:
     counts = Counter((look.part, look.person) for look in looks)
     train = {person for part, person in counts if part == "train"}
-    wrong = [f"no folder {part}/" for part in PARTS if not is_folder(root / part)]
+    wrong = [f"no folder {part}/" for part in PARTS if not is_packed(root) and not is_folder(root / part)]
     for part in PARTS:
         folders = _people(root / part)
         if not folders and is_folder(root / part):

@@ -8,6 +8,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from lossbench.data.images.decode import decode, read_bytes
+from lossbench.data.images.recordio import ImagePlace
+from lossbench.data.packed import is_packed, open_packed
 from lossbench.data.tree import PARTS, people_in
 from lossbench.errors import InputError
 from lossbench.utils.files import is_folder, listed, write_bytes
@@ -28,7 +30,7 @@ def contact_sheet(root: Path, *, people: int = 4, images: int = 10, side: int = 
     Raises:
         InputError: the folder has no part of a tree, or an image cannot be read.
     """
-    rows = [(part, person, files) for part in PARTS for person, files in _some_people(root / part, people, images)]
+    rows = [(part, person, files) for part in PARTS for person, files in _some_people(root, part, people, images)]
     if not rows:
         raise InputError(f"{shown(root)} holds none of {', '.join(f'{part}/' for part in PARTS)} with images of people")
     images = max(len(files) for _, _, files in rows)  # a wider sheet would be empty there
@@ -44,13 +46,33 @@ def contact_sheet(root: Path, *, people: int = 4, images: int = 10, side: int = 
     return sheet
 
 
-def _some_people(part: Path, people: int, images: int) -> list[tuple[str, list[Path]]]:
-    found = {person: files for person, files in people_in(part, listed) if files} if is_folder(part) else {}
-    return [(folder.name, sorted(_first(found[folder], images))) for folder in sorted(_first(list(found), people))]
+def _some_people(root: Path, part: str, people: int, images: int) -> list[tuple[str, list[ImagePlace]]]:
+    found = _packed_people(root, part) if is_packed(root) else _people(root / part)
+    chosen = sorted(_first(list(found), people))
+    return [
+        (person, [found[person][name] for name in sorted(_first(list(found[person]), images))]) for person in chosen
+    ]
 
 
-def _first(paths: Sequence[Path], count: int) -> list[Path]:
-    return sorted(paths, key=lambda path: hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).digest())[:count]
+_ByName = dict[str, dict[str, ImagePlace]]  # the images of every person
+
+
+def _people(part: Path) -> _ByName:
+    found = people_in(part, listed) if is_folder(part) else ()
+    return {person.name: {file.name: file for file in files} for person, files in found if files}
+
+
+def _packed_people(root: Path, part: str) -> _ByName:
+    packed, found = open_packed(root), _ByName()
+    for image, name in zip(packed.images, packed.names(), strict=True):
+        own, person, key = name.split("/")
+        if own == part:
+            found.setdefault(person, {})[key] = image
+    return found
+
+
+def _first(names: Sequence[str], count: int) -> list[str]:
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())[:count]
 
 
 def _ascii(text: str) -> str:

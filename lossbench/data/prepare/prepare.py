@@ -91,7 +91,7 @@ def prepare(
         "source": {"kind": collection.kind, "root": collection.root.resolve().as_posix()},
         "parameters": {**asdict(split), **asdict(crop), "dedupe": dedupe},
         "absent": len(collection.absent),
-        "notes": [*collection.notes, *too_few(collection, split)],
+        "notes": [*collection.notes, *too_few(collection.per_person(), split)],
     }
     try:
         if (out / NAME).is_file():
@@ -110,9 +110,8 @@ def prepare(
         ) from error
 
 
-def too_few(collection: Collection, split: SplitOptions) -> list[str]:
+def too_few(images: Mapping[str, int], split: SplitOptions) -> list[str]:
     """Return a note that counts the people who have fewer images than `min_images`, if there are any."""
-    images = collection.per_person()
     few = sorted(person for person, count in images.items() if count < split.min_images)
     if not few:
         return []
@@ -138,8 +137,8 @@ def _make(
 ) -> Prepared:
     work = work_folder(out)
     make = partial(make_crops, collection, folder=work / "crops", options=crop, on_progress=on_progress)
-    choice = choose(collection, split, make, dedupe=dedupe)
-    part_of, crops = choice.part_of, choice.crops
+    choice = choose(collection.per_person(), partial(photos_of, collection), split, make, dedupe=dedupe)
+    part_of, crops = choice.part_of, choice.made
     photos, names = photos_of(collection, choice.people)
     placed = {f"{part_of[name]}/{name}": crops[name].file for name in names if name in part_of}
     tree = _arrange(work, placed)

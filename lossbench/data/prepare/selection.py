@@ -1,70 +1,96 @@
-"""Which people of a collection are used for what. Near-duplicates count once, which is known only after cropping."""
+"""Which people of a collection are used for what. What is learnt only by opening images may change the choice.
+
+Near-duplicates count once, and images that cannot be used not at all.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from lossbench.data.prepare.collection import Collection, Photo
-from lossbench.data.prepare.crops import MadeCrop
-from lossbench.data.prepare.duplicates import groups_of, near_duplicates
+from lossbench.data.prepare.duplicates import Thumbnails, groups_of, near_duplicates
 from lossbench.data.prepare.options import SplitOptions
 from lossbench.data.prepare.split import choose_people, split_images
 from lossbench.errors import InputError
 from lossbench.utils.text import shown
 
 
+class HasThumbnail(Protocol):
+    """What is made of an image, with the thumbnail by which its near-duplicates are found."""
+
+    @property
+    def thumbnail(self) -> Thumbnails:
+        """Grey values [32, 32]."""
+
+
+Item = TypeVar("Item")
+Made = TypeVar("Made", bound=HasThumbnail)
+
+
 @dataclass(frozen=True)
-class Choice:
-    """The people of each set, the part of every image, crops by name, and what near-duplicates cost."""
+class Choice(Generic[Made]):
+    """The people of each set, the part of every image, what was made of each by name, and what duplicates cost."""
 
     people: dict[str, list[str]]
     part_of: dict[str, str]
-    crops: dict[str, MadeCrop]
+    made: dict[str, Made]
     left_out: list[str]
     passed_over: list[str]
 
 
 def choose(
-    collection: Collection,
+    counts: Mapping[str, int],
+    images_of: Callable[[Mapping[str, Sequence[str]]], tuple[list[Item], list[str]]],
     split: SplitOptions,
-    make: Callable[[Sequence[Photo], Sequence[str]], list[MadeCrop]],
+    make: Callable[[Sequence[Item], Sequence[str]], Sequence[Made | None]],
     *,
     dedupe: bool,
-) -> Choice:
-    """Choose people, make their crops, and choose again without those left with too few images by near-duplicates.
+) -> Choice[Made]:
+    """Choose people, open their images, and choose again without those who are left with too few.
 
     Args:
-        collection: the photos.
+        counts: number of images per person.
+        images_of: the images of the people of each set, and their names, ``person/file``.
         split: how many people, shares, seed.
-        make: makes the crops of photos, given the photos and the crops' names.
+        make: opens images, given them and their names; None stands for an image that cannot be used.
         dedupe: find near-duplicates and keep them together.
 
     Raises:
         InputError: options out of range, not enough people, or what `make` raises.
     """
-    passed_over: list[str] = []
-    crops: dict[str, MadeCrop] = {}
+    counts, passed_over = dict(counts), list[str]()
+    made: dict[str, Made | None] = {}
     while True:
-        people = _choose_without(collection, split, passed_over)
-        photos, names = photos_of(collection, people)
-        new = {name: photo for photo, name in zip(photos, names, strict=True) if name not in crops}
-        crops |= zip(new, make(list(new.values()), list(new)), strict=True)
+        people = _choose_without(counts, split, passed_over)
+        images, names = images_of(people)
+        new = {name: image for image, name in zip(images, names, strict=True) if name not in made}
+        opened = dict(zip(new, make(list(new.values()), list(new)), strict=True))
+        made |= opened
+        if bad := Counter(_person(name) for name, one in opened.items() if one is None):
+            counts = {person: count - bad[person] for person, count in counts.items()}
+            continue
+        usable = {name: one for name in names if (one := made[name]) is not None}
         groups = None
         if dedupe:
-            groups = groups_of(near_duplicates(np.stack([crops[name].thumbnail for name in names])), names)
-        images: dict[str, list[str]] = {}
-        for photo, name in zip(photos, names, strict=True):
-            images.setdefault(photo.person, []).append(name)
-        part_of, left_out, unfit = split_images(images, people, split, groups)
+            groups = groups_of(near_duplicates(np.stack([one.thumbnail for one in usable.values()])), list(usable))
+        own: dict[str, list[str]] = {}
+        for name in usable:
+            own.setdefault(_person(name), []).append(name)
+        part_of, left_out, unfit = split_images(own, people, split, groups)
         if not unfit:
-            return Choice(people, part_of, crops, left_out, sorted(passed_over))
+            kept = {name: one for name, one in made.items() if one is not None}
+            return Choice(people, part_of, kept, left_out, sorted(passed_over))
         passed_over += unfit
 
 
-def _choose_without(collection: Collection, split: SplitOptions, passed_over: Sequence[str]) -> dict[str, list[str]]:
-    counts = collection.per_person()
+def _person(name: str) -> str:
+    return name.split("/")[0]
+
+
+def _choose_without(counts: Mapping[str, int], split: SplitOptions, passed_over: Sequence[str]) -> dict[str, list[str]]:
     try:
         return choose_people({p: count for p, count in counts.items() if p not in passed_over}, split)
     except InputError as error:

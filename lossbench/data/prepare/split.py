@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from lossbench.data.prepare.options import DEFAULT_IDENTITIES, SplitOptions
+from lossbench.data.prepare.options import SplitOptions
 from lossbench.data.tree import AT_LEAST, CLOSED, OPEN
 from lossbench.errors import InputError
 
@@ -20,8 +20,7 @@ def choose_people(images: Mapping[str, int], options: SplitOptions) -> dict[str,
 
     Args:
         images: number of images per person.
-        options: how many; by default 200 people (seven in ten where there are fewer), and up to a quarter as many
-            query and distractor people.
+        options: how many; what is None is up to their `sizes`.
 
     Returns:
         The sorted names for ``closed``, ``query`` and ``distractors``.
@@ -38,18 +37,19 @@ def choose_people(images: Mapping[str, int], options: SplitOptions) -> dict[str,
             f"--val {options.val} and --test {options.test} must be positive shares that leave some for train"
         )
     enough = sorted((p for p, count in images.items() if count >= options.min_images), key=lambda p: (-images[p], p))
-    few = min(DEFAULT_IDENTITIES, len(enough) * 7 // 10)
-    closed = few if options.identities is None else options.identities
-    share = max(1, min(closed // 4, (len(enough) - closed) // 2))
-    query = max(2, share) if options.query_identities is None else options.query_identities
-    distractors = share if options.distractor_identities is None else options.distractor_identities
+    closed, query, distractors = options.sizes(len(enough))
     for name, value, least in (
         ("identities", closed, 2),
-        ("query-identities", query, 2),
-        ("distractor-identities", distractors, 1),
+        ("query-identities", query, 2 if query or not options.may_lack_unseen else 0),
+        ("distractor-identities", distractors, 0 if options.may_lack_unseen else 1),
     ):
         if value < least:
             raise InputError(f"--{name} {value} is too few; use {least} or more ({_have(enough, images, options)})")
+    if distractors and not query:
+        raise InputError(
+            f"--distractor-identities {distractors} without query people measures nothing; use 0, or "
+            "--query-identities 2 or more"
+        )
     if closed + query + distractors > len(enough):
         raise InputError(
             f"{closed} + {query} + {distractors} people (closed set, query, distractors) are asked for; "

@@ -1,5 +1,6 @@
 """Who is chosen, from how many different images: near-duplicates are known only after cropping."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,43 +24,58 @@ def collection_of(counts):
     return Collection("folder", Path(), tuple(photos))
 
 
-class Maker:
-    """Makes crops without a disk: noise, and one picture for all whose names are `same`."""
+def choice_of(counts, make, *, dedupe):
+    """Choose of a collection of people with so many photos each."""
+    return choose(counts, partial(photos_of, collection_of(counts)), SPLIT, make, dedupe=dedupe)
 
-    def __init__(self, same=()):
-        self.same, self.asked = set(same), []
+
+class Maker:
+    """Makes crops without a disk: noise; one picture for all that are `same`; none of what is `bad`."""
+
+    def __init__(self, same=(), bad=()):
+        self.same, self.bad, self.asked = set(same), set(bad), []
 
     def __call__(self, photos, names):
         assert [f"{photo.person}/{photo.path.stem}.jpg" for photo in photos] == list(names)
         self.asked.append(list(names))
         seeds = [0 if name in self.same else sum(ord(c) * 31**i for i, c in enumerate(name)) for name in names]
         pictures = [np.random.default_rng(seed).integers(0, 256, (32, 32), dtype=np.uint8) for seed in seeds]
-        return [MadeCrop(Path(name), name, "", one, None) for name, one in zip(names, pictures, strict=True)]
+        crops = [MadeCrop(Path(name), name, "", one, None) for name, one in zip(names, pictures, strict=True)]
+        return [None if name in self.bad else crop for name, crop in zip(names, crops, strict=True)]
 
 
 @pytest.mark.parametrize("dedupe", [False, True])
 def test_crops_are_made_of_the_people_who_are_chosen_and_all_are_in_a_part(dedupe):
     make = Maker()
-    choice = choose(collection_of({f"p{i:02d}": 8 - i // 5 for i in range(15)}), SPLIT, make, dedupe=dedupe)
+    choice = choice_of({f"p{i:02d}": 8 - i // 5 for i in range(15)}, make, dedupe=dedupe)
     assert choice.people["closed"] == [f"p{i:02d}" for i in range(6)]
     chosen = sorted(person for people in choice.people.values() for person in people)
     assert len(chosen) == 12
     assert make.asked == [[f"{p}/{i}.jpg" for p in chosen for i in range(8 - int(p[1:]) // 5)]]
-    assert set(choice.part_of) == set(choice.crops) == set(make.asked[0])
-    assert all(crop.sha256 == name for name, crop in choice.crops.items())
+    assert set(choice.part_of) == set(choice.made) == set(make.asked[0])
+    assert all(crop.sha256 == name for name, crop in choice.made.items())
     assert (choice.left_out, choice.passed_over) == ([], [])
 
 
 def test_those_who_take_the_place_of_people_passed_over_are_cropped_alone():
     make = Maker(same=[f"p00/{i}.jpg" for i in range(8)])
-    choice = choose(collection_of({f"p{i:02d}": 9 - i // 7 for i in range(14)}), SPLIT, make, dedupe=True)
+    choice = choice_of({f"p{i:02d}": 9 - i // 7 for i in range(14)}, make, dedupe=True)
     assert choice.passed_over == ["p00"]
     assert choice.people["closed"] == [f"p{i:02d}" for i in range(1, 7)]
     assert {name.split("/")[0] for name in make.asked[1]}.isdisjoint(name.split("/")[0] for name in make.asked[0])
     assert {"p06"} <= {name.split("/")[0] for name in make.asked[1]}
     assert not any(name.startswith("p00/") for name in choice.part_of)
-    untouched = choose(collection_of({f"p{i:02d}": 9 - i // 7 for i in range(14)}), SPLIT, make, dedupe=False)
+    untouched = choice_of({f"p{i:02d}": 9 - i // 7 for i in range(14)}, make, dedupe=False)
     assert (untouched.passed_over, "p00" in untouched.people["closed"]) == ([], True)
+
+
+def test_images_that_cannot_be_used_do_not_count():
+    """p00 and p01 have the most photos, and too few of them can be used: two others take their places."""
+    make = Maker(bad=[f"p00/{i}.jpg" for i in range(6)] + ["p01/0.jpg", "p01/1.jpg"])
+    choice = choice_of({f"p{i:02d}": 9 - i // 7 for i in range(14)}, make, dedupe=False)
+    assert choice.people["closed"] == [f"p{i:02d}" for i in range(2, 8)]
+    assert choice.passed_over == []
+    assert not set(make.bad) & (set(choice.part_of) | set(choice.made))
 
 
 def test_two_photos_of_one_crop_are_refused():

@@ -1,0 +1,131 @@
+"""A prepared set whose images stay in train.rec: as the other rooms see it, and what is refused when it has changed."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from support import encoded_people, training_set
+
+from lossbench.data.catalogue import open_data, open_unseen_people
+from lossbench.data.images.store import open_store
+from lossbench.data.packed import ROW, is_packed, open_packed, read_packed_unseen
+from lossbench.data.prepare.options import TrainingSetOptions
+from lossbench.data.prepare.rec import prepare_rec
+from lossbench.data.prepare.rec_set import read_rec
+from lossbench.errors import InputError
+
+
+@pytest.fixture
+def packed(tmp_path, orl):
+    root = training_set(tmp_path / "set", encoded_people(orl.files[:300], 10), (92, 112))
+    prepare_rec(read_rec(root), tmp_path / "out", TrainingSetOptions())
+    return tmp_path / "out"
+
+
+def test_it_is_a_data_set_like_any_other(packed):
+    faces = open_data(str(packed))
+    split = faces.split(0)
+    assert (faces.name, len(faces.folds)) == ("out", 1)
+    assert {name: (len(part), len(part.people)) for name, part in split.parts()} == {
+        "train": (192, 24), "val": (24, 24), "test": (24, 24), "query": (30, 3), "distractors": (30, 3)
+    }  # fmt: skip
+    for name, part in split.parts():
+        assert part.people == tuple(sorted(part.people))
+        for row, label in zip(part.rows, part.labels, strict=True):
+            assert faces.names[row].startswith(f"{name}/{part.people[label]}/")
+    assert split.train.people == split.val.people == split.test.people
+    assert not {*split.train.people} & {*split.query.people, *split.distractors.people}
+    few = open_data(str(packed), identities=5, images_per_identity=3).split(0)
+    assert (len(few.train), len(few.query)) == (15, 30)
+
+
+def test_its_query_people_are_those_of_an_evaluation(packed):
+    faces, unseen = open_data(str(packed)), open_unseen_people(packed)
+    split = faces.split(0)
+    assert unseen.names == tuple(faces.names[row] for row in [*split.query.rows, *split.distractors.rows])
+    assert list(unseen.files) == [faces.files[row] for row in [*split.query.rows, *split.distractors.rows]]
+    assert (unseen.query.labels, unseen.query.people) == (split.query.labels, split.query.people)
+    assert unseen.distractors.rows == tuple(range(30, 60))
+
+
+def test_without_query_people_there_is_nobody_to_evaluate(tmp_path, packed):
+    prepare_rec(read_rec(tmp_path / "set"), tmp_path / "all", TrainingSetOptions(query_identities=0))
+    split = open_data(str(tmp_path / "all")).split(0)
+    assert [len(part.people) for _, part in split.parts()] == [30, 30, 30, 0, 0]
+    with pytest.raises(InputError, match="all has no query people; prepare it with --query-identities 2 or more"):
+        read_packed_unseen(tmp_path / "all")
+
+
+def replaced(packed, **changes):
+    """Write the table anew with other values in its first row, and its SHA-256 in split.json."""
+    table = np.load(packed / "images.npy")
+    for name, value in changes.items():
+        table[name][0] = value
+    np.save(packed / "images.npy", table)
+    content = json.loads((packed / "split.json").read_bytes())
+    content["packed"]["table"] = hashlib.sha256((packed / "images.npy").read_bytes()).hexdigest()
+    (packed / "split.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"start": -4}, "a row lies outside the file"),
+        ({"stop": 2**40}, "a row lies outside the file"),
+        ({"start": 2**40, "stop": 2**41}, "a row lies outside the file"),
+        ({"stop": 0}, "a row lies outside the file"),
+        ({"part": 5}, "a row is out of range"),
+        ({"person": -1}, "a row is out of range"),
+    ],
+)
+def test_a_table_that_points_elsewhere_is_refused(packed, changes, says):
+    replaced(packed)
+    open_packed(packed)
+    replaced(packed, **changes)
+    with pytest.raises(InputError, match=rf"out is damaged \(ValueError: {says}\); prepare the data again"):
+        open_packed(packed)
+
+
+def test_files_that_do_not_belong_together_are_refused(packed, tmp_path):
+    table, split = (packed / "images.npy").read_bytes(), (packed / "split.json").read_text()
+    assert (is_packed(packed), is_packed(tmp_path / "set")) == (True, False)
+    for name, data, says in (
+        ("images.npy", table[:-1], "images.npy is not the one that split.json describes"),
+        ("images.npy", b"", "images.npy is not the one"),
+        ("split.json", split.encode()[:-9], "JSONDecodeError"),
+        ("split.json", b'{"schema": 1, "files": []}', "KeyError"),
+        ("split.json", b"[]", "TypeError"),
+    ):
+        before = (packed / name).read_bytes()
+        (packed / name).write_bytes(data)
+        with pytest.raises(InputError, match=rf"out is damaged \(.*{says}"):
+            open_packed(packed)
+        (packed / name).write_bytes(before)
+    np.save(packed / "images.npy", np.zeros(3, np.dtype([("key", "<i8"), ("start", "<i8"), ("stop", "O")])[["key"]]))
+    with pytest.raises(InputError, match="is damaged"):
+        open_packed(packed)
+    assert np.load(packed.parent / "out" / "images.npy").dtype != ROW
+
+
+def test_a_packed_file_that_is_gone_or_changed_is_refused(packed, tmp_path):
+    rec = tmp_path / "set" / "train.rec"
+    data = rec.read_bytes()
+    rec.write_bytes(data[:-4])
+    with pytest.raises(
+        InputError, match=rf"train\.rec has changed: {len(data) - 4} bytes, not the {len(data)} of when"
+    ):
+        open_data(str(packed))
+    rec.unlink()
+    with pytest.raises(InputError, match=r"train\.rec, whose images .*out lists, cannot be read \(No such file"):
+        open_data(str(packed))
+
+
+def test_the_store_reads_it_in_place(packed, orl):
+    """The pixels of the PNGs, which lose nothing, are those of ORL."""
+    faces = open_data(str(packed))
+    own, whole = open_store(faces.files, 32), open_store(orl.files, 32)
+    for row, name in enumerate(faces.names):
+        key = int(name.split("/")[2])
+        if (key - 1) % 3 == 0:
+            np.testing.assert_array_equal(own.pixels[row], whole.pixels[key - 1])
