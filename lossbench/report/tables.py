@@ -19,7 +19,7 @@ MEANING = "ID rate @ FPR (TAR @ FAR): share of same-person pairs of unseen peopl
 
 
 def text(value: Estimate, decimals: int, limits: tuple[float, float] = (-math.inf, math.inf)) -> str:
-    """Return ``mean ± half-width``, or ``mean [low, 1]`` where the interval ends at a limit of the figure.
+    """Return ``mean ± half-width``, or ``mean [low, 1.000]`` where the interval ends at a limit of the figure.
 
     The mean alone if it has no interval, a dash if there is no value.
     """
@@ -34,8 +34,7 @@ def with_interval(mean: float, half: float, decimals: int, limits: tuple[float, 
         return f"{mean:z.{decimals}f}"  # z: no negative zero
     low, high = max(limits[0], mean - half), min(limits[1], mean + half)
     if low in limits or high in limits:
-        ends = (f"{end:g}" if end in limits else f"{end:z.{decimals}f}" for end in (low, high))
-        return f"{mean:z.{decimals}f} [{', '.join(ends)}]"
+        return f"{mean:z.{decimals}f} [{low:z.{decimals}f}, {high:z.{decimals}f}]"
     return f"{mean:z.{decimals}f} ± {half:.{decimals}f}"
 
 

@@ -29,8 +29,8 @@ def test_text_of_one_repeat_has_no_interval():
 
 def test_text_ends_where_the_figure_does():
     near = estimate({0: 0.99, 1: 0.97}, {}, 8)
-    assert text(near, 3, (0, 1)) == "0.980 [0.853, 1]"
-    assert text(estimate({0: 0.2, 1: 0.7}, {}, 8), 3, (0, 1)) == "0.450 [0, 1]"
+    assert text(near, 3, (0, 1)) == "0.980 [0.853, 1.000]"
+    assert text(estimate({0: 0.2, 1: 0.7}, {}, 8), 3, (0, 1)) == "0.450 [0.000, 1.000]"
     assert text(near, 2) == "0.98 ± 0.13"
 
 
