@@ -17,6 +17,7 @@ from lossbench.benchmark.until_settled import until_settled
 from lossbench.benchmark.workers import in_workers
 from lossbench.config import Config
 from lossbench.errors import InputError
+from lossbench.results.looks import read_looks
 from lossbench.results.store import Record
 
 
@@ -40,6 +41,7 @@ def run_benchmark(
     inputs = gather(config, listener, verify=verify)
     if inputs.config.until_settled and len(inputs.specs) < 2:
         raise InputError("--until-settled compares losses; name two or more, such as --losses ce,arcface")
+    read_looks(inputs.folder)  # the verdicts will need it: a damaged file is reported before any training
     with _threads(inputs.config) as threads:
         if inputs.device.type == "cpu":
             inputs = replace(inputs, config=replace(inputs.config, threads=threads))

@@ -37,7 +37,7 @@ def until_settled(config: Config, folder: Path, listener: Listener, do_repeats: 
     Raises:
         InputError: the stored looks are damaged, or another command takes others in the same folder.
     """
-    earlier = read_looks(folder)  # a damaged file is reported before any training
+    earlier = read_looks(folder)
     if anew and earlier is not None:
         with _locked(folder):
             write_looks(folder, begun(earlier.plan, earlier.figures, earlier.left_out, earlier))

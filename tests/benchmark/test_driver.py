@@ -210,3 +210,12 @@ def test_force_trains_anew_where_a_checkpoint_was_left(tmp_path):
     assert (folder / "weights.safetensors").stat().st_mtime_ns > before
     assert not (folder / "checkpoint.pt").exists()
     assert not any("damaged" in note for note in heard.notes), "the checkpoint was not to be read"
+
+
+def test_a_damaged_file_of_looks_is_said_before_any_training(tmp_path):
+    """The verdicts read it, however many repeats are asked for."""
+    (tmp_path / "orl").mkdir()
+    (tmp_path / "orl" / "settled.json").write_text("{")
+    with pytest.raises(InputError, match=r"settled.json cannot be read .*; delete it and run the same command again"):
+        bench(tmp_path, "ce")
+    assert [file.name for file in (tmp_path / "orl").iterdir()] == ["settled.json"]
