@@ -1,6 +1,7 @@
 """Commands that use a finished run's model: evaluate, embed. torch is imported only when a command needs it."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -221,10 +222,10 @@ def _table(found: "list[Evaluation]", figures: "list[Metric]") -> tuple[list[str
     from lossbench.results.metric_fields import flat_metrics
 
     rows = []
-    for one in found:
+    for one, name in zip(found, _names([one.record for one in found]), strict=True):
         flat = flat_metrics({"metrics": one.figures})
         cells = [_cell(flat[figure.key], one.spread.get(figure.key, math.nan), figure) for figure in figures]
-        rows.append([_name(one.record), *cells])
+        rows.append([name, *cells])
     return ["run", *(heading(figure, _as_records(found)) for figure in figures)], rows
 
 
@@ -232,6 +233,19 @@ def _cell(value: float, spread: float, figure: "Metric") -> str:
     from lossbench.report.tables import with_interval
 
     return "–" if math.isnan(value) else with_interval(value, 1.96 * spread, figure.digits, figure.limits)
+
+
+def _names(records: "Sequence[Record]") -> list[str]:
+    """Return what runs are called, those of one name with their benchmark or, where that is the same, their folder."""
+    names = [_name(record) for record in records]
+    for depth in (1, 0):  # parts of results/BENCHMARK/runs/RUN
+        clashing = {name for name, count in Counter(names).items() if count > 1}
+        places = [Path(record["folder"]).parents[depth] if depth else Path(record["folder"]) for record in records]
+        names = [
+            f"{_name(record)} ({place})" if name in clashing else name
+            for name, record, place in zip(names, records, places, strict=True)
+        ]
+    return names
 
 
 def _name(record: "Record") -> str:

@@ -142,3 +142,20 @@ def test_the_table_shows_what_the_file_holds(lossbench, trained, tree, tmp_path)
     assert shown["ID rate @ FPR 0.1"] == f"{rate:.3f} ± {half:.3f}"
     assert (shown["MAP@R"], "map_at_r" in spread) == (f"{metrics['map_at_r']:.3f}", False)
     assert (shown["@ 0.001"], metrics["tpr@0.001"]) == ("–", None), "216 negatives do not support it"
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(lossbench, trained, tree, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run_of(trained, "ce"), other / "runs" / "ce")
+    shutil.copytree(run_of(trained, "ce"), other / "runs" / "again")
+    one, two = run_of(trained, "ce"), run_of(trained, "triplet")
+    words = "--data", tree, "--out", tmp_path / "e.json"
+    code, out, err = lossbench("evaluate", one, two, other / "runs" / "ce", *words)
+    assert (code, err) == (0, "")
+    names = [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
+    assert names == [f"ce r0 ({one.parent.parent})", "triplet r0", f"ce r0 ({other})"]
+    code, out, _ = lossbench("evaluate", one, other, *words)
+    names = [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
+    assert sorted(names) == sorted(
+        [f"ce r0 ({one.parent.parent})", *(f"ce r0 ({other / 'runs' / name})" for name in ("ce", "again"))]
+    )
