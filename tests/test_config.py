@@ -143,7 +143,10 @@ def test_the_ends_of_a_range_are_in_it_and_what_is_beyond_is_refused(name):
     ("given", "says"),
     [
         ({"select": "best"}, "--select 'best' is not known; use 'last' or 'val'"),
-        ({"pretrained": "casia"}, "--pretrained 'casia' is not known; use 'imagenet'"),
+        ({"pretrained": "casia"}, "--pretrained 'casia' is not known; use 'imagenet', or a file that ends in .safet"),
+        ({"pretrained": "casia.pth"}, "--pretrained: no file 'casia.pth'"),
+        ({"pretrained": "casia.npz"}, "--pretrained 'casia.npz' is not known; use 'imagenet', or a file that ends in "),
+        ({"pretrained": "x" * 300}, "--pretrained 'x+[.]{3}' is longer"),
         ({"backbone": "resnet19"}, "did you mean 'resnet18'"),
         ({"optimizer": "adam"}, "--optimizer 'adam' is not known; use 'adamw' or 'sgd'"),
         ({"schedule": "linear"}, "--schedule 'linear' is not known; use cosine, poly, or epochs as in step:10,18"),

@@ -52,7 +52,7 @@ def training_protocol(
     Args:
         config: resolved settings; `threads` is what a run on the CPU will use.
         fingerprints: SHA-256 by name; ``data`` is that of the training images, ``network`` that of the backbone's
-            files, where it is one of the user's own.
+            files, where it is one of the user's own, and ``pretrained`` that of the file of weights it starts from.
         splits: SHA-256 of the split of every fold.
         device_type: cpu or cuda.
     """
@@ -62,6 +62,7 @@ def training_protocol(
         "device": device_type,
         "data": fingerprints["data"],
         "network": fingerprints.get("network"),
+        "pretrained": fingerprints.get("pretrained"),
         "splits": sha(list(splits)),
         "code": _code(TRAINING),
         "measuring_code": _code(MEASURING) if looks_ahead else None,
@@ -87,7 +88,8 @@ def measuring_protocol(config: Config, fingerprints: Mapping[str, str]) -> dict[
 
 def _settings(config: Config, touches: Touches) -> dict[str, Any]:
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
-    values["backbone"] = config.backbone and backbone_name(config.backbone)  # a file counts by its content
+    values["backbone"] = config.backbone and backbone_name(config.backbone)  # files count by their content
+    values["pretrained"] = config.pretrained and Path(config.pretrained).name
     return {name: values[name] for name in settings_touching(touches) if name != "pairs"}  # pairs: by their content
 
 

@@ -25,6 +25,7 @@ from lossbench.losses.plain_twin import with_twins
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import Spec, parse_losses
 from lossbench.models.network_file import read_network, refuse_misfit
+from lossbench.models.pretrained import weights_digest
 from lossbench.results.metric_fields import NOBODY_UNSEEN
 from lossbench.training.seeds import initial_backbone
 from lossbench.utils.device import be_deterministic, device_of
@@ -101,13 +102,13 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
         assert config.backbone is not None
         assert config.batch_size is not None
         config = replace(config, lr=suitable_lr(config.optimizer, config.backbone, config.batch_size))
-    network = _network(config)
+    started = _start(config, listener)
     folder = Path(config.out) / config.benchmark
     _refuse_unwritable(folder)
     store = _open_store(faces.files, config, listener)
     if split_file:
         split_file.verify_content(faces.names, store.digests)
-    fingerprints = {"data": store.fingerprint, **({"network": network} if network else {})}
+    fingerprints = {"data": store.fingerprint, **started}
     if pairs:
         pair_store = _open_store(pairs.files, config, listener)
         fingerprints["pairs"] = _of_pairs(pairs, pair_store)
@@ -118,21 +119,23 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
     return Inputs(config, tuple(specs), faces, pairs, device, fingerprints, sha256, folder)
 
 
-def _network(config: Config) -> str | None:
+def _start(config: Config, listener: Listener) -> dict[str, str]:
     """Build the backbone, so that what cannot be built fails before anything is decoded or written.
 
     Returns:
-        The fingerprint of its files, where they are the user's own.
+        The fingerprints of the user's own files: ``network``, and ``pretrained``, the weights that it starts from.
     """
-    net = initial_backbone(config, 0)
     assert config.backbone is not None
+    digest = weights_digest(config.backbone, config.pretrained)
+    found = {"pretrained": digest} if digest else {}
+    net = initial_backbone(config, 0, listener.note)
     if not is_plugin_file(config.backbone):
-        return None
+        return found
     assert config.embedding_dim is not None
     assert config.image_size is not None
     file = read_network(Path(config.backbone))
     refuse_misfit(file, net, embedding_dim=config.embedding_dim, image_size=config.image_size)
-    return plugin_fingerprint(net)
+    return found | {"network": plugin_fingerprint(net)}
 
 
 def open_pixels(inputs: Inputs, listener: Listener) -> Pixels:

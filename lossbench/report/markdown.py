@@ -1,6 +1,7 @@
 """The text of a report."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lossbench.data.catalogue import data_info
@@ -92,7 +93,7 @@ def setup_lines(settings: Mapping[str, Any], study: Study) -> list[str]:
     first = next((r for r in study.records if r["status"] == "finished"), study.records[0])
     people, images = first["people"], first["images"]
     lines = [
-        f"Backbone {backbone_name(settings['backbone'])}, {settings['image_size']} px, embeddings of "
+        f"Backbone {backbone_name(settings['backbone'])}{_start(settings)}, {settings['image_size']} px, embeddings of "
         f"{settings['embedding_dim']}; {settings['epochs']} epochs of batch {settings['batch_size']}, "
         f"{_optimiser(settings)}, seed {settings['seed']}; {_repeats(study)}; {_selection(settings['select'])}. All "
         "entrants of a repeat share the initial backbone weights, the split, the number of images seen, the optimiser "
@@ -132,6 +133,12 @@ def _survival(study: Study) -> list[str]:
 
 _OPTIMISERS = {"adamw": "AdamW", "sgd": "SGD with momentum 0.9"}
 _SCHEDULES = {"cosine": "cosine schedule", "poly": f"polynomial schedule of power {POWER}"}
+
+
+def _start(settings: Mapping[str, Any]) -> str:
+    """Return what weights the backbone starts from, where it does."""
+    pretrained = settings.get("pretrained")
+    return f" with the weights {Path(str(pretrained)).name}" if pretrained else ""
 
 
 def _optimiser(settings: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Where every random draw of a run comes from, and the weights it starts from."""
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -22,8 +23,14 @@ def generator_of(*purpose: object) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(*purpose))
 
 
-def initial_backbone(config: Config, repeat: int) -> nn.Module:
-    """Return the backbone that all entrants of a repeat start from, on the CPU."""
+def initial_backbone(config: Config, repeat: int, on_note: Callable[[str], None] = lambda text: None) -> nn.Module:
+    """Return the backbone that all entrants of a repeat start from, on the CPU.
+
+    Args:
+        config: resolved settings.
+        repeat: from 0.
+        on_note: is told what of a file of weights was loaded.
+    """
     assert config.backbone is not None
     assert config.dropout is not None
     with torch.random.fork_rng(devices=[]):
@@ -34,6 +41,7 @@ def initial_backbone(config: Config, repeat: int) -> nn.Module:
             image_size=config.image_size,
             dropout=config.dropout,
             pretrained=config.pretrained,
+            on_note=on_note,
         )
 
 

@@ -75,7 +75,7 @@ def test_run_shows_every_option_once_and_in_its_group(lossbench):
         ("fpr", "[default: 0.1, 0.05, 0.01 and 0.001; also 1e-4, 1e-5 and 1e-6 where the data supports them]"),
         ("fpr", "--fpr LIST "),
         ("select", "--select [last|val] "),
-        ("pretrained", "--pretrained [imagenet] "),
+        ("pretrained", "--pretrained <str> "),
     ],
 )
 def test_run_shows_defaults_and_choices(lossbench, option, says):

@@ -5,13 +5,15 @@ import sys
 
 import pytest
 import torch
+from support import IMAGENET_EXTRA
 from torch import nn
 
 from lossbench.errors import InputError
 from lossbench.models.backbones import BACKBONES, backbone_info, build_backbone
+from lossbench.models.pretrained import LITE0
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=IMAGENET_EXTRA * (name == LITE0)) for name in BACKBONES])
 def test_every_backbone_maps_images_to_embeddings(name):
     torch.manual_seed(0)
     side = BACKBONES[name].image_size
@@ -101,9 +103,12 @@ def test_the_last_layers_of_an_iresnet_are_arcfaces():
     [
         ("resnet", None, "no backbone called 'resnet'; did you mean"),
         ("timm:", None, "no backbone called 'timm:'"),
-        ("tiny", "imagenet", "no imagenet weights for 'tiny'"),
-        ("iresnet50", "imagenet", "no imagenet weights for 'iresnet50'"),
-        ("resnet18", "vggface", "no pretrained weights called 'vggface'"),
+        (
+            "tiny",
+            "imagenet",
+            "no ImageNet weights for 'tiny'; use --backbone efficientnet_lite0, a file of weights, or",
+        ),
+        ("iresnet50", "imagenet", "no ImageNet weights for 'iresnet50'"),
     ],
 )
 def test_a_wrong_name_says_so_in_one_line(name, pretrained, says):

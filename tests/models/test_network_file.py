@@ -122,5 +122,5 @@ def test_what_is_no_embedding():
 
 
 def test_there_are_no_imagenet_weights_for_ones_own(tmp_path):
-    with pytest.raises(InputError, match="there are no imagenet weights for 'my_net'"):
+    with pytest.raises(InputError, match="there are no ImageNet weights for 'my_net'"):
         build_backbone(network(tmp_path), pretrained="imagenet")
