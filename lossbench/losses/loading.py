@@ -90,7 +90,7 @@ def load_class(plugin: Plugin) -> type[Head]:
         if inspect.isclass(value) and issubclass(value, Head) and value.__module__ == module.__name__ and name[0] != "_"
     ]
     if len(classes) != 1:
-        names = ", ".join(c.__name__ for c in classes) or "none"
+        names = ", ".join(c.__name__ for c in classes) or "none; a network is named with --backbone"
         raise InputError(f"plugin {plugin.path} must define exactly one public Head subclass; it defines {names}")
     return classes[0]
 

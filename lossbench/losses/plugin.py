@@ -88,12 +88,19 @@ def describe(path: Path) -> Plugin:
     classes = public_classes(tree)
     if len(classes) != 1:
         names = ", ".join(c.name for c in classes) or "none"
-        raise InputError(f"plugin {path} must define exactly one public Head subclass; it defines {names}")
+        raise InputError(
+            f"plugin {path} must define exactly one public Head subclass; it defines {names}{_network_hint(classes)}"
+        )
     try:
         parameters = tuple(_with_ranges(list(_parameters(classes[0])), parse_ranges(_ranges_text(classes[0]))))
     except ValueError as error:
         raise InputError(f"plugin {path} has ranges that cannot be used: {error}; {_RANGES_EXAMPLE}") from error
     return Plugin(path.stem, path, first_paragraph(tree), first_paragraph(classes[0]), parameters)
+
+
+def _network_hint(classes: list[ast.ClassDef]) -> str:
+    is_network = any(ast.unparse(base).endswith("Module") for node in classes for base in node.bases)
+    return "; a network is named with --backbone" if is_network else ""
 
 
 def _parameters(node: ast.ClassDef) -> Iterator[Parameter]:
