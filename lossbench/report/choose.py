@@ -12,6 +12,7 @@ from lossbench.results.wording import means, numbers, places, title
 from lossbench.utils.text import listed, rate_text
 
 _SPEED = "images_per_second"
+_NAMED = 5  # so many losses behind are named, more are counted
 
 
 class Choice(NamedTuple):
@@ -45,6 +46,17 @@ def choices(study: Study, found: Sequence[Verdict]) -> list[Choice]:
     return [*made, _survival(study)]
 
 
+def uncompared(study: Study, found: Sequence[Verdict]) -> str:
+    """Return a sentence on losses that no verdict is about, and why; empty where there are none."""
+    compared = {name for v in found if v.difference.count > 1 for name in (v.a, v.b)}
+    others = [name for name in study.trained if name not in compared]
+    if not others or not compared:
+        return ""
+    finished = {name: sum(r["status"] == "finished" for r in study.of_entrant(name)) for name in others}
+    why = [f"{name} ({finished[name]} finished run{'s' * (finished[name] != 1)})" for name in others]
+    return f"Nothing is said of {listed(why)}: a verdict needs two repeats that both losses have finished."
+
+
 def leaders(study: Study, own: Sequence[Verdict]) -> list[str]:
     """Return the losses that were compared at a figure and that no other is ahead of.
 
@@ -73,7 +85,9 @@ def _at(study: Study, figures: Sequence[Metric], lead: Sequence[str], compared: 
         text = f"Any of the {len(lead)}: none is ahead of another in {where}."
     else:
         others = "no other is ahead of it" if len(lead) == 1 else "no other is ahead of them"
-        text = f"{_or(lead)}: {others} in {where}. Not {_or(behind)}, which {_is(behind)} behind."
+        named = f"Not {_or(behind)}, which {_is(behind)} behind."
+        counted = f"The other {len(behind)} are behind."
+        text = f"{_or(lead)}: {others} in {where}. {named if len(behind) <= _NAMED else counted}"
     return Choice(_counted(figures), text, tuple(figure.key for figure in figures))
 
 

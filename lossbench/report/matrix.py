@@ -13,7 +13,7 @@ _SAID: dict[Kind, str] = {
     "ahead": "ahead", "behind": "behind", "equivalent": "equivalent", "open": "not separable",
     "single": "needs a second repeat", "none": "not compared", "self": "",
 }  # fmt: skip
-MARKS: dict[Kind, str] = {"ahead": "▲", "behind": "▼", "equivalent": "≈", "open": "·", "single": "1", "none": "–"}
+MARKS: dict[Kind, str] = {"ahead": "▲", "behind": "▼", "equivalent": "≈", "open": "·", "single": "?", "none": "–"}
 
 
 class Cell(NamedTuple):

@@ -3,7 +3,7 @@
 import pytest
 from support import STUDY, changed, known_record
 
-from lossbench.report.choose import choices, leaders
+from lossbench.report.choose import choices, leaders, uncompared
 from lossbench.results.study import Study
 from lossbench.results.verdicts import verdicts
 
@@ -71,3 +71,22 @@ def test_without_speeds_cost_is_not_spoken_of():
 def test_one_repeat_recommends_nothing():
     first = Study(tuple(run for run in STUDY.records if run["repeat"] == 0), {})
     assert choices(first, verdicts(first)) == []
+
+
+def test_losses_without_a_verdict_are_named():
+    assert uncompared(STUDY, FOUND) == ""
+    runs = [run for run in STUDY.records if run["entrant"] != "c" or run["repeat"] in (0, 3)]
+    study = Study(tuple(runs), {})
+    assert uncompared(study, verdicts(study)) == (
+        "Nothing is said of c (1 finished run): a verdict needs two repeats that both losses have finished."
+    )
+
+
+def test_many_losses_behind_are_counted():
+    names = [f"loss{i}" for i in range(7)]
+    level = [0.9, *[0.8] * 6]
+    runs = [known_record(n, r, level[i] + r * (10 + i) / 1e4) for i, n in enumerate(names) for r in range(4)]
+    study = Study(tuple(runs), {})
+    text = said(study)["training people are to be recognised (accuracy by class means)"]
+    assert text.startswith("loss0: no other is ahead of it in accuracy by class means (0.902 against 0.80")
+    assert text.endswith("). The other 6 are behind.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossbench.data.catalogue import data_info
-from lossbench.report.choose import choices
+from lossbench.report.choose import choices, uncompared
 from lossbench.report.explain import find, topic_of_heading
 from lossbench.report.gains import scale_and_margin, selection_gap
 from lossbench.report.glossary import GLOSSARY
@@ -43,6 +43,7 @@ from lossbench.results.verdicts import Verdict
 from lossbench.utils.text import listed
 
 _LARGEST_SVG = 400_000  # bytes; a larger figure is shown as PNG, so that the page stays small
+_DENSE = 12  # losses, beyond which a matrix shows marks without numbers
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -92,7 +93,7 @@ def page(
         lstrip_blocks=True,
     )  # fmt: skip
     links = {name: f"#loss-{place}" for place, name in enumerate(study.entrants)}
-    environment.globals |= {"topic": _topic, "topic_of": topic_of_heading, "shape": _shape}
+    environment.globals |= {"topic": _topic, "topic_of": topic_of_heading, "shapes_of": _shapes}
     environment.globals["pieces"] = lambda text: _pieces(text, links)
     headline = shown_in("headline", fprs=study.fprs)
     verdict_headers, verdict_rows = verdict_text(found, study.records)
@@ -107,6 +108,7 @@ def page(
         meaning=MEANING,
         setup=setup_lines(settings, study),
         choices=choices(study, found),
+        uncompared=uncompared(study, found),
         unsettled=unsettled(found),
         titles={figure.key: figure.title for figure in dict.fromkeys(v.figure for v in found)},
         results=results(study, found),
@@ -114,6 +116,7 @@ def page(
         failures=failures(study.records),
         embeddings=embeddings_line(study.records),
         matrices=[(m, mark(m.figure, study.records)) for m in matrices(found)],
+        dense=_DENSE,
         separable=sum(v.ahead is not None for v in compared),
         compared=len(compared),
         level=found[0].level if found else None,
@@ -160,9 +163,13 @@ def _pieces(text: str, links: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(part, links[part] if i % 2 else "") for i, part in enumerate(parts)]
 
 
-def _shape(text: str) -> str:
-    """Return how a cell of a table is set: numbers to the right, words to the left."""
-    return "number" if re.match(r"[-+−–]?[\d.,–]*( |$)", text) and re.search(r"\d|–", text) else "words"
+def _shapes(part: Part) -> list[str]:
+    """Return how each column of a table is set: numbers to the right, words to the left."""
+    columns = zip(*part.rows, strict=True) if part.rows else [["nothing"]] * len(part.headers)
+    return ["number" if all(_NUMBER.match(cell) for cell in column) else "words" for column in columns]
+
+
+_NUMBER = re.compile(r"[-+−]?\d[\d.,]*( |$)|–?$")
 
 
 def _figure(folder: Path, stem: str, caption: str) -> Figure:

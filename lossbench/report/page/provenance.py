@@ -44,27 +44,25 @@ def differences(study: Study) -> list[Difference]:
     return found
 
 
-def command(settings: Mapping[str, Any]) -> str:
-    """Return the command that trains the benchmark of a benchmark.toml, with every setting that has a value.
+def command(settings: Mapping[str, Any]) -> list[str]:
+    """Return the command that trains the benchmark of a benchmark.toml, quoted for a shell: each option with its value.
 
     Example:
         >>> command({"losses": "ce,arcface", "data": "my faces", "epochs": 5, "flip": False, "record": {}})
-        "lossbench run --losses ce,arcface --data 'my faces' --epochs 5"
+        ['lossbench run', '--losses ce,arcface', "--data 'my faces'", '--epochs 5']
     """
-    words = ["lossbench", "run"]
-    for name, value in settings.items():
-        option = f"--{name.replace('_', '-')}"
-        if name not in SETTINGS or name in _ELSEWHERE or value is False or value is None:
-            continue
+    words = ["lossbench run"]
+    for name in (name for name in SETTINGS if name not in _ELSEWHERE):
+        value, option = settings.get(name), f"--{name.replace('_', '-')}"
         if value is True:
             words.append(option)
         elif name == "plugins" and isinstance(value, list):
-            words += [word for folder in value for word in (option, str(folder))]
+            words += [f"{option} {shlex.quote(str(folder))}" for folder in value]
         elif isinstance(value, list):
-            words += [option, ",".join(map(str, value))] if value else []
-        else:
-            words += [option, str(value)]
-    return shlex.join(words)
+            words += [f"{option} {shlex.quote(','.join(map(str, value)))}"] if value else []
+        elif value is not None and value is not False:
+            words.append(f"{option} {shlex.quote(str(value))}")
+    return words
 
 
 def fingerprints(records: Sequence[Record]) -> list[tuple[str, str]]:

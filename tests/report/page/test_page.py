@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import pytest
 from support import REPORTED, SETTINGS, changed
 
-from lossbench.report.page.page import _policy, page
+from lossbench.report.markup import Part
+from lossbench.report.page.page import _pieces, _policy, _shapes, page
 from lossbench.results.answer import answer
 from lossbench.results.study import Study
 from lossbench.results.verdicts import verdicts
@@ -113,7 +114,7 @@ def test_the_page_says_what_the_report_says(tmp_path):
         "Backbone tiny, 48 px, embeddings of 128; 7 epochs of batch 32",
         "Any of the 3: none is ahead of another in ID rate @ FPR 0.1",
         "c, repeat 4, failed in epoch 4: TrainingFailed: the loss became nan",
-        "lossbench run --data orl --backbone tiny --image-size 48",
+        "lossbench run --data orl --backbone tiny --embedding-dim 128 --image-size 48",
         "2 runs with other settings in this folder are left out.",
         "Faces: ORL, AT&T Laboratories Cambridge (Samaria & Harter 1994).",
         "a CPU of 1984",
@@ -131,3 +132,22 @@ def test_one_loss_alone_is_a_page_too(tmp_path):
 def test_runs_that_all_failed_are_a_page_too(tmp_path):
     runs = [{**run, "status": "failed", "reason": "it fell", "metrics": {}} for run in REPORTED]
     assert text_of(tmp_path, runs).count("it fell") > 8
+
+
+def test_columns_of_numbers_stand_to_the_right_with_their_dashes():
+    rows = [["ce", "5", "shuffle", "-0.1 ± 0.2", "1,234"], ["x", "3 of 4 (75 %)", "–", "–", "0.9 [0.8, 1]"]]
+    assert _shapes(Part("", (), list("abcde"), rows)) == ["words", "number", "words", "number", "number"]
+    assert _shapes(Part("", (), ["a"], [])) == ["words"]
+
+
+def test_a_longer_name_wins_and_parts_of_words_lead_nowhere():
+    links = {"arcface": "#1", "arcface_triplet": "#2", "ce": "#3", "a+0.5*b": "#4"}
+    pieces = _pieces("ce, arcface_triplet: face a+0.5*b, arcface:margin=1.", links)
+    found = [(piece, link) for piece, link in pieces if link]
+    assert found == [("ce", "#3"), ("arcface_triplet", "#2"), ("a+0.5*b", "#4")]
+
+
+def test_many_losses_have_a_matrix_of_marks(tmp_path):
+    runs = [{**run, "entrant": f"{run['entrant']}{i}"} for i in range(5) for run in REPORTED if run["entrant"] in "abc"]
+    assert 'class="matrix dense"' in text_of(tmp_path, runs)
+    assert 'class="matrix dense"' not in text_of(tmp_path)

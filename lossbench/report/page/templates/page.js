@@ -25,7 +25,7 @@ for (const button of document.querySelectorAll("table.results thead button")) {
   });
 }
 
-/* A link into a closed section opens it; printing opens all. */
+/* A link into a closed section opens it; printing opens all but the long ones. */
 const reveal = () => {
   let target = null;
   try { target = document.getElementById(decodeURIComponent(location.hash.slice(1))); } catch { return; }
@@ -34,4 +34,6 @@ const reveal = () => {
 };
 addEventListener("hashchange", reveal);
 if (location.hash) reveal();
-addEventListener("beforeprint", () => { for (const one of document.querySelectorAll("details")) one.open = true; });
+addEventListener("beforeprint", () => {
+  for (const one of document.querySelectorAll("details:not(.rows)")) one.open = true;
+});
