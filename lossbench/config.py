@@ -255,6 +255,13 @@ class Config:
         help="This benchmark's folder below --out. Benchmarks of one data set with names of their own stay apart.",
     )
     device: str = _of_process("auto", touches="neither", help="auto, cpu or cuda.")
+    pixels: str | None = _of_process(
+        None,
+        touches="neither",
+        choices=("resident", "stream"),
+        default_text="resident on a GPU where they take at most half of the free memory, else stream",
+        help="Keep the decoded images in the device's memory, or stream them from the cache file. Same results.",
+    )
     jobs: int = _of_process(1, touches="neither", low=1, high=1024, help="Runs at a time, each in a process.")
     threads: int | None = _of_process(
         None,

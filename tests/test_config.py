@@ -76,6 +76,7 @@ OTHER = {  # a value of every setting that is not its default
     "out": "there",
     "name": 'Größe "2"',
     "device": "cpu",
+    "pixels": "stream",
     "jobs": 15,
     "threads": 16,
 }
@@ -201,7 +202,19 @@ def test_without_a_name_a_benchmark_is_called_as_its_data(tmp_path, monkeypatch)
 
 def test_every_setting_says_what_it_touches():
     assert settings_touching("measuring") == ("pairs", "flip", "fpr")
-    neither = {"losses", "plugins", "deconfound", "data", "repeats", "out", "name", "device", "jobs", "threads"}
+    neither = {
+        "losses",
+        "plugins",
+        "deconfound",
+        "data",
+        "repeats",
+        "out",
+        "name",
+        "device",
+        "pixels",
+        "jobs",
+        "threads",
+    }
     neither |= {"smallest_difference", "until_settled", "max_repeats", "max_minutes"}
     assert set(settings_touching("neither")) == neither
     assert set(settings_touching("training")) == set(SETTINGS) - neither - {"pairs", "flip", "fpr"}

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from lossbench.benchmark.listener import Listener
 from lossbench.config import Config, suitable_lr
@@ -15,6 +14,7 @@ from lossbench.data.catalogue import data_info, open_data
 from lossbench.data.faces import FaceSet
 from lossbench.data.images.recordio import ImagePlace
 from lossbench.data.images.store import ImageStore, open_store
+from lossbench.data.images.streaming import StoredPixels, place_pixels, suitable_place
 from lossbench.data.left_out import left_out_of_tree
 from lossbench.data.pairs import PairSet, read_pairs
 from lossbench.data.split_file import SplitFile
@@ -52,9 +52,9 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Pixels:
-    """The images on the device: those of the faces [N, H, W, 3] uint8, and the verification pairs with theirs."""
+    """The images for the device: those of the faces [N, H, W, 3] uint8, and the verification pairs with theirs."""
 
-    faces: Tensor
+    faces: StoredPixels
     pairs: PairImages | None
 
 
@@ -139,21 +139,25 @@ def _start(config: Config, listener: Listener) -> dict[str, str]:
 
 
 def open_pixels(inputs: Inputs, listener: Listener) -> Pixels:
-    """Map the packed images from the cache and put them on the device.
+    """Map the packed images from the cache, and put them on the device or stream them, as ``--pixels`` says.
 
     Raises:
-        InputError: they are not the images that were checked when the benchmark began.
+        InputError: they are not the images that were checked when the benchmark began, or do not fit on the device.
     """
     store = _open_store(inputs.faces.files, inputs.config, listener)
     if store.fingerprint != inputs.fingerprints["data"]:
         raise InputError(f"the images of {inputs.config.data} have just changed; run the same command again")
-    faces = torch.from_numpy(store.pixels).to(inputs.device)
-    if inputs.pairs is None:
-        return Pixels(faces, None)
-    store = _open_store(inputs.pairs.files, inputs.config, listener)
-    if _of_pairs(inputs.pairs, store) != inputs.fingerprints["pairs"]:
+    pair_store = _open_store(inputs.pairs.files, inputs.config, listener) if inputs.pairs else None
+    if inputs.pairs and pair_store and _of_pairs(inputs.pairs, pair_store) != inputs.fingerprints["pairs"]:
         raise InputError(f"the images of {inputs.config.pairs} have just changed; run the same command again")
-    return Pixels(faces, PairImages(inputs.pairs, torch.from_numpy(store.pixels).to(inputs.device)))
+    device, size = inputs.device, store.pixels.nbytes + (pair_store.pixels.nbytes if pair_store else 0)
+    place = inputs.config.pixels or suitable_place(size, device, sharers=inputs.config.jobs)
+    if place == "stream" and inputs.config.pixels is None and device.type == "cuda":
+        listener.note(f"the images ({size / 2**30:.1f} GiB) are streamed to the GPU, whose memory they would fill")
+    faces = place_pixels(store.pixels, device, place)
+    if inputs.pairs is None or pair_store is None:
+        return Pixels(faces, None)
+    return Pixels(faces, PairImages(inputs.pairs, place_pixels(pair_store.pixels, device, place)))
 
 
 def _of_pairs(pairs: PairSet, store: ImageStore) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from lossbench.data.faces import Part
 from lossbench.data.images.recordio import ImagePlace
 from lossbench.data.images.store import open_store
+from lossbench.data.images.streaming import StoredPixels, place_pixels, suitable_place
 from lossbench.data.pairs import PairSet
 from lossbench.data.tree import UnseenPeople
 from lossbench.errors import InputError
@@ -135,10 +135,10 @@ def embed_folder(
     return embeddings.shape[0], embeddings.shape[1]
 
 
-def _pixels(record: Record, files: Sequence[ImagePlace], device: torch.device, on_progress: Progress) -> Tensor:
+def _pixels(record: Record, files: Sequence[ImagePlace], device: torch.device, on_progress: Progress) -> StoredPixels:
     side = built_as(record)["image_size"]
     store = open_store(files, side, on_progress=lambda done: on_progress(done, len(files)))
-    return torch.from_numpy(store.pixels).to(device)
+    return place_pixels(store.pixels, device, suitable_place(store.pixels.nbytes, device))
 
 
 def _spread(resamples: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, float]:

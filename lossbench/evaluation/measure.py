@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lossbench.data.faces import Split
+from lossbench.data.images.streaming import StoredPixels
 from lossbench.data.tree import CLOSED, PARTS
 from lossbench.evaluation.embed import PairImages, embed, pair_inputs
 from lossbench.losses.head import Head
@@ -74,7 +75,7 @@ def _table(values: Values) -> tuple[Metric, ...]:
 
 
 def tracked_figures(
-    backbone: nn.Module, head: Head, pixels: Tensor, split: Split, fprs: Sequence[float] = ()
+    backbone: nn.Module, head: Head, pixels: StoredPixels, split: Split, fprs: Sequence[float] = ()
 ) -> dict[str, float | None]:
     """Return the metrics of ``--track`` by key, None where the data does not support one; arguments of `measure`.
 
@@ -86,7 +87,7 @@ def tracked_figures(
     return {key: None if value != value else value for key, value in found.items()}
 
 
-def _embeddings(backbone: nn.Module, pixels: Tensor, split: Split) -> dict[str, Tensor]:
+def _embeddings(backbone: nn.Module, pixels: StoredPixels, split: Split) -> dict[str, Tensor]:
     """Return the embeddings [N, D] of every part; an empty one is not passed through the network."""
     found = {name: embed(backbone, pixels, part) for name, part in split.parts() if part.rows}
     return {name: found.get(name, found["train"][:0]) for name, _ in split.parts()}
@@ -107,7 +108,7 @@ class Measured:
 def measure(
     backbone: nn.Module,
     head: Head | None,
-    pixels: Tensor,
+    pixels: StoredPixels,
     split: Split,
     *,
     fprs: Sequence[float] = (),
@@ -119,7 +120,7 @@ def measure(
     Args:
         backbone: images [B, 3, H, W] in 0..1 -> [B, D].
         head: None for a backbone that was not trained.
-        pixels: [all images, H, W, 3] uint8 on the backbone's device.
+        pixels: [all images, H, W, 3] uint8 for the backbone's device.
         split: the parts of the data, as rows of `pixels`.
         fprs: the false-positive rates of the operating points, from the largest down; if there are none, the usual ones
             (`metrics.operating_point.usual_fprs`).

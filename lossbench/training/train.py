@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lossbench.config import Config
 from lossbench.data.batches import augmentation_draws, epoch_order
 from lossbench.data.faces import Split
+from lossbench.data.images.streaming import StoredPixels, batches_of
 from lossbench.evaluation.embed import embed
 from lossbench.evaluation.measure import hits, tracked_figures
 from lossbench.losses.head import Head
@@ -49,7 +50,7 @@ def train(
     spec: Spec,
     repeat: int,
     split: Split,
-    pixels: Tensor,
+    pixels: StoredPixels,
     folder: Path,
     *,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
@@ -62,7 +63,7 @@ def train(
         spec: the entrant.
         repeat: which repeat; with config.seed it decides every draw.
         split: the repeat's split; only train and val are read, unless config.track asks for the others to be recorded.
-        pixels: [N, H, W, 3] uint8, the packed store, on the device to train on.
+        pixels: [N, H, W, 3] uint8, the packed store, for the device to train on.
         folder: where history and checkpoint go.
         on_epoch: called after every epoch, and for the epochs that a resumed run finds finished.
         on_note: called with one line where something must not pass in silence.
@@ -100,16 +101,16 @@ def train(
         shuffle = generator_of(config.seed, repeat, "order", number)
         order = epoch_order(labels, config.batch_size, head.samples_per_class, shuffle)
         draws = augmentation_draws(order.shape, generator_of(config.seed, repeat, "augment", number)).to(device)
-        batches = list(zip(rows[order].to(device), labels[order].to(device), strict=True))
+        own = labels[order].to(device)
         total, lr = torch.zeros((), device=device, dtype=torch.float64), 0.0
         backbone.train()
         head.train()
-        for i, (batch, own) in enumerate(batches):
-            step, steps = (number - 1) * len(batches) + i, config.epochs * len(batches)
+        for i, images in enumerate(batches_of(pixels, list(rows[order]))):
+            step, steps = (number - 1) * len(order) + i, config.epochs * len(order)
             lr = learning_rate(step, steps, config.lr, config.warmup, config.schedule, config.epochs)
             head.progress(step / steps)
-            total += make_step(pixels.index_select(0, batch), own, draws[i], lr)
-        mean_loss = total.item() / len(batches)  # the one synchronisation of an epoch
+            total += make_step(images, own[i], draws[i], lr)
+        mean_loss = total.item() / len(order)  # the one synchronisation of an epoch
         seconds, make_step.seconds_trying = time.perf_counter() - start - make_step.seconds_trying, 0.0
         if not math.isfinite(mean_loss):
             raise TrainingFailed(f"the loss became {mean_loss}")
@@ -134,7 +135,7 @@ def train(
     )
 
 
-def _val_accuracy(backbone: nn.Module, head: Head, pixels: Tensor, split: Split) -> float:
+def _val_accuracy(backbone: nn.Module, head: Head, pixels: StoredPixels, split: Split) -> float:
     val, labels = embed(backbone, pixels, split.val), torch.tensor(split.val.labels, device=pixels.device)
     train_labels = torch.tensor(split.train.labels, device=pixels.device)
     with torch.no_grad():

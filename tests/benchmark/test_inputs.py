@@ -1,9 +1,11 @@
 """What a benchmark's runs share is what was looked at when it began."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from support import Recorder
+import torch
+from support import Recorder, bench
 
 from lossbench.benchmark.inputs import gather, open_pixels
 from lossbench.config import Config
@@ -85,3 +87,33 @@ def test_the_default_shrinks_to_whole_people(tmp_path, tree, losses, size):
 def test_a_batch_size_that_fits_stays(tmp_path, tree, losses, size):
     config = Config(losses=losses, data=str(tree), batch_size=size, image_size=32, out=str(tmp_path))
     assert gather(config, Recorder(), verify=True).config.batch_size == size
+
+
+@pytest.mark.parametrize(("place", "is_copy"), [("stream", False), ("resident", True), (None, False)])
+def test_pixels_are_where_they_were_asked_to_be(tmp_path, tree, place, is_copy):
+    (tmp_path / "pairs.txt").write_text("2\t1\np4\t0\t1\np4\t0\tp5\t1\np4\t2\t3\np5\t2\tp4\t3\n")
+    pairs = str(tmp_path / "pairs.txt")
+    config = Config(losses="ce", data=str(tree), pairs=pairs, image_size=32, out=str(tmp_path), pixels=place)
+    inputs = gather(config, Recorder(), verify=False)
+    found, stored = open_pixels(inputs, Recorder()), open_store(inputs.faces.files, 32).pixels
+    assert torch.equal(found.faces, torch.from_numpy(stored))
+    assert torch.equal(found.pairs.pixels, torch.from_numpy(open_store(inputs.pairs.files, 32).pixels))
+    for pixels in (found.faces, found.pairs.pixels):
+        assert is_mapped(pixels) != is_copy
+
+
+def is_mapped(pixels):
+    """Whether the kernel says that the memory of a tensor belongs to a store's file."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        start, end = (int(address, 16) for address in line.split()[0].split("-"))
+        if start <= pixels.data_ptr() < end:
+            return line.endswith(".npy")
+    raise AssertionError("no such memory")
+
+
+def test_where_pixels_are_is_recorded_and_makes_no_other_run(tmp_path):
+    folder, first, _ = bench(tmp_path, "ce", repeats=1, pixels="resident")
+    _, again, heard = bench(tmp_path, "ce", repeats=1, pixels="stream")
+    assert heard.trained == []
+    assert [record["hash"] for record in again] == [record["hash"] for record in first]
+    assert 'pixels = "stream"' in (folder / "benchmark.toml").read_text()

@@ -24,7 +24,7 @@ GROUPS = {
         "select",
         "track",
     },
-    "Where and how": {"out", "name", "device", "jobs", "threads", "config", "force", "retry-failed"},
+    "Where and how": {"out", "name", "device", "pixels", "jobs", "threads", "config", "force", "retry-failed"},
     "Other": {"help"},
 }
 

@@ -14,6 +14,7 @@ from lossbench.config import Config
 from lossbench.data.catalogue import open_data
 from lossbench.data.faces import Part, Split
 from lossbench.data.images.store import open_store
+from lossbench.data.images.streaming import StoredPixels
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
 from lossbench.training.train import train
@@ -62,7 +63,7 @@ def pixels_of(files: list[Path], options: argparse.Namespace) -> torch.Tensor:
         return torch.from_numpy(open_store(files, options.side, cache=Path(cache)).pixels).clone().to(options.device)
 
 
-def trained_images_per_second(config: Config, split: Split, pixels: torch.Tensor) -> float:
+def trained_images_per_second(config: Config, split: Split, pixels: StoredPixels) -> float:
     """Train for real, and return images/s by the clock of the run's own history."""
     with tempfile.TemporaryDirectory() as folder:
         history = train(config, SPEC, 0, split, pixels, Path(folder)).history
