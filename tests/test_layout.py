@@ -20,6 +20,7 @@ WITHOUT_TESTS = {
 #: Test files of no single module.
 OF_NO_MODULE = {
     "test_examples.py": "docstrings of metrics/ and of losses/head.py",
+    "test_gpu_command.py": "tests/perf/gpu.py, a command started by hand",
     "test_layout.py": "this file",
     "test_package.py": "wheel, sdist and checkout",
     "test_readme.py": "README and CONTRIBUTING",

@@ -1,0 +1,201 @@
+"""Everything that only a GPU can show, in one table with the goal beside each figure: tests/gpu, then the timings.
+
+    python tests/perf/gpu.py                          # ends within eight minutes
+    python tests/perf/gpu.py --against ceb1eeb        # an old commit too, in the same call on the same card
+    python tests/perf/gpu.py --only heads,metrics     # some of: tests, heads, metrics, training, evaluation, loop
+
+``--against`` takes a commit, or a folder that holds one (a machine without git). Each measurement is a process of its
+own with a time budget; what does not end within it, or within --minutes in all, is said to be out of time. Exit code 1
+where a goal is missed or a figure is missing, 2 without CUDA.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+
+class Figure(NamedTuple):
+    """A number in what a command prints: its name, where it stands, and the goal: at least or at most."""
+
+    name: str
+    pattern: str
+    goal: float
+    least: bool = False
+
+    def read(self, text: str) -> float | None:
+        found = re.search(self.pattern, text)
+        return float(found[1].replace(",", "")) if found else None
+
+    def met(self, value: float | None) -> bool:
+        return value is not None and (value >= self.goal if self.least else value <= self.goal)
+
+
+class Check(NamedTuple):
+    """A command of tests/perf/ with its time budget in seconds, and the figures that it prints."""
+
+    group: str
+    title: str
+    words: tuple[str, ...]
+    seconds: int
+    figures: tuple[Figure, ...]
+    own: bool = False  # the old commit's own file measures it: its modules had other names
+
+
+TIME = Figure("time / library", r"time ([\d.]+) \(pairs", 0.5)
+MEMORY = Figure("extra memory / library", r"memory ([\d.]+)\n", 0.3)
+STREAM = tuple(
+    Figure(f"{name}", rf"{name}, .*: median ([\d.]+),", 3.0)
+    for name in ("identification_rate", "cmc", "open_set", "threshold_transfer")
+)
+GRAPH = Figure("real run / one graph", r"real run / one graph, replayed: ([\d.]+)", 0.8, least=True)
+SPEED = Figure("images/s", r"  real run: ([\d,]+) images/s", 0.0, least=True)
+
+
+def _training(backbone: str, side: int, batch: int) -> Check:
+    words = "training.py", "--backbone", backbone, "--side", str(side), "--batch", str(batch), "--pairs", "3"
+    title = f"training, {backbone}, {side} px, batch {batch}"
+    return Check("training", title, words, 60, (SPEED, GRAPH), own=True)
+
+
+def _head(title: str, *words: str) -> Check:
+    return Check("heads", f"head, B 128, D 512, {title}", ("many_classes.py", *words), 60, (TIME, MEMORY))
+
+
+def checks(folder: Path) -> list[Check]:
+    """Return what is measured, most wanted first; `folder` holds training images, one folder a person."""
+    embed = Figure("embed / bare", r"embed / bare: ([\d.]+)", 0.95, least=True)
+    loop = Figure("lossbench / plain loop", r"lossbench / plain: ([\d.]+)", 6.0, least=True)
+    plain = "plain_loop.py", str(folder), "--workers", "8", "--side", "112", "--backbone", "resnet18", "--pairs", "3"
+    return [
+        _head("ArcFace, C 100,000"),
+        _head("ArcFace, C 1,000,000", "--classes", "1000000"),
+        Check("metrics", "time / bare products, 10,000 x 1,000,000", ("streaming.py", "--pairs", "3"), 120, STREAM),
+        _training("resnet18", 112, 64),
+        _training("tiny", 64, 32),
+        _training("small", 64, 64),
+        _training("resnet50", 112, 128),
+        _head("CurricularFace, C 100,000", "--spec", "curricularface"),
+        _head("Sub-center ArcFace, C 100,000", "--spec", "subcenter_arcface"),
+        Check("evaluation", "embed, resnet18, 112 px", ("evaluation.py", "--backbone", "resnet18", "--side", "112",
+              "--pairs", "5"), 40, (embed,), own=True),
+        Check("loop", "plain loop, 8 workers, resnet18, 112 px", plain, 60, (loop,), own=True),
+    ]  # fmt: skip
+
+
+def answer(words: tuple[str, ...], package: Path, scripts: Path, seconds: float) -> str:
+    """Return what a command of `scripts` prints when it imports the package of another tree; its error where it fails.
+
+    A process group of its own is ended with it: it may have started others.
+    """
+    command = [sys.executable, str(scripts / words[0]), *words[1:], "--device", "cuda"]
+    return output(command, {"PYTHONPATH": str(package)}, seconds)
+
+
+def output(command: list[str], environment: dict[str, str], seconds: float) -> str:
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **environment}, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        try:
+            return process.communicate(timeout=max(1.0, seconds))[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            return "out of time"
+
+
+@contextmanager
+def tree_of(commit: str | None) -> Iterator[Path | None]:
+    """Yield a folder with the files of a commit, or the folder that is named."""
+    if commit is None or Path(commit).is_dir():
+        yield Path(commit).resolve() if commit else None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--detach", "--quiet", folder, commit], check=True)
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run([*git, "remove", "--force", folder], check=True)
+
+
+def orl_folders(folder: Path) -> Path:
+    """Link the ORL faces into one folder a person."""
+    from lossbench.data.catalogue import open_data
+
+    for i, file in enumerate(open_data("orl").files):
+        person = folder / f"s{i // 10:02}"
+        person.mkdir(exist_ok=True)
+        (person / file.name).symlink_to(file.resolve())
+    return folder
+
+
+def row(title: str, name: str, value: str, goal: str, verdict: str, old: str = "") -> str:
+    return f"{title:<46} {name:<24} {value:>12} {old:>12} {goal:>9}  {verdict}"
+
+
+def said(text: str) -> str:
+    """Return the last line of what went wrong."""
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1][:120] if lines else "nothing printed"
+
+
+def tests_row(seconds: float) -> tuple[str, bool]:
+    command = [sys.executable, "-m", "pytest", "tests/gpu", "-n", "0", "-q", "-p", "no:cacheprovider"]
+    text = output(command, {"PYTHONPATH": str(ROOT)}, seconds)
+    fine = bool(re.search(r"^\d+ passed", said(text))) and "skipped" not in said(text)
+    if not fine:
+        print("\n".join(line for line in text.splitlines() if line.startswith(("FAILED", "ERROR", "E  "))))
+    return row("tests/gpu", said(text)[:24], "", "all", "met" if fine else "MISSED"), fine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", metavar="COMMIT", help="measure this commit, or the tree in this folder, as well")
+    parser.add_argument("--only", help="groups, separated by commas")
+    parser.add_argument("--minutes", type=float, default=8.0, help="in all")
+    options = parser.parse_args()
+    import torch
+
+    if not torch.cuda.is_available():
+        print("tests/perf/gpu.py needs a CUDA device, and this machine has none; nothing was measured", file=sys.stderr)
+        sys.exit(2)
+    end = time.monotonic() + 60 * options.minutes - 10
+    wanted = set(options.only.split(",")) if options.only else None
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {os.cpu_count()} cores")
+    print(row("what", "figure", "measured", "goal", "", options.against or ""))
+    fine = True
+    if wanted is None or "tests" in wanted:
+        line, fine = tests_row(min(150.0, end - time.monotonic()))
+        print(line, flush=True)
+    with tree_of(options.against) as old, tempfile.TemporaryDirectory() as folder:
+        for check in checks(orl_folders(Path(folder))):
+            if wanted is not None and check.group not in wanted:
+                continue
+            text = answer(check.words, ROOT, HERE, min(check.seconds, end - time.monotonic()))
+            before = ""
+            if old is not None and check.words[:2] != ("many_classes.py", "--spec"):  # which it had not
+                scripts = old / "tests/perf" if check.own else HERE
+                before = answer(check.words, old, scripts, min(check.seconds, end - time.monotonic()))
+            for figure in check.figures:
+                value, then = figure.read(text), figure.read(before)
+                fine &= figure.met(value)
+                goal = f"{'>=' if figure.least else '<='} {figure.goal:g}" if figure.goal else ""
+                verdict = said(text) if value is None else "MISSED" if not figure.met(value) else "met" if goal else ""
+                shown = ["" if number is None else f"{number:,g}" for number in (value, then)]
+                print(row(check.title, figure.name, shown[0], goal, verdict, shown[1]), flush=True)
+    sys.exit(0 if fine else 1)
+
+
+if __name__ == "__main__":
+    main()
