@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 IMAGE_SIZE, EMBEDDING_DIM, LR, DROPOUT = 112, 512, 1e-3, 0.2  # where the file declares nothing else
 OPTIONAL = ("image_size", "dropout")
-RULE = "its __init__ takes embedding_dim and, where it uses them, image_size and dropout"
+RULE = "whose __init__ takes embedding_dim and, where it uses them, image_size and dropout"
 
 
 class NetworkFile(NamedTuple):
@@ -51,14 +51,14 @@ def read_network(path: Path) -> NetworkFile:
     found = [(one, init) for one in public_classes(tree) for init in _inits(one) if "embedding_dim" in _names(init)]
     if len(found) != 1:
         defines = ", ".join(one.name for one, _ in found) or "none"
-        raise InputError(f"{path} must define exactly one public network, a class where {RULE}; it defines {defines}")
+        raise InputError(f"{path} must define exactly one public network, a class {RULE}; it defines {defines}")
     (node, init), where = found[0], f"{path}: {found[0][0].name}"
     if "num_classes" in _names(init):
         raise InputError(
             f"{where} takes num_classes, as a loss does; name a loss in --losses, or give a network's file"
         )
     if unknown := [name for name in _required(init) if name not in ("embedding_dim", *OPTIONAL)]:
-        raise InputError(f"{where} needs a value for '{unknown[0]}'; {RULE}: give '{unknown[0]}' a default")
+        raise InputError(f"{where} needs a value for '{unknown[0]}', which no setting gives; give it a default")
     values = _defaults(init)
     return NetworkFile(
         path,

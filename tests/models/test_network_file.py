@@ -57,7 +57,7 @@ def test_a_file_counts_by_its_stem_and_a_taken_name_is_refused(tmp_path):
             "defines Block, Net",
         ),
         ("embedding_dim=16, *", "embedding_dim=16, *, num_classes=3", "takes num_classes, as a loss does"),
-        ("dropout=0.1", "depth", "needs a value for 'depth'; .*give 'depth' a default"),
+        ("dropout=0.1", "depth", "needs a value for 'depth', which no setting gives; give it a default"),
         ("image_size=32", "image_size=2.5", "image_size is 2.5 by default; write a whole number there, such as 112"),
         ("image_size=32", "image_size=SIZE", "image_size is SIZE by default"),
         ("dropout=0.1", "dropout=1.5", "dropout is 1.5 by default; write a number up to 0.95"),
