@@ -254,6 +254,12 @@ class Config:
         default_text="the data's name",
         help="This benchmark's folder below --out. Benchmarks of one data set with names of their own stay apart.",
     )
+    keep_embeddings: bool = _of_process(
+        False,
+        touches="neither",
+        help="Also keep the embeddings of the training images in each run's embeddings.npz. Without, it holds their "
+        "names, labels and class means; `lossbench embed` makes the rest again from the weights.",
+    )
     device: str = _of_process("auto", touches="neither", help="auto, cpu or cuda.")
     pixels: str | None = _of_process(
         None,

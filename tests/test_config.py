@@ -74,6 +74,7 @@ OTHER = {  # a value of every setting that is not its default
     "select": "val",
     "track": True,
     "out": "there",
+    "keep_embeddings": True,
     "name": 'Größe "2"',
     "device": "cpu",
     "pixels": "stream",
@@ -215,7 +216,7 @@ def test_every_setting_says_what_it_touches():
         "jobs",
         "threads",
     }
-    neither |= {"smallest_difference", "until_settled", "max_repeats", "max_minutes"}
+    neither |= {"smallest_difference", "until_settled", "max_repeats", "max_minutes", "keep_embeddings"}
     assert set(settings_touching("neither")) == neither
     assert set(settings_touching("training")) == set(SETTINGS) - neither - {"pairs", "flip", "fpr"}
     assert list(SETTINGS) == list(inspect.signature(Config).parameters)

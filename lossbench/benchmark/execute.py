@@ -257,7 +257,8 @@ def _measured(
     measured = measure(backbone, head, pixels.faces, split, fprs=config.fpr, pairs=pixels.pairs, flip=config.flip)
     by = _accuracy_by(head, measured.embeddings["val"][:1].to(inputs.device))
     reason = failure_reason(_outcome(facts, measured, split, by)) if facts else None
-    save_arrays(run.folder / "embeddings.npz", embedding_arrays(measured.embeddings, inputs.faces, run.repeat))
+    kept = embedding_arrays(measured.embeddings, inputs.faces, run.repeat, train=config.keep_embeddings)
+    save_arrays(run.folder / "embeddings.npz", kept)
     save_arrays(run.folder / "resamples.npz", measured.resamples)
     return {
         "status": "failed" if reason else "finished",

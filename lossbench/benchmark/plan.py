@@ -12,6 +12,7 @@ from lossbench.data.faces import FaceSet
 from lossbench.losses.loading import hyperparameters, trial_head
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.losses.spec import Spec
+from lossbench.results.arrays import keeps_train
 from lossbench.results.store import Record, read_record, run_folder
 from lossbench.utils.hashing import sha
 from lossbench.utils.plugin_file import plugin_fingerprint
@@ -91,12 +92,16 @@ def plan_runs(
             digest = sha(identity)
             place = run_folder(folder, entrant, repeat, digest)
             run = Run(entrant, entered, repeat, identity, measuring, digest, place, read_record(place))
-            runs.append(_measured_as_now(run))
+            runs.append(_measured_as_now(run, config))
     return runs
 
 
-def _measured_as_now(run: Run) -> Run:
-    """Return a complete run as one to be measured again if its figures were computed differently."""
-    if run.record is None or run.record.get("measuring") == run.measuring:
+def _measured_as_now(run: Run, config: Config) -> Run:
+    """Return a complete run as one to be measured again if that was done differently, or if it is to keep more."""
+    if run.record is None:
+        return run
+    finished = run.record["status"] == "finished"
+    lacks = config.keep_embeddings and finished and not keeps_train({"folder": run.folder})
+    if run.record.get("measuring") == run.measuring and not lacks:
         return run
     return replace(run, record=None, replaces=run.record, again=Again.measured)

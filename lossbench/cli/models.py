@@ -140,9 +140,11 @@ def evaluate(
             title = f"{unseen.name}: {', '.join(study.trained)} compared"
             console.table(*verdict_text(highlights, study.records), title=title)
     if seen := [one for one in found if one.known]:
-        known = tuple(sorted({name for one in seen for name in one.known}))
+        known = tuple(sorted({name for one in seen for name in one.known or ()}))
         note = _names_note(known, [one.record for one in seen])
         console.say(f"{note}; if they are the same people, these are not figures of unseen people")
+    if unseen_in := [one.record for one in found if one.known is None]:
+        console.say(_unlisted_note(unseen_in))
     figures = [_as_json(one, data) for one in found]
     if out:
         write_json(out, figures)
@@ -195,7 +197,10 @@ def embed(
             records[0], files, names, out, network=backbone, device=device_of(device), on_progress=progress
         )
     console.say(f"wrote {out}: embeddings [{count}, {length}], not normalised, and files [{count}]")
-    if known := known_names(records[0], {part for name in names for part in Path(name).parts[:-1]}):
+    known = known_names(records[0], {part for name in names for part in Path(name).parts[:-1]})
+    if known is None:
+        console.say(_unlisted_note(records))
+    if known:
         console.say(f"{_names_note(known, records)}; if they are the same people, the model has seen them")
 
 
@@ -252,11 +257,20 @@ def _name(record: "Record") -> str:
     return f"{record['entrant']} r{record['repeat']}"
 
 
+def _unlisted_note(records: "Sequence[Record]") -> str:
+    have, their = ("have", "their") if len(records) > 1 else ("has", "its")
+    lists = f"{have} no embeddings.npz, which lists {their} training people"
+    return f"note: {_few(records)} {lists}: whether these are among them is not known"
+
+
+def _few(records: "Sequence[Record]") -> str:
+    return ", ".join(_name(record) for record in records[:3]) + (f" and {len(records) - 3} more" if records[3:] else "")
+
+
 def _names_note(known: tuple[str, ...], records: "Sequence[Record]") -> str:
     named = ", ".join(known[:3]) + (", ..." if len(known) > 3 else "")
     occur = "names also occur" if len(known) > 1 else "name also occurs"
-    runs = ", ".join(_name(record) for record in records[:3]) + (f" and {len(records) - 3} more" if records[3:] else "")
-    return f"note: {len(known)} {occur} in the training set{'s' * (len(records) > 1)} of {runs} ({named})"
+    return f"note: {len(known)} {occur} in the training set{'s' * (len(records) > 1)} of {_few(records)} ({named})"
 
 
 def _pair_counts(one: "Evaluation", people: tuple[str, ...]) -> str:
@@ -274,7 +288,7 @@ def _as_json(one: "Evaluation", data: Path) -> dict[str, Any]:
         "repeat": record["repeat"],
         "hash": record.get("hash"),
         "data": str(data.resolve()),
-        "people_with_names_of_the_training": list(one.known),
+        "people_with_names_of_the_training": None if one.known is None else list(one.known),
         "metrics": one.figures,
         "spread_over_people": one.spread,
     }

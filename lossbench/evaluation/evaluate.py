@@ -20,7 +20,7 @@ from lossbench.errors import InputError
 from lossbench.evaluation.embed import PairImages, embed, pair_inputs
 from lossbench.evaluation.measure import figures_of, resamples_of
 from lossbench.losses.plugin import UNTRAINED
-from lossbench.results.arrays import read_arrays, save_arrays
+from lossbench.results.arrays import read_arrays, save_arrays, without_embeddings
 from lossbench.results.metric_inputs import Values
 from lossbench.results.store import Record
 from lossbench.results.weights import built_as, load_backbone
@@ -33,14 +33,14 @@ class Evaluation:
     """The figures of one run on other faces by key, as in a record.
 
     `resamples` holds figures in resamples of the people [B] by key, and `spread` their standard deviations. `known`
-    names those of the people whose names also occur in the run's training set.
+    names those of the people whose names also occur in the run's training set; None where that cannot be seen.
     """
 
     record: Record
     figures: dict[str, Any]
     resamples: dict[str, npt.NDArray[np.float64]]
     spread: dict[str, float]
-    known: tuple[str, ...]
+    known: tuple[str, ...] | None
 
 
 def evaluate(
@@ -93,14 +93,18 @@ def evaluate(
     return Evaluation(record, figures_of(values), drawn, _spread(drawn), known)
 
 
-def known_names(record: Record, people: set[str]) -> tuple[str, ...]:
+def known_names(record: Record, people: set[str]) -> tuple[str, ...] | None:
     """Return, sorted, the names in `people` that occur in the run's training set; none for the untrained backbone.
+
+    None where the run has no embeddings.npz, which lists them: runs are often passed on without that large file.
 
     Raises:
         RunDamaged: the run's embeddings.npz does not list its training people.
     """
     if record["entrant"] == UNTRAINED:
         return ()
+    if without_embeddings([record]):
+        return None
     trained = read_arrays(record, "embeddings.npz", ["train_people"])["train_people"].ravel().tolist()
     return tuple(sorted(people & set(trained)))
 

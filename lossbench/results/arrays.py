@@ -8,19 +8,28 @@ from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from lossbench.data.faces import FaceSet
 from lossbench.errors import RunDamaged
+from lossbench.metrics import class_means
 from lossbench.results.store import Record
 from lossbench.utils.files import is_file, whole_file
 
 
-def embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int) -> dict[str, Any]:
-    """Return what ``embeddings.npz`` holds: per part the embeddings [N, D], labels, people, and file names."""
-    arrays: dict[str, Any] = {}
+def embedding_arrays(embeddings: dict[str, Tensor], faces: FaceSet, repeat: int, *, train: bool) -> dict[str, Any]:
+    """Return what ``embeddings.npz`` holds: per part the embeddings [N, D], labels, people, and file names.
+
+    Those of the training images, by far the most, are in it only if `train` says so; their class means
+    (``train_means`` [C, D] float32, of norm 1) always are.
+    """
+    labels = torch.tensor(faces.split(repeat).train.labels)
+    means = class_means(embeddings["train"], labels, len(faces.split(repeat).train.people))
+    arrays: dict[str, Any] = {"train_means": means.to(torch.float32).numpy()}
     for name, part in faces.split(repeat).parts():
-        arrays[name] = embeddings[name].numpy()
+        if train or name != "train":
+            arrays[name] = embeddings[name].numpy()
         arrays[f"{name}_labels"] = np.asarray(part.labels, dtype=np.int64)
         arrays[f"{name}_people"] = np.asarray(part.people, dtype=str)
         arrays[f"{name}_files"] = np.asarray([faces.names[row] for row in part.rows], dtype=str)
@@ -55,6 +64,15 @@ def without_embeddings(records: Sequence[Record]) -> list[Record]:
     """Return the finished runs that have no embeddings.npz: records are often passed on without these large files."""
     finished = [record for record in records if record["status"] == "finished"]
     return [record for record in finished if not is_file(Path(record["folder"]) / "embeddings.npz")]
+
+
+def keeps_train(record: Record) -> bool:
+    """Return whether a run's embeddings.npz holds the embeddings of its training images; reads its list of names."""
+    try:
+        with np.load(Path(record["folder"]) / "embeddings.npz", allow_pickle=False) as file:
+            return "train" in file.files
+    except (OSError, ValueError, AttributeError, EOFError, BadZipFile):
+        return False
 
 
 def read_embeddings(record: Record) -> dict[str, npt.NDArray[Any]]:

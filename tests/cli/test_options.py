@@ -24,7 +24,18 @@ GROUPS = {
         "select",
         "track",
     },
-    "Where and how": {"out", "name", "device", "pixels", "jobs", "threads", "config", "force", "retry-failed"},
+    "Where and how": {
+        "out",
+        "name",
+        "keep-embeddings",
+        "device",
+        "pixels",
+        "jobs",
+        "threads",
+        "config",
+        "force",
+        "retry-failed",
+    },
     "Other": {"help"},
 }
 
@@ -85,7 +96,7 @@ def test_run_shows_defaults_and_choices(lossbench, option, says):
 def test_what_has_no_default_shows_none(lossbench):
     helps = sections(lossbench("run", "--help")[1])[1]
     bare = {"plugins", "deconfound", "pairs", "flip", "no-verify", "track", "config", "force", "retry-failed", "help"}
-    bare |= {"until-settled"}
+    bare |= {"until-settled", "keep-embeddings"}
     assert {name for name, line in helps.items() if "[default" not in line} == bare
 
 

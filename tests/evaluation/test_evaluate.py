@@ -1,6 +1,7 @@
 """A finished run's model measured on people: as the run measured itself, and the embeddings that it gives."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -27,6 +28,24 @@ def test_on_its_own_people_it_says_what_the_run_said(lossbench, trained, tree):
             assert record["metrics"][name] == figure, name
         drawn = np.load(folder / "resamples.npz")["tpr@0.1"]
         assert found["spread_over_people"]["tpr@0.1"] == pytest.approx(np.nanstd(drawn, ddof=1))
+
+
+def test_people_of_a_run_without_embeddings_are_measured_and_that_they_may_be_known_is_said(
+    lossbench, trained, tree, tmp_path
+):
+    passed_on = tmp_path / "ce-r0"
+    shutil.copytree(run_of(trained, "ce"), passed_on, ignore=shutil.ignore_patterns("embeddings.npz", "evaluations"))
+    note = (
+        "note: ce r0 has no embeddings.npz, which lists its training people: whether these are among them is not known"
+    )
+    code, out, err = lossbench("evaluate", passed_on, "--data", tree)
+    assert (code, err) == (0, "")
+    assert note in out.splitlines()
+    (file,) = (passed_on / "evaluations").glob("faces-*.json")
+    assert json.loads(file.read_text())["people_with_names_of_the_training"] is None
+    code, out, _ = lossbench("embed", passed_on, tree / "query", "--out", tmp_path / "e.npz")
+    assert code == 0
+    assert note in out.splitlines()
 
 
 def test_embed_writes_what_the_model_gives(lossbench, trained, tree, tmp_path):

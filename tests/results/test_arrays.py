@@ -5,12 +5,15 @@ import shutil
 
 import numpy as np
 import pytest
+from support import bench, figures
 
 from lossbench.errors import InputError, RunDamaged
-from lossbench.results.arrays import read_embeddings, read_resamples, save_arrays
+from lossbench.evaluation.embed import embed
+from lossbench.results.arrays import keeps_train, read_embeddings, read_resamples, save_arrays
 from lossbench.results.history import read_history
 from lossbench.results.store import load_records
 from lossbench.results.study import Study
+from lossbench.results.weights import load_backbone
 
 SPOILT = {
     "zero": ("query", lambda a: a * 0),
@@ -67,6 +70,38 @@ def test_resamples_and_histories_of_others_are_looked_at(benchmark):
             path.write_text("\n".join([json.dumps({**json.loads(first), key: value}), *rest]))
             with pytest.raises(InputError, match=r"history\.jsonl is damaged"):
                 read_history(record)
+
+
+def test_embeddings_of_train_are_kept_on_request_alone_and_the_weights_give_them_back(orl, pixels, tmp_path):
+    options = {"epochs": 1, "repeats": 1}
+    _, lean, _ = bench(tmp_path / "lean", "ce", **options)
+    _, whole, _ = bench(tmp_path / "whole", "ce", **options, keep_embeddings=True)
+    assert [keeps_train(record) for record in (*lean, *whole)] == [False, False, True, True]
+    assert [record["protocol_hash"] for record in lean] == [record["protocol_hash"] for record in whole]
+    train = orl.split(0).train
+    for less, more in zip(lean, whole, strict=True):
+        arrays, all_arrays = (dict(np.load(f"{record['folder']}/embeddings.npz")) for record in (less, more))
+        saved = all_arrays.pop("train")
+        assert arrays.keys() == all_arrays.keys()
+        assert all(np.array_equal(arrays[name], all_arrays[name]) for name in arrays)
+        assert np.array_equal(embed(load_backbone(less), pixels, train).numpy(), saved)
+        assert arrays["train_labels"].tolist() == list(train.labels)
+        assert arrays["train_files"].tolist() == [orl.names[row] for row in train.rows]
+        unit = saved / np.linalg.norm(saved, axis=1, keepdims=True)
+        means = np.stack([unit[arrays["train_labels"] == label].mean(axis=0) for label in range(len(train.people))])
+        means /= np.linalg.norm(means, axis=1, keepdims=True)
+        np.testing.assert_allclose(arrays["train_means"], means, atol=1e-6)
+    _, again, heard = bench(tmp_path / "lean", "ce", **options, keep_embeddings=True)
+    assert (heard.trained, heard.notes) == (
+        [],
+        ["2 runs are measured again, not trained: only what is kept has changed"],
+    )
+    assert all(keeps_train(record) for record in again)
+    assert figures(again) == figures(lean)
+    _, _, heard = bench(tmp_path / "lean", "ce", **options, keep_embeddings=True)
+    assert (heard.skipped, heard.notes) == (2, [])
+    _, _, heard = bench(tmp_path / "lean", "ce", **options)
+    assert (heard.skipped, heard.notes) == (2, []), "what is there stays"
 
 
 def test_arrays_that_cannot_be_written_leave_nothing(tmp_path):
