@@ -2,7 +2,7 @@
 
     python tests/perf/gpu.py                          # ends within eight minutes
     python tests/perf/gpu.py --against ceb1eeb        # an old commit too, in the same call on the same card
-    python tests/perf/gpu.py --only heads,metrics     # some of: tests, heads, metrics, training, evaluation, loop
+    python tests/perf/gpu.py --only heads,metrics  # some of: tests, heads, metrics, training, pixels, evaluation, loop
 
 ``--against`` takes a commit, or a folder that holds one (a machine without git). Each measurement is a process of its
 own with a time budget; what does not end within it, or within --minutes in all, is said to be out of time. Exit code 1
@@ -75,6 +75,7 @@ def _head(title: str, *words: str) -> Check:
 def checks(folder: Path) -> list[Check]:
     """Return what is measured, most wanted first; `folder` holds training images, one folder a person."""
     embed = Figure("embed / bare", r"embed / bare: ([\d.]+)", 0.95, least=True)
+    streamed = Figure("streamed / resident", r"streamed / resident: ([\d.]+)", 0.8, least=True)
     loop = Figure("lossbench / plain loop", r"lossbench / plain: ([\d.]+)", 6.0, least=True)
     plain = "plain_loop.py", str(folder), "--workers", "8", "--side", "112", "--backbone", "resnet18", "--pairs", "3"
     return [
@@ -89,6 +90,8 @@ def checks(folder: Path) -> list[Check]:
         _head("Sub-center ArcFace, C 100,000", "--spec", "subcenter_arcface"),
         Check("evaluation", "embed, resnet18, 112 px", ("evaluation.py", "--backbone", "resnet18", "--side", "112",
               "--pairs", "5"), 40, (embed,), own=True),
+        Check("pixels", "streamed images, resnet18, 112 px", ("pixels.py", "--backbone", "resnet18", "--side", "112",
+              "--pairs", "3"), 30, (streamed,)),
         Check("loop", "plain loop, 8 workers, resnet18, 112 px", plain, 60, (loop,), own=True),
     ]  # fmt: skip
 
