@@ -42,7 +42,7 @@ from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
 from lossbench.utils.text import listed
 
-_LARGEST_SVG = 400_000  # bytes; a larger figure is shown as PNG, so that the page stays small
+_LARGEST_SVG = 250_000  # bytes; a larger figure is shown as PNG, so that the page stays small
 _DENSE = 12  # losses, beyond which a matrix shows marks without numbers
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -123,6 +123,7 @@ def page(
         smallest=found[0].smallest if found else None,
         looked=looks is not None,
         verdicts=Part("Every verdict", (), verdict_headers, verdict_rows),
+        stems=[stem for stem, _ in drawn],
         figures=[_figure(folder, stem, caption) for stem, caption in drawn],
         cards=cards(study),
         audit=operating_points(study),
