@@ -193,7 +193,7 @@ def test_a_run_with_pairs_records_them_and_the_report_shows_them(monkeypatch):
     assert len(records[1]["split_file"]) == 64
     monkeypatch.setattr("lossbench.report.plots.write_figures", lambda *_: [])  # they take long and are not ours
     write_report(folder)
-    assert "## Verification" in (folder / "report.md").read_text(encoding="utf-8")
+    assert "<summary>Verification</summary>" in (folder / "report.html").read_text(encoding="utf-8")
     assert "verification_accuracy" in (folder / "tables" / "runs.csv").read_text(encoding="utf-8")
 
 
@@ -325,7 +325,9 @@ def test_without_query_people_a_run_says_what_it_cannot_measure(monkeypatch, cap
     assert (code, err) == (0, "")
     text = Path("results/all/report.md").read_text()
     assert "nobody is held out (no query people)" in text
-    assert not any(title in text for title in ("## Operating points", "## Search in a gallery", "## Retrieval"))
+    page = Path("results/all/report.html").read_text()
+    assert "nobody is held out (no query people)" in page
+    assert not any(title in page for title in ("Can the data support", "Search in a gallery", "Retrieval and"))
     assert sorted(file.name for file in Path("results/all/figures").glob("*.svg")) == [
         "angles.svg",
         "training_curves.svg",
