@@ -2,8 +2,9 @@
 
 A store is a file ``<key>.npy`` in the cache folder (``LOSSBENCH_CACHE``, else the platform's); its key is a hash of the
 files' content. Hashing all files takes seconds, so an index ``<key>.index.json``, keyed by their paths, sizes and
-times, names their store, which then opens in a fraction of a second. The index is written last, by rename; a store
-counts only if an index names it. A lock keeps two processes from building the same store. Empty lock files are kept:
+times, names their store, which then opens in a fraction of a second; the SHA-256 of the files lie beside it in
+``<key>.digests`` and are read only where they are asked for. The index is written last, by rename; a store counts only
+if an index names it. A lock keeps two processes from building the same store. Empty lock files are kept:
 if one were deleted, two processes could hold locks on two files of the same name.
 """
 
@@ -12,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from lossbench.utils.processes import in_parallel, workers_for
 from lossbench.utils.text import shown
 
 _CHUNK = 32  # images that a process decodes and writes at a time
+_SHA256 = 32  # bytes of a digest
 _CHUNKS = 4  # that it is handed at a time
 
 
@@ -36,12 +38,29 @@ _CHUNKS = 4  # that it is handed at a time
 class ImageStore:
     """Pixels [N, side, side, 3] uint8, memory-mapped copy-on-write.
 
-    `digests` are the SHA-256 of the N files; `fingerprint` covers all of them and how they were decoded.
+    `fingerprint` covers the content of all files and how they were decoded; `index` is the store's in the cache.
     """
 
     pixels: npt.NDArray[np.uint8]
     fingerprint: str
-    digests: tuple[str, ...]
+    index: Path
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """The SHA-256 of the N files, read when first asked for: a list as long as the files.
+
+        Raises:
+            InputError: the list is missing or damaged.
+        """
+        path = _digests_file(self.index)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{shown(path)} cannot be read ({error.strerror}); {_CURE}") from error
+        digests = tuple(data[start : start + _SHA256].hex() for start in range(0, len(data), _SHA256))
+        if _fingerprint(digests, self.pixels.shape[1]) != self.fingerprint:
+            raise InputError(f"{shown(path)} does not list the files of its store; {_CURE}")
+        return digests
 
 
 def cache_folder() -> Path:
@@ -99,9 +118,9 @@ def open_store(
         pixels = np.load(target, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(f"the image store {target} is damaged ({error}); {_CURE}") from error
-    if pixels.shape != (len(files), side, side, 3) or pixels.dtype != np.uint8 or len(found["digests"]) != len(files):
+    if pixels.shape != (len(files), side, side, 3) or pixels.dtype != np.uint8:
         raise InputError(f"the image store {target} does not fit its files; {_CURE}")
-    return ImageStore(pixels, found["fingerprint"], tuple(found["digests"]))
+    return ImageStore(pixels, found["fingerprint"], index)
 
 
 _CURE = "clear the cache to build it again: lossbench data cache --clear"
@@ -134,7 +153,7 @@ def _read_index(path: Path) -> dict[str, Any] | None:
     """Return an index; None if there is none, its store is gone, or an older lossbench wrote it."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        whole = (path.parent / found["store"]).is_file() and isinstance(found["digests"], list)
+        whole = (path.parent / found["store"]).is_file() and _digests_file(path).is_file()
         return dict(found) if whole and isinstance(found["fingerprint"], str) and "written" in found else None
     except FileNotFoundError:
         return None
@@ -199,10 +218,14 @@ def _write_index(index: Path, digests: list[str], side: int) -> dict[str, Any]:
         "store": store,
         "written": _written(index.parent / store),
         "fingerprint": _fingerprint(digests, side),
-        "digests": digests,
     }
+    write_bytes(_digests_file(index), bytes.fromhex("".join(digests)))
     write_bytes(index, json.dumps(found).encode())
     return found
+
+
+def _digests_file(index: Path) -> Path:
+    return index.with_name(index.name.removesuffix(".index.json") + ".digests")
 
 
 def _written(store: Path) -> list[int]:
@@ -272,7 +295,7 @@ def clear_cache(cache: Path | None = None) -> int:
                 freed += _delete(half)
         except Timeout:
             raise InputError(f"a store is being built in {shown(folder)}; clear the cache when that is done") from None
-    for pattern in ("*.index.json", "*-*x*.npy", ".*.index.json.*", LIST):
+    for pattern in ("*.index.json", "*.digests", "*-*x*.npy", ".*.index.json.*", ".*.digests.*", LIST):
         freed += sum(_delete(file) for file in folder.glob(pattern))
     return freed
 

@@ -223,6 +223,21 @@ def test_a_missing_file_and_a_link_in_a_circle_are_one_line(files, cache):
         open_store(files, 24, cache=cache)
 
 
+@pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: data[32:] + data[:32], lambda data: b""])
+def test_the_list_of_digests_is_read_where_it_is_asked_for_and_checked_then(files, cache, spoil):
+    whole = open_store(files, 24, cache=cache).digests
+    listed = next(cache.glob("*.digests"))
+    assert listed.stat().st_size == 32 * len(files)
+    assert str(whole[0]) not in next(cache.glob("*.index.json")).read_text()
+    listed.write_bytes(spoil(listed.read_bytes()))
+    store = open_store(files, 24, cache=cache)
+    with pytest.raises(InputError, match=r"\A[^\n]*does not list the files of its store; [^\n]*cache --clear\Z"):
+        _ = store.digests
+    clear_cache(cache)
+    assert not list(cache.glob("*.digests"))
+    assert open_store(files, 24, cache=cache).digests == whole
+
+
 @pytest.mark.parametrize("damage", ["cut", "index", "shape", "byte"])
 def test_a_damaged_store_is_one_line(files, cache, damage):
     open_store(files, 24, cache=cache)
