@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from lossbench.data.faces import FaceSet, Part, Split
 from lossbench.data.images.recordio import RecordImages
-from lossbench.data.tree import PARTS, UnseenPeople
+from lossbench.data.tree import CLOSED, PARTS, UnseenPeople, misfit
 from lossbench.errors import InputError
 from lossbench.utils.files import is_file
 from lossbench.utils.text import shown
@@ -51,7 +52,12 @@ class PackedSet:
         return tuple(whole[i : i + 64] for i in range(0, len(whole), 64))
 
     def split(self) -> Split:
-        """Return who is in which part; query and distractors may be empty."""
+        """Return who is in which part; query and distractors may be empty.
+
+        Raises:
+            InputError: the people break a rule of a split, as `misfit` says; or train, val or test is empty.
+        """
+        self._refuse_misfit()
         names, parts = dict(zip(self.table["person"].tolist(), self._texts("person"), strict=True)), {}
         closed = np.unique(self.table["person"][self.table["part"] == PARTS.index("train")])
         for number, part in enumerate(PARTS):
@@ -66,6 +72,17 @@ class PackedSet:
 
     def _texts(self, column: str) -> list[str]:
         return texts(self.table[column])
+
+    def _refuse_misfit(self) -> None:
+        counts: dict[str, dict[str, int]] = {}
+        width = len(str(self.table["person"].max()))  # as in their names
+        for number, part in enumerate(PARTS):
+            people, images = np.unique(self.table["person"][self.table["part"] == number], return_counts=True)
+            counts[part] = dict(zip((f"{who:0{width}d}" for who in people.tolist()), images.tolist(), strict=True))
+        empty = [f"{part} is empty" for part in CLOSED if not counts[part]]
+        wrong = misfit(counts)
+        if what := [*empty, *([f"{wrong.place} {wrong.rule}"] if wrong else [])]:
+            raise InputError(f"{shown(self.root)} is no split of people ({what[0]}); prepare the data again")
 
 
 def texts(numbers: npt.NDArray[Any]) -> list[str]:
@@ -91,7 +108,7 @@ def open_packed(root: Path) -> PackedSet:
         data = (root / TABLE).read_bytes()
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ValueError(f"{TABLE} is not the one that split.json describes")
-        table = np.load(io.BytesIO(data), allow_pickle=False)
+        table = _read_table(data)
         _check(table, size)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"is damaged ({type(error).__name__}: {shown(str(error))})"
@@ -109,13 +126,29 @@ def open_packed(root: Path) -> PackedSet:
     return PackedSet(root, table, RecordImages(str(file), *columns))
 
 
-def _check(table: npt.NDArray[Any], size: int) -> None:
-    if table.dtype != ROW or table.ndim != 1:
+def _read_table(data: bytes) -> npt.NDArray[Any]:
+    """Return the rows of an .npy file without a copy; nothing is allocated by what its header says."""
+    stream = io.BytesIO(data)
+    try:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("the table is of another version of .npy")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (TokenError, MemoryError) as error:  # Python's parser on a damaged header
+        raise ValueError("the table's header is damaged") from error
+    if dtype != ROW or len(shape) != 1:
         raise ValueError("the table has other columns")
+    if stream.tell() + shape[0] * ROW.itemsize != len(data):
+        raise ValueError(f"the table's header announces {shape[0]:,} rows, and the file has {len(data):,} bytes")
+    return np.frombuffer(data, ROW, offset=stream.tell())
+
+
+def _check(table: npt.NDArray[Any], size: int) -> None:
     if not len(table) or int(table["part"].max()) >= len(PARTS) or int(table["person"].min()) < 0:
         raise ValueError("a row is out of range")
     if not (table["start"].min() >= 0 and (table["start"] < table["stop"]).all() and table["stop"].max() <= size):
         raise ValueError("a row lies outside the file")
+    if len(np.unique(table["key"])) < len(table):
+        raise ValueError("an image is listed twice")
 
 
 def packed_files(table: npt.NDArray[Any], file: Path, header: Mapping[str, Any]) -> dict[str, bytes]:

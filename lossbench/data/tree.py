@@ -1,9 +1,9 @@
 """A tree on disk: ROOT/{train,val,test,query,distractors}/PERSON/IMAGE. The folders are the split."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lossbench.data.faces import FaceSet, Part, Split
 from lossbench.errors import InputError
@@ -32,17 +32,16 @@ def read_tree(root: str | Path) -> FaceSet:
         raise InputError(f"no folder '{shown(root)}'; a data tree holds {', '.join(f'{p}/' for p in PARTS)}")
     rows: dict[Path, int] = {}
     found = {part: _people(root, part) for part in PARTS}
+    if wrong := misfit({part: {who: len(files) for who, files in people.items()} for part, people in found.items()}):
+        raise InputError(f"{shown(root / wrong.place)} {wrong.rule}: {wrong.cure}")
     closed = tuple(sorted(found["train"]))
     parts: dict[str, Part] = {}
     for name, people in found.items():
         names = closed if name in CLOSED else tuple(sorted(people))
-        if unknown := sorted(set(people) - set(names)):
-            raise InputError(f"{root / name / unknown[0]}: a person who is not in train; move the folder to query")
         pairs = [(file, label) for label, person in enumerate(names) for file in people.get(person, ())]
         parts[name] = Part(
             tuple(rows.setdefault(file, len(rows)) for file, _ in pairs), tuple(label for _, label in pairs), names
         )
-    _refuse_overlap(root, found)
     files = tuple(rows)
     return FaceSet(root.resolve().name, files, tuple(f.relative_to(root).as_posix() for f in files), (Split(**parts),))
 
@@ -80,14 +79,7 @@ def _people(root: Path, part: str) -> dict[str, list[Path]]:
         raise InputError(
             f"no folder {folder}; a data tree holds {', '.join(f'{p}/' for p in PARTS)}, one folder per person"
         )
-    people = {}
-    for person, images in people_in(folder):
-        if len(images) < AT_LEAST[part]:
-            raise InputError(
-                f"{person} holds {len(images)} image{'s' * (len(images) != 1)}; a person in {part} needs at least "
-                f"{AT_LEAST[part]}: add images or remove the folder"
-            )
-        people[person.name] = images
+    people = {person.name: images for person, images in people_in(folder)}
     if not people:
         raise InputError(f"{folder} is empty; it needs a folder per person with images in it")
     return people
@@ -103,10 +95,32 @@ def is_image(file: Path) -> bool:
     return has_image_suffix(file) and not file.name.startswith(".") and is_file(file)
 
 
-def _refuse_overlap(root: Path, found: dict[str, dict[str, list[Path]]]) -> None:
+class Misfit(NamedTuple):
+    """A rule that a split breaks: where (``PART/PERSON``), the rule, and the cure in a tree of folders."""
+
+    place: str
+    rule: str
+    cure: str
+
+
+def misfit(images: Mapping[str, Mapping[str, int]]) -> Misfit | None:
+    """Return the first rule that the people of a split break, or None.
+
+    Args:
+        images: the number of images of every person in each of `PARTS`.
+    """
+    for part, people in images.items():
+        for person, count in people.items():
+            if count < AT_LEAST[part]:
+                holds = f"holds {count} image{'s' * (count != 1)}; a person in {part} needs at least {AT_LEAST[part]}"
+                return Misfit(f"{part}/{person}", holds, "add images or remove the folder")
+    for part in CLOSED:
+        if unknown := sorted(set(images[part]) - set(images["train"])):
+            return Misfit(f"{part}/{unknown[0]}", "is a person who is not in train", "move the folder to query")
     for first, second in (("train", "query"), ("train", "distractors"), ("query", "distractors")):
-        if both := sorted(set(found[first]) & set(found[second])):
-            raise InputError(f"person '{both[0]}' is in both {root / first} and {root / second}; keep one of them")
+        if both := sorted(set(images[first]) & set(images[second])):
+            return Misfit(f"{second}/{both[0]}", f"is a person who is also in {first}", "remove one of the two folders")
+    return None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A prepared set whose images stay in train.rec: as the other rooms see it, and what is refused when it has changed."""
 
 import hashlib
+import io
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ from support import encoded_people, training_set
 
 from lossbench.data.catalogue import open_data, open_unseen_people
 from lossbench.data.images.store import open_store
+from lossbench.data.inspect.check import check_tree
 from lossbench.data.packed import ROW, is_packed, open_packed, read_packed_unseen
 from lossbench.data.prepare.options import TrainingSetOptions
 from lossbench.data.prepare.rec import prepare_rec
@@ -57,20 +59,29 @@ def test_without_query_people_there_is_nobody_to_evaluate(tmp_path, packed):
         read_packed_unseen(tmp_path / "all")
 
 
-def replaced(packed, **changes):
-    """Write the table anew with other values in its first row, and its SHA-256 in split.json."""
-    table = np.load(packed / "images.npy")
-    for name, value in changes.items():
-        table[name][0] = value
-    np.save(packed / "images.npy", table)
+def rewritten(packed, table):
+    """Write another table, or the bytes of one, and its SHA-256 in split.json."""
+    if isinstance(table, bytes):
+        (packed / "images.npy").write_bytes(table)
+    else:
+        np.save(packed / "images.npy", table)
     content = json.loads((packed / "split.json").read_bytes())
     content["packed"]["table"] = hashlib.sha256((packed / "images.npy").read_bytes()).hexdigest()
     (packed / "split.json").write_text(json.dumps(content))
 
 
+def replaced(packed, **changes):
+    """Write the table anew with other values in its first row."""
+    table = np.load(packed / "images.npy")
+    for name, value in changes.items():
+        table[name][0] = value
+    rewritten(packed, table)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"key": 2}, "an image is listed twice"),
         ({"start": -4}, "a row lies outside the file"),
         ({"stop": 2**40}, "a row lies outside the file"),
         ({"start": 2**40, "stop": 2**41}, "a row lies outside the file"),
@@ -84,6 +95,76 @@ def test_a_table_that_points_elsewhere_is_refused(packed, changes, says):
     open_packed(packed)
     replaced(packed, **changes)
     with pytest.raises(InputError, match=rf"out is damaged \(ValueError: {says}\); prepare the data again"):
+        open_packed(packed)
+
+
+TRAIN, VAL, TEST, QUERY, DISTRACTORS = range(5)
+
+
+def only(table, part, person, images):
+    """Return the rows without all but the first so many of a person in a part."""
+    own = np.nonzero((table["part"] == part) & (table["person"] == person))[0]
+    return np.delete(table, own[images:])
+
+
+def moved(table, part, person, to):
+    """Move the first image of a person in a part to another part."""
+    (row, *_) = np.nonzero((table["part"] == part) & (table["person"] == person))[0]
+    table["part"][row] = to
+    return table
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t, a, q: only(t, TRAIN, a, 1), r"train/0\d holds 1 image; a person in train needs at least 2"),
+        (lambda t, a, q: only(t, TRAIN, a, 0), r"val/0\d is a person who is not in train"),
+        (lambda t, a, q: moved(t, QUERY, q, TEST), r"test/\d\d is a person who is not in train"),
+        (lambda t, a, q: only(t, QUERY, q, 1), r"query/\d\d holds 1 image; a person in query needs at least 2"),
+        (lambda t, a, q: moved(t, QUERY, q, DISTRACTORS), r"distractors/\d\d is a person who is also in query"),
+        (lambda t, a, q: moved(t, VAL, a, DISTRACTORS), r"distractors/0\d is a person who is also in train"),
+        (lambda t, a, q: t[t["part"] >= QUERY], "train is empty"),
+        (lambda t, a, q: t[t["part"] != VAL], "val is empty"),
+        (lambda t, a, q: t[t["part"] != TEST], "test is empty"),
+    ],
+)
+def test_a_table_that_is_no_split_is_refused(packed, change, says):
+    """A run refuses it, an evaluation too, and the check finds it."""
+    table = np.load(packed / "images.npy")
+    first, query = table["person"][0], table["person"][table["part"] == QUERY][0]
+    rewritten(packed, change(table.copy(), first, query))
+    for open_ in (lambda: open_data(str(packed)), lambda: open_unseen_people(packed)):
+        with pytest.raises(InputError, match=rf"out is no split of people \({says}\); prepare the data again"):
+            open_()
+    assert {finding.verdict for finding in check_tree(packed)} & {"flaw", "leak"}
+
+
+def header(rows):
+    """Return an .npy header of so many rows, with no row."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": np.lib.format.dtype_to_descr(ROW), "fortran_order": False, "shape": (rows,)}
+    )
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (header(10**13), r"the table's header announces 10,000,000,000,000 rows, and the file has \d+ bytes"),
+        (header(1), "the table's header announces 1 rows"),
+        (header(-1), "the table's header announces -1 rows"),
+        (header(0) + bytes(61), "the table's header announces 0 rows"),
+        (header(0), "a row is out of range"),
+        (header(0).replace(b"\x01\x00", b"\x03\x00", 1), r"the table is of another version of \.npy"),
+        (header(0).replace(b")", b"(", 1), "the table's header is damaged|Cannot parse header"),
+        (header(0)[:30], "EOF"),
+    ],
+)
+def test_a_table_is_not_believed(packed, table, says):
+    """Nothing is allocated by what its header says."""
+    rewritten(packed, table)
+    with pytest.raises(InputError, match=rf"out is damaged \(ValueError: .*({says}).*\); prepare the data again"):
         open_packed(packed)
 
 

@@ -70,8 +70,8 @@ def breakage(tree, what):
         ("no val", "no folder .*val"),
         ("one image", "p2 holds 1 image; a person in train needs at least 2: add images or remove"),
         ("no person", "distractors is empty"),
-        ("stranger", "test/p4: a person who is not in train"),
-        ("leak", "person 'p0' is in both"),
+        ("stranger", "test/p4 is a person who is not in train: move the folder to query"),
+        ("leak", "query/p0 is a person who is also in train: remove one"),
     ],
 )
 def test_a_broken_tree_says_what_is_wrong_in_one_line(tree, what, says):

@@ -254,7 +254,10 @@ def _overlap(looks: Sequence[Look]) -> Finding:
 def _too_few(root: Path, looks: Sequence[Look]) -> Finding:
     counts = Counter((look.part, look.person) for look in looks)
     train = {person for part, person in counts if part == "train"}
-    wrong = [f"no folder {part}/" for part in PARTS if not is_packed(root) and not is_folder(root / part)]
+    if is_packed(root):
+        wrong = [f"{part} is empty" for part in CLOSED if part not in {part for part, _ in counts}]
+    else:
+        wrong = [f"no folder {part}/" for part in PARTS if not is_folder(root / part)]
     for part in PARTS:
         folders = _people(root / part)
         if not folders and is_folder(root / part):
