@@ -111,7 +111,7 @@ class _Opener:
 
     def __init__(self, found: RecSet, bad: list[str], on_progress: Callable[[int, int], None], dedupe: bool):
         self.found, self.bad, self.on_progress = found, bad, on_progress
-        self.work = partial(_open, found.size, dedupe)
+        self.work, self.any = partial(_open, found.size, dedupe), False
 
     def open(self, rows: Sequence[int], names: Sequence[str]) -> list[Opened | None]:
         opened: list[Opened | None] = []
@@ -121,7 +121,8 @@ class _Opener:
             if isinstance(looked, str):
                 self.bad.append(looked.rsplit("; ", 1)[0])  # without a cure, which nobody can apply
             self.on_progress(len(opened), len(rows))
-        if rows and not any(opened):
+        self.any |= any(opened)
+        if rows and not self.any:  # in a later round, a few images of those who replace others may all be bad
             raise InputError(f"{self.bad[-len(rows)]} (none of the {len(rows):,} images can be used)")
         return opened
 

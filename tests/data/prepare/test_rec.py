@@ -102,6 +102,16 @@ def test_images_that_cannot_be_decoded_are_left_out_and_named(tmp_path, people):
         made(training_set(tmp_path / "none", [[b"x"] * 5, [b"y"] * 5], (92, 112)), tmp_path / "o")
 
 
+def test_a_person_without_a_usable_image_is_replaced_again(tmp_path, people):
+    """The one who replaces a person with bad images may have bad images alone; another takes the place."""
+    bad = [images if i < 4 else [b"no image"] * (10 - i) for i, images in enumerate(people[:6])]
+    more = [*bad, *(images[:5] for images in people[6:9])]
+    root = training_set(tmp_path / "set", more, (92, 112))
+    prepared, (note,) = made(root, tmp_path / "out", identities=5, query_identities=0)
+    assert prepared.images == {"train": 35, "val": 5, "test": 5, "query": 0, "distractors": 0}
+    assert note.startswith("11 images cannot be used and are left out: ")
+
+
 def test_images_of_another_size_than_property_says_are_refused(root, tmp_path):
     (root / "property").write_text("40,112,112")
     says = r"train\.rec image 1 is 92x112 pixels, and the set's property says 112x112; it is another set's"
