@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossbench.data.faces import FaceSet, Part, Split
-from lossbench.data.images.recordio import RecordImages
+from lossbench.data.images.recordio import MOST_BYTES, RecordImages
 from lossbench.data.tree import CLOSED, PARTS, UnseenPeople, misfit
 from lossbench.errors import InputError
 from lossbench.utils.files import is_file
@@ -147,6 +147,8 @@ def _check(table: npt.NDArray[Any], size: int) -> None:
         raise ValueError("a row is out of range")
     if not (table["start"].min() >= 0 and (table["start"] < table["stop"]).all() and table["stop"].max() <= size):
         raise ValueError("a row lies outside the file")
+    if (table["stop"] - table["start"]).max() > MOST_BYTES:
+        raise ValueError(f"an image is beyond {MOST_BYTES:,} bytes")
     if len(np.unique(table["key"])) < len(table):
         raise ValueError("an image is listed twice")
 

@@ -66,6 +66,7 @@ def rewritten(packed, table):
     else:
         np.save(packed / "images.npy", table)
     content = json.loads((packed / "split.json").read_bytes())
+    content["packed"]["bytes"] = (packed.parent / "set" / "train.rec").stat().st_size
     content["packed"]["table"] = hashlib.sha256((packed / "images.npy").read_bytes()).hexdigest()
     (packed / "split.json").write_text(json.dumps(content))
 
@@ -86,11 +87,15 @@ def replaced(packed, **changes):
         ({"stop": 2**40}, "a row lies outside the file"),
         ({"start": 2**40, "stop": 2**41}, "a row lies outside the file"),
         ({"stop": 0}, "a row lies outside the file"),
+        ({"start": 0, "stop": 2**26 + 4}, "an image is beyond 67,108,864 bytes"),
         ({"part": 5}, "a row is out of range"),
         ({"person": -1}, "a row is out of range"),
     ],
 )
 def test_a_table_that_points_elsewhere_is_refused(packed, changes, says):
+    rec = packed.parent / "set" / "train.rec"
+    with rec.open("r+b") as sparse:
+        sparse.truncate(2**27)
     replaced(packed)
     open_packed(packed)
     replaced(packed, **changes)

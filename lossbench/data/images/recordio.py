@@ -23,6 +23,7 @@ LENGTH_BITS = 29
 PART = struct.Struct("<II")  # magic, kind and length
 HEADER = struct.Struct("<IfQQ")  # flag, label, id, id2
 WHOLE, FIRST, MIDDLE, LAST = range(4)
+MOST_BYTES = 1 << 26  # of an image: a face crop has 0.01 MiB, and a table could claim a file of many GiB
 
 Integers = npt.NDArray[np.int64]
 
@@ -116,10 +117,12 @@ def read_record_image(image: RecordImage) -> bytes:
     """Return the encoded bytes of an image.
 
     Raises:
-        InputError: the file cannot be read, or no longer holds the image there.
+        InputError: the file cannot be read, no longer holds the image there, or says that it is beyond `MOST_BYTES`.
     """
     try:
         with open(image.file, "rb", buffering=0) as file:  # noqa: PTH123 (a string has no open)
+            if image.stop - image.start > MOST_BYTES:
+                raise ValueError(f"its record has {image.stop - image.start:,} bytes, of at most {MOST_BYTES:,}")
             file.seek(image.start)
             return encoded_image(record_data(file.read(image.stop - image.start)))
     except OSError as error:

@@ -131,8 +131,8 @@ class _Finder:
         pair[flags > 0] = further[flags > 0]
         pair[flags == 1, 1] = np.nan
         for i in np.nonzero(kind == FIRST)[0]:  # rare: the image holds the magic word
-            stops[i] = self._end_of_parts(int(starts[i]))
-            if stops[i] <= len(self.data):
+            stops[i] = self._end_of_parts(int(starts[i]), int(follows[i]))
+            if stops[i] == follows[i]:
                 flags[i], pair[i], length[i] = self._header_of_parts(int(starts[i]), int(stops[i]))
         for i in np.nonzero(stops != follows)[0][:1]:
             if stops[i] > len(self.data):
@@ -157,17 +157,22 @@ class _Finder:
         found[~inside] = 0
         return found.view("<u4")
 
-    def _end_of_parts(self, start: int) -> int:
-        """Return where a record of several parts ends; beyond the file if it is cut."""
+    def _end_of_parts(self, start: int, follows: int) -> int:
+        """Return where a record of several parts ends, no further than the part that reaches `follows`.
+
+        Beyond the file if it is cut. Without that limit, parts that many records claim would be read for each of them.
+        """
         at = start
-        while at + PART.size <= len(self.data):
+        while at < follows and at + PART.size <= len(self.data):
             magic, word = PART.unpack(self.data[at : at + PART.size].tobytes())
             kind = word >> LENGTH_BITS
             if magic != MAGIC or kind not in ((FIRST,) if at == start else (MIDDLE, LAST)):
                 raise self._misfit(f"the record at byte {start} has no further part at byte {at}")
             at = part_end(at, word & (1 << LENGTH_BITS) - 1)
-            if kind == LAST:
+            if kind == LAST or follows < at <= len(self.data):
                 return at
+        if at == follows < len(self.data):
+            raise self._misfit(f"the record at byte {start} has no further part at byte {at}")
         return len(self.data) + 4
 
     def _header_of_parts(self, start: int, stop: int) -> tuple[int, tuple[float, float], int]:

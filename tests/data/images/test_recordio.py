@@ -94,6 +94,16 @@ def test_files_that_have_changed_are_refused(tmp_path):
         read_record_image(image)
 
 
+def test_a_record_beyond_any_image_is_not_read(tmp_path):
+    """A sparse file: reading what the table says would take all of its bytes."""
+    file = tmp_path / "x.rec"
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    says = r"x\.rec image 1 cannot be read: its record has 1,099,511,627,776 bytes, of at most 67,108,864"
+    with pytest.raises(InputError, match=says):
+        read_record_image(RecordImage(str(file), 1, 0, 1 << 40))
+
+
 def test_a_store_of_packed_images_is_that_of_their_files(tmp_path, orl):
     """The same images as files and inside one file give the same store; a changed file gives another."""
     data = [Path(file).read_bytes() for file in orl.files[:5]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import labelled, recordio, write_records
 
-from lossbench.data.images.recordio import MAGIC, record_data
+from lossbench.data.images.recordio import MAGIC, part_end, record_data
 from lossbench.data.prepare import rec_index
 from lossbench.data.prepare.rec_index import read_index, read_records
 from lossbench.errors import InputError
@@ -130,6 +130,32 @@ def test_a_record_of_parts_that_is_cut_is_refused(tmp_path, cut):
     changed(root, "train.rec", lambda data: data[:-cut])
     with pytest.raises(InputError, match=r"is cut short|has no further part"):
         read(root)
+
+
+def part(kind, length):
+    return WORD + struct.pack("<I", kind << 29 | length)
+
+
+def test_parts_that_many_records_claim_are_read_once(tmp_path, monkeypatch):
+    """Each of 200 records claims the 5,000 parts behind them all, a million to read; the last alone may have them."""
+    rows, parts = 200, 5_000
+    firsts = b"".join(part(1, 8 * (rows - 1 - i)) for i in range(rows))
+    (tmp_path / "train.rec").write_bytes(firsts + parts * part(2, 0) + part(3, 0))
+    (tmp_path / "train.idx").write_text("".join(f"{i}\t{8 * i}\n" for i in range(rows)))
+    looked = []
+    monkeypatch.setattr(rec_index, "part_end", lambda at, length: looked.append(at) or part_end(at, length))
+    with pytest.raises(InputError, match="the record of key 0 ends at byte 1600, and 8 is"):
+        read(tmp_path)
+    assert len(looked) == rows + parts + 1
+
+
+def test_a_record_of_parts_ends_where_the_next_begins(tmp_path):
+    """The index leaves out no byte, and still the first record lacks its last part."""
+    first, second = part(1, 4) + b"abcd", recordio(labelled([0], 1, b"image"))
+    (tmp_path / "train.rec").write_bytes(first + second)
+    (tmp_path / "train.idx").write_text(f"0\t0\n1\t{len(first)}\n")
+    with pytest.raises(InputError, match="the record at byte 0 has no further part at byte 12"):
+        read(tmp_path)
 
 
 def test_an_index_of_rows_is_read(root):
