@@ -4,14 +4,14 @@ A file is fitted to a network by the names of its tensors, whatever prefix they 
 shapes. Every tensor before the embedding layer must be in it.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lossbench.errors import InputError
+from lossbench.models.weights_file import read_weights
 from lossbench.utils.files import check_path
-from lossbench.utils.text import clipped, described, listed, some
+from lossbench.utils.text import listed, some
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 IMAGENET = "imagenet"
 LITE0 = "efficientnet_lite0"
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-_INSIDE = ("state_dict", "model_state_dict", "model", "net", "backbone")  # where trainers put the weights
 _COUNTER = "num_batches_tracked"  # of batch normalisations; older files lack it
 _NORMALISATION = ("0.mean", "0.std")  # of images; runs save it, other files lack it
 _MOST_PREFIXES = 3  # parts of a name, as in module.backbone.net.
@@ -70,16 +69,16 @@ def lite0_file() -> Path:
 
 
 def start_from(net: "nn.Module", path: Path, backbone: str, on_note: Callable[[str], None]) -> None:
-    """Put a file's weights into a network, whose other tensors stay as they were drawn.
+    """Put a file's weights into a network, whose other tensors stay as they were initialised.
 
     Args:
         net: a backbone as `build_backbone` returns it.
         path: the file.
         backbone: what the network is called.
-        on_note: is told what was loaded, left out and not found.
+        on_note: receives what was loaded, left out and missing, and how images are normalised.
 
     Raises:
-        InputError: the file cannot be read, holds something else, or is of another network.
+        InputError: the file cannot be read, holds something else, or belongs to a different network.
     """
     import torch
 
@@ -91,58 +90,22 @@ def start_from(net: "nn.Module", path: Path, backbone: str, on_note: Callable[[s
             own[name].copy_(given[source])
     left = [name for name in given if name not in fit.pairs.values() and not name.endswith(_COUNTER)]
     wanted = _tensors_to_fill(own)
-    drawn = [name for name in wanted if name not in fit.pairs]
-    parts = [f"{len(wanted) - len(drawn)} tensors loaded into {backbone}{inside}{fit.how}"]
+    missing = [name for name in wanted if name not in fit.pairs]
+    parts = [f"{len(wanted) - len(missing)} tensors loaded into {backbone}{inside}{fit.how}"]
     parts += [f"{len(left)} left out ({some(left)})"] if left else []
-    parts += [f"{len(drawn)} not there and drawn at random ({some(drawn)})"] if drawn else []
+    parts += [f"{len(missing)} missing, initialised at random ({some(missing)})"] if missing else []
+    parts += _how_normalised(own, fit.pairs)
     on_note(f"--pretrained {path.name}: {'; '.join(parts)}")
 
 
-def read_weights(path: Path) -> "tuple[dict[str, Tensor], str]":
-    """Return the tensors of a file by name, and where in it they were, as words for a message. No code is executed.
-
-    Raises:
-        InputError: it cannot be read, is cut, holds code or no tensors, or values that are not finite.
-    """
-    import pickle  # for its error alone; late, as torch is
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    where = f"--pretrained {path}"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about pickles that it refuses a moment later
-            content: Any = (
-                load(path.read_bytes())
-                if path.suffix == ".safetensors"
-                else torch.load(path, map_location="cpu", weights_only=True)
-            )
-    except OSError as error:
-        raise InputError(f"{where} cannot be read ({error.strerror or error})") from error
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{where} holds code or objects, or is no file of weights; nothing in it was executed; save the tensors "
-            "alone: torch.save(net.state_dict(), FILE)"
-        ) from error
-    except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
-        reason = described(error).partition(". ")[0]
-        raise InputError(f"{where} is damaged, or no file of weights ({clipped(reason, 150)})") from error
-    inside = next((name for name in _INSIDE if isinstance(content, Mapping) and _tensors(content.get(name))), "")
-    found = _tensors(content) or _tensors(content[inside] if inside else None)
-    if not found:
-        raise InputError(f"{where} holds no tensors by name; save them by torch.save(net.state_dict(), FILE)")
-    if bad := [name for name, value in found.items() if value.is_floating_point() and not value.isfinite().all()]:
-        raise InputError(f"{where} holds values that are not finite, in {some(bad)}")
-    return found, f" from its entry '{inside}'" if inside and not _tensors(content) else ""
-
-
-def _tensors(content: Any) -> "dict[str, Tensor]":
-    from torch import Tensor
-
-    items = content.items() if isinstance(content, Mapping) else ()
-    return {name: value for name, value in items if isinstance(name, str) and isinstance(value, Tensor)}
+def _how_normalised(own: "Mapping[str, Tensor]", pairs: Mapping[str, str]) -> list[str]:
+    """Return how images are normalised and why, as words for a message; nothing for a network that does it itself."""
+    if any(name not in own for name in _NORMALISATION):
+        return []
+    mean, std = ([f"{value:.4g}" for value in own[name].flatten().tolist()] for name in _NORMALISATION)
+    values = " and std ".join("/".join(channels) for channels in (mean, std))
+    why = "from the file" if _NORMALISATION[0] in pairs else "usual for this backbone, as the file has none"
+    return [f"images normalised with mean {values}, {why}"]
 
 
 class _Fit(NamedTuple):
@@ -162,7 +125,8 @@ def _fitted(
     """Fit a file's tensors to a network's.
 
     Raises:
-        InputError: the file is of another network, or a tensor before the embedding layer has another shape.
+        InputError: the file belongs to a different network, or a tensor has another type, or, before the embedding
+            layer, another shape.
     """
     embedding = _embedding_layer(net, own)
     needed = [name for name in _tensors_to_fill(own) if name not in embedding]
@@ -172,21 +136,54 @@ def _fitted(
         fit, missing = ordered, []
     if missing:
         raise InputError(
-            f"{where} is of another network than {backbone}: {len(missing)} of its {len(needed)} tensors are missing "
-            f"({some(missing)}); the file has {some(list(given))}"
+            f"{where} belongs to a different network, not {backbone}: {len(missing)} of its {len(needed)} tensors are "
+            f"missing ({some(missing)}); the file has {some(list(given))}"
         )
     if unused := _unused_beside(fit, given):
         raise InputError(
-            f"{where} is of another network than {backbone}, which has no {some(unused)}; name the network it is of"
+            f"{where} belongs to a different network, not {backbone}, which has no {some(unused)}; choose the matching "
+            "--backbone"
         )
+    _refuse_types(own, given, fit.pairs, where)
+    _refuse_normalisation(own, given, fit.pairs, where)
     other = [name for name, source in fit.pairs.items() if own[name].shape != given[source].shape]
     if wrong := [name for name in other if name not in embedding]:
         shapes = f"{list(given[fit.pairs[wrong[0]]].shape)}, not {list(own[wrong[0]].shape)}"
         raise InputError(
-            f"{where} does not fit {backbone}: {fit.pairs[wrong[0]]} is {shapes}; it is of another network, or of "
-            "another --image-size"
+            f"{where} does not fit {backbone}: {fit.pairs[wrong[0]]} is {shapes}; it belongs to a different "
+            "network, or to another --image-size"
         )
     return fit._replace(pairs={name: source for name, source in fit.pairs.items() if name not in other})
+
+
+def _refuse_types(
+    own: "Mapping[str, Tensor]", given: "Mapping[str, Tensor]", pairs: Mapping[str, str], where: str
+) -> None:
+    """Refuse whole numbers where the network has floating-point ones, as in files of quantised weights."""
+    for name, source in pairs.items():
+        if own[name].is_floating_point() != given[source].is_floating_point():
+            raise InputError(
+                f"{where}: {source} is {given[source].dtype}, not {own[name].dtype}; save floating-point weights: "
+                "torch.save(net.float().state_dict(), FILE)"
+            )
+
+
+def _refuse_normalisation(
+    own: "Mapping[str, Tensor]", given: "Mapping[str, Tensor]", pairs: Mapping[str, str], where: str
+) -> None:
+    """Refuse half a normalisation, one of another shape, and one that divides by zero or less."""
+    found = [name for name in _NORMALISATION if name in pairs]
+    for name in found:
+        shape, wanted = list(given[pairs[name]].shape), list(own[name].shape)
+        if shape != wanted:
+            raise InputError(
+                f"{where}: {pairs[name]} is {shape}, not {wanted}: one value for each channel; fix it, or "
+                "leave out both mean and std"
+            )
+    if found and len(found) != len([name for name in _NORMALISATION if name in own]):
+        raise InputError(f"{where} has {pairs[found[0]]} but not both mean and std; add the other, or leave it out")
+    if _NORMALISATION[1] in pairs and not (given[pairs[_NORMALISATION[1]]] > 0).all():
+        raise InputError(f"{where}: {pairs[_NORMALISATION[1]]} divides the images and must be above 0")
 
 
 def _tensors_to_fill(own: "Mapping[str, Tensor]") -> list[str]:
