@@ -16,7 +16,9 @@ from lossbench.data.images.recordio import ImagePlace
 from lossbench.data.images.store import ImageStore, open_store
 from lossbench.data.images.streaming import StoredPixels, place_pixels, suitable_place
 from lossbench.data.left_out import left_out_of_tree
+from lossbench.data.packed import open_packed
 from lossbench.data.pairs import PairSet, read_pairs
+from lossbench.data.set_files import is_packed
 from lossbench.data.split_file import SplitFile
 from lossbench.errors import InputError
 from lossbench.evaluation.embed import PairImages
@@ -85,7 +87,8 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
     )
     tree = Path(config.data) if data_info(config.data).is_folder else None
     split_file = SplitFile.of(tree) if verify and tree else None
-    if split_file:
+    packed = tree is not None and is_packed(tree)
+    if split_file and not packed:
         split_file.verify_layout(faces.names)
     elif tree:
         for ignored in left_out_of_tree(tree, faces.files):
@@ -106,7 +109,9 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
     folder = Path(config.out) / config.benchmark
     _refuse_unwritable(folder)
     store = _open_store(faces.files, config, listener)
-    if split_file:
+    if split_file and packed:
+        open_packed(split_file.root).verify_content(store.digests)
+    elif split_file:
         split_file.verify_content(faces.names, store.digests)
     fingerprints = {"data": store.fingerprint, **started}
     if pairs:

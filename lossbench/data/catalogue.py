@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lossbench.data.set_files import REC, is_packed
 from lossbench.errors import InputError, did_you_mean
 from lossbench.utils.files import is_file, is_folder
 from lossbench.utils.text import shown
@@ -37,11 +38,11 @@ def _orl(_: str) -> "FaceSet":
 
 
 def _tree(path: str) -> "FaceSet":
-    if is_file(Path(path) / "images.npy"):  # checked without numpy: listing data does without
+    if is_packed(Path(path)):
         from lossbench.data.packed import read_packed
 
         return read_packed(Path(path))
-    if is_file(Path(path) / "train.rec"):
+    if is_file(Path(path) / REC):
         cure = f"lossbench data prepare rec --root {shown(path)} --out DIR"
         raise InputError(f"--data {shown(path)} is an InsightFace training set that is not prepared; first: {cure}")
     from lossbench.data.tree import read_tree
@@ -115,7 +116,7 @@ def open_unseen_people(root: Path) -> "UnseenPeople":
     Raises:
         InputError: no such folder, or fewer than two people in it.
     """
-    from lossbench.data.packed import is_packed, read_packed_unseen
+    from lossbench.data.packed import read_packed_unseen
     from lossbench.data.tree import read_unseen_people
 
     return read_packed_unseen(root) if is_packed(root) else read_unseen_people(root)

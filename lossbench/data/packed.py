@@ -6,7 +6,7 @@ The table, images.npy, takes 61 bytes an image, and millions of images are opene
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -17,13 +17,12 @@ import numpy.typing as npt
 
 from lossbench.data.faces import FaceSet, Part, Split
 from lossbench.data.images.recordio import MOST_BYTES, RecordImages
+from lossbench.data.set_files import SCHEMA, SPLIT, TABLE, refuse_other_schema
+from lossbench.data.split_file import refuse
 from lossbench.data.tree import CLOSED, PARTS, UnseenPeople, misfit
 from lossbench.errors import InputError
-from lossbench.utils.files import is_file
 from lossbench.utils.text import shown
 
-NAME, TABLE = "split.json", "images.npy"
-SCHEMA = 1
 #: A row: the image's record and its place, the number of its person, its part, and the SHA-256 of its encoded bytes.
 ROW = np.dtype(
     [("key", "<i8"), ("start", "<i8"), ("stop", "<i8"), ("person", "<i4"), ("part", "u1"), ("sha256", "u1", (32,))]
@@ -46,10 +45,26 @@ class PackedSet:
             for part, person, key in zip(self.table["part"].tolist(), people, keys, strict=True)
         )
 
-    def digests(self) -> tuple[str, ...]:
-        """Return the SHA-256 of every image."""
-        whole = self.table["sha256"].tobytes().hex()
-        return tuple(whole[i : i + 64] for i in range(0, len(whole), 64))
+    def content_faults(self, digests: Sequence[str]) -> list[str]:
+        """Return a line per image that is not the one that was prepared.
+
+        Args:
+            digests: [N] the SHA-256 of the images as they are now; empty where one cannot be read, which is no fault.
+        """
+        whole = bytes.fromhex("".join(digest or "00" * 32 for digest in digests))
+        now = np.frombuffer(whole, np.uint8).reshape(-1, 32)
+        changed = [i for i in np.nonzero((now != self.table["sha256"]).any(axis=1))[0].tolist() if digests[i]]
+        names = self.names() if changed else ()
+        what = f"is not the image that {SPLIT} describes: its content changed; restore {shown(self.images.file)}"
+        return [f"{shown(self.root / names[i])} {what}" for i in changed]
+
+    def verify_content(self, digests: Sequence[str]) -> None:
+        """Refuse a set with images that changed.
+
+        Raises:
+            InputError: `content_faults` found one.
+        """
+        refuse(self.content_faults(digests))
 
     def split(self) -> Split:
         """Return who is in which part; query and distractors may be empty.
@@ -91,26 +106,24 @@ def texts(numbers: npt.NDArray[Any]) -> list[str]:
     return [f"{number:0{width}d}" for number in numbers.tolist()]
 
 
-def is_packed(root: Path) -> bool:
-    """Return whether a folder is such a set."""
-    return is_file(root / TABLE)
-
-
 def open_packed(root: Path) -> PackedSet:
     """Open a set and check that its files are the ones that were prepared, by their size; the table by its content.
 
     Raises:
-        InputError: a file is missing or damaged, or the packed file has changed.
+        InputError: a file is missing, damaged or of another lossbench, or the packed file has changed.
     """
     try:
-        content = json.loads((root / NAME).read_bytes())
+        content = json.loads((root / SPLIT).read_bytes())
+        refuse_other_schema(root / SPLIT, content)
         file, size, sha256 = Path(content["packed"]["file"]), content["packed"]["bytes"], content["packed"]["table"]
         data = (root / TABLE).read_bytes()
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise ValueError(f"{TABLE} is not the one that split.json describes")
+            raise ValueError(f"{TABLE} is not the one that {SPLIT} describes")
         table = _read_table(data)
         _check(table, size)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except InputError:  # of another schema
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         what = f"is damaged ({type(error).__name__}: {shown(str(error))})"
         raise InputError(f"{shown(root)} {what}; prepare the data again") from error
     try:
@@ -167,7 +180,7 @@ def packed_files(table: npt.NDArray[Any], file: Path, header: Mapping[str, Any])
         "table": hashlib.sha256(whole.getvalue()).hexdigest(),
     }
     content = {"schema": SCHEMA, **header, "packed": packed, "files": []}
-    return {NAME: (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(), TABLE: whole.getvalue()}
+    return {SPLIT: (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(), TABLE: whole.getvalue()}
 
 
 def read_packed(root: Path) -> FaceSet:

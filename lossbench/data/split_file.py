@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lossbench.data.set_files import SCHEMA, SPLIT, refuse_other_schema
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
 from lossbench.utils.text import shown
-
-NAME = "split.json"
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -32,12 +30,15 @@ def write_manifest(root: Path, header: Mapping[str, Any], entries: Sequence[Entr
     """Write split.json, whole or not at all, one line per file."""
     lines = ",\n".join("  " + json.dumps(asdict(entry), ensure_ascii=False) for entry in entries)
     head = json.dumps({"schema": SCHEMA, **header}, indent=1, ensure_ascii=False)
-    write_bytes(root / NAME, f'{head[:-2]},\n "files": [\n{lines}\n ]\n}}\n'.encode())
+    write_bytes(root / SPLIT, f'{head[:-2]},\n "files": [\n{lines}\n ]\n}}\n'.encode())
 
 
 @dataclass(frozen=True)
 class SplitFile:
-    """A tree's split.json as read: the tree, its content, the SHA-256 of its bytes, and that of each listed image."""
+    """A set's split.json as read: its folder, its content, the SHA-256 of its bytes, and that of each listed image.
+
+    None is listed where the images are packed in another file: `PackedSet` compares these.
+    """
 
     root: Path
     content: Mapping[str, Any]
@@ -51,7 +52,7 @@ class SplitFile:
         Raises:
             InputError: the file is damaged, or of a newer lossbench.
         """
-        path = root / NAME
+        path = root / SPLIT
         try:
             data = path.read_bytes()
             found = json.loads(data)
@@ -65,15 +66,8 @@ class SplitFile:
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             what = f"is damaged ({type(error).__name__}: {shown(str(error))})"
             raise InputError(f"{shown(path)} {what}; prepare the data again, or use --no-verify") from error
-        if found.get("schema") != SCHEMA:
-            what = f"has schema {found.get('schema')}, this lossbench reads {SCHEMA}"
-            raise InputError(f"{shown(path)} {what}; upgrade lossbench")
+        refuse_other_schema(path, found)
         listed = {entry["path"]: entry["sha256"] for entry in found["files"]}
-        if "packed" in found:
-            from lossbench.data.packed import open_packed
-
-            packed = open_packed(root)
-            listed = dict(zip(packed.names(), packed.digests(), strict=True))
         return SplitFile(root, found, hashlib.sha256(data).hexdigest(), listed)
 
     def layout_faults(self, names: Sequence[str]) -> list[str]:
@@ -89,9 +83,9 @@ class SplitFile:
             if was := gone.pop(name.split("/", 1)[1], None):
                 what = f"was made as {was}; its split was changed later: move it back"
             else:
-                what = f"is not in {NAME}: it was added after the split was made; remove it"
+                what = f"is not in {SPLIT}: it was added after the split was made; remove it"
             faults.append(f"{shown(self.root / name)} {what}")
-        return faults + [f"{shown(self.root / path)} is in {NAME} but missing; put it back" for path in gone.values()]
+        return faults + [f"{shown(self.root / path)} is in {SPLIT} but missing; put it back" for path in gone.values()]
 
     def content_faults(self, names: Sequence[str], digests: Sequence[str]) -> list[str]:
         """Compare the files' content with split.json, and return a line per file that changed.
@@ -105,7 +99,7 @@ class SplitFile:
         for name, digest in zip(names, digests, strict=True):
             if listed.get(name, digest) != digest:
                 was = f"it now holds what was {origin[digest]}" if digest in origin else "its content changed"
-                faults.append(f"{shown(self.root / name)} is not the file that {NAME} describes: {was}; restore it")
+                faults.append(f"{shown(self.root / name)} is not the file that {SPLIT} describes: {was}; restore it")
         return faults
 
     def verify_layout(self, names: Sequence[str]) -> None:
@@ -114,7 +108,7 @@ class SplitFile:
         Raises:
             InputError: `layout_faults` found one.
         """
-        _refuse(self.layout_faults(names))
+        refuse(self.layout_faults(names))
 
     def verify_content(self, names: Sequence[str], digests: Sequence[str]) -> None:
         """Refuse a tree with files that changed.
@@ -122,10 +116,15 @@ class SplitFile:
         Raises:
             InputError: `content_faults` found one.
         """
-        _refuse(self.content_faults(names, digests))
+        refuse(self.content_faults(names, digests))
 
 
-def _refuse(faults: Sequence[str]) -> None:
+def refuse(faults: Sequence[str]) -> None:
+    """Refuse a set in which files changed.
+
+    Raises:
+        InputError: there is a line; the first is quoted.
+    """
     if faults:
         more = f" ({len(faults):,} such files)" if faults[1:] else ""
         raise InputError(f"{faults[0]}{more}, prepare the data again, or skip this check with --no-verify")

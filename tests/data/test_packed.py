@@ -11,10 +11,11 @@ from support import encoded_people, training_set
 from lossbench.data.catalogue import open_data, open_unseen_people
 from lossbench.data.images.store import open_store
 from lossbench.data.inspect.check import check_tree
-from lossbench.data.packed import ROW, is_packed, open_packed, read_packed_unseen
+from lossbench.data.packed import ROW, open_packed, read_packed_unseen
 from lossbench.data.prepare.options import TrainingSetOptions
 from lossbench.data.prepare.rec import prepare_rec
 from lossbench.data.prepare.rec_set import read_rec
+from lossbench.data.set_files import is_packed
 from lossbench.errors import InputError
 
 
@@ -181,7 +182,7 @@ def test_files_that_do_not_belong_together_are_refused(packed, tmp_path):
         ("images.npy", b"", "images.npy is not the one"),
         ("split.json", split.encode()[:-9], "JSONDecodeError"),
         ("split.json", b'{"schema": 1, "files": []}', "KeyError"),
-        ("split.json", b"[]", "TypeError"),
+        ("split.json", b"[]", "AttributeError"),
     ):
         before = (packed / name).read_bytes()
         (packed / name).write_bytes(data)
@@ -205,6 +206,25 @@ def test_a_packed_file_that_is_gone_or_changed_is_refused(packed, tmp_path):
     rec.unlink()
     with pytest.raises(InputError, match=r"train\.rec, whose images .*out lists, cannot be read \(No such file"):
         open_data(str(packed))
+
+
+def test_images_that_changed_are_named(packed, tmp_path):
+    """An image that cannot be read is no change; one of another lossbench is not looked at."""
+    found = open_packed(packed)
+    digests = [bytes(one).hex() for one in found.table["sha256"]]
+    assert found.content_faults(digests) == []
+    digests[3], digests[5], digests[6] = "", "ab" * 32, digests[7]
+    names = found.names()
+    assert [line.split(" is not ")[0] for line in found.content_faults(digests)] == [
+        f"{packed}/{names[5]}", f"{packed}/{names[6]}"
+    ]  # fmt: skip
+    says = rf"{names[5]} is not the image that split\.json describes: its content changed; .*train\.rec \(2 such"
+    with pytest.raises(InputError, match=says):
+        found.verify_content(digests)
+    content = json.loads((packed / "split.json").read_bytes())
+    (packed / "split.json").write_text(json.dumps(content | {"schema": 2}))
+    with pytest.raises(InputError, match=r"split\.json has schema 2, this lossbench reads 1; upgrade lossbench\Z"):
+        open_packed(packed)
 
 
 def test_the_store_reads_it_in_place(packed, orl):

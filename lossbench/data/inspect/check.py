@@ -13,8 +13,9 @@ import numpy as np
 from lossbench.data.images.decode import decode, read_bytes
 from lossbench.data.images.recordio import ImagePlace
 from lossbench.data.left_out import left_out_of_tree
-from lossbench.data.packed import is_packed, open_packed
+from lossbench.data.packed import open_packed
 from lossbench.data.prepare.duplicates import Thumbnails, near_duplicates, thumbnail
+from lossbench.data.set_files import SPLIT, is_packed
 from lossbench.data.split_file import SplitFile
 from lossbench.data.tree import AT_LEAST, CLOSED, PARTS, has_image_suffix
 from lossbench.errors import InputError
@@ -155,20 +156,22 @@ def _manifest(root: Path, looks: Sequence[Look]) -> Finding:
     try:
         split_file = SplitFile.of(root)
         if split_file is None:
-            return Finding(
-                "split.json", "note", 0, "none: files that moved since the split was made cannot be detected"
-            )
+            return Finding(SPLIT, "note", 0, "none: files that moved since the split was made cannot be detected")
     except InputError as error:
-        return Finding("split.json", "flaw", 1, str(error))
+        return Finding(SPLIT, "flaw", 1, str(error))
     names = [look.path for look in looks]
     digests = {name: look.sha256 for name, look in zip(names, looks, strict=True) if look.sha256}
-    unread = set(split_file.listed) & set(names) - set(digests)
-    faults = split_file.layout_faults(names) + split_file.content_faults(list(digests), list(digests.values()))
+    if is_packed(root):
+        unread = set(names) - set(digests)
+        faults = open_packed(root).content_faults([look.sha256 for look in looks])
+    else:
+        unread = set(split_file.listed) & set(names) - set(digests)
+        faults = split_file.layout_faults(names) + split_file.content_faults(list(digests), list(digests.values()))
     faults += [f"{shown(root / name)} cannot be read, so a change cannot be detected" for name in sorted(unread)]
     if faults:
         text = f"of {len(names):,} files {len(digests):,} were compared with it: {_some(faults)}"
-        return Finding("split.json", "flaw", len(faults), text, faults)
-    return Finding("split.json", "ok", len(names), f"all {len(names):,} files are in place and have the listed SHA-256")
+        return Finding(SPLIT, "flaw", len(faults), text, faults)
+    return Finding(SPLIT, "ok", len(names), f"all {len(names):,} files are in place and have the listed SHA-256")
 
 
 def _left_out(root: Path, looks: Sequence[Look]) -> Finding:

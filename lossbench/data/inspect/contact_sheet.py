@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 
 from lossbench.data.images.decode import decode, read_bytes
 from lossbench.data.images.recordio import ImagePlace
-from lossbench.data.packed import is_packed, open_packed
+from lossbench.data.packed import open_packed
+from lossbench.data.set_files import is_packed
 from lossbench.data.tree import PARTS, people_in
 from lossbench.errors import InputError
 from lossbench.utils.files import is_folder, listed, write_bytes

@@ -26,7 +26,8 @@ from lossbench.data.prepare.options import CropOptions, SplitOptions
 from lossbench.data.prepare.selection import choose, photos_of
 from lossbench.data.prepare.split import choose_people
 from lossbench.data.prepare.target import alone, finished_crops, put_in_place, refuse_in_use, work_folder
-from lossbench.data.split_file import NAME, Entry, SplitFile, write_manifest
+from lossbench.data.set_files import SPLIT
+from lossbench.data.split_file import Entry, SplitFile, write_manifest
 from lossbench.data.tree import PARTS
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
@@ -94,7 +95,7 @@ def prepare(
         "notes": [*collection.notes, *too_few(collection.per_person(), split)],
     }
     try:
-        if (out / NAME).is_file():
+        if (out / SPLIT).is_file():
             return _already_there(collection, split, out, header)
         refuse_in_use(out)
         with alone(out) as work:

@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from lossbench.data.images.decode import decode_quietly, pillow_silent, read_bytes
 from lossbench.data.images.recordio import RecordImage
-from lossbench.data.packed import ROW, is_packed, packed_files, texts
+from lossbench.data.packed import ROW, packed_files, texts
 from lossbench.data.prepare.duplicates import SIDE, Thumbnails, thumbnail
 from lossbench.data.prepare.options import TrainingSetOptions
 from lossbench.data.prepare.prepare import Prepared, too_few
 from lossbench.data.prepare.rec_set import RecSet
 from lossbench.data.prepare.selection import Choice, choose
 from lossbench.data.prepare.target import alone, put_in_place, refuse_in_use
+from lossbench.data.set_files import is_packed
 from lossbench.data.tree import PARTS
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes

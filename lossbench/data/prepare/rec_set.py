@@ -10,11 +10,12 @@ import numpy.typing as npt
 from lossbench.data.images.recordio import Integers, RecordImages
 from lossbench.data.packed import texts
 from lossbench.data.prepare.rec_index import Records, read_records
+from lossbench.data.set_files import REC
 from lossbench.errors import InputError
 from lossbench.utils.files import is_folder, listed
 from lossbench.utils.text import clipped, shown, some
 
-REC, IDX, PROPERTY = "train.rec", "train.idx", "property"
+IDX, PROPERTY = "train.idx", "property"
 _EXACT = 2**24  # beyond, a float32 holds no odd whole number: keys in labels are rounded
 
 
