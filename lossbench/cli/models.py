@@ -163,26 +163,30 @@ def evaluate(
 
 def embed(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    folder: Annotated[Path, typer.Argument(help="The folder whose images are embedded, at any depth.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A folder whose images are embedded, at any depth; or a prepared set.")
+    ],
     out: Annotated[Path, typer.Option(help="The .npz file to write.")] = Path("embeddings.npz"),
     backbone: Backbone = None,
     device: Device = "auto",
 ) -> None:
     """Write the embeddings of all images below a folder, for use elsewhere.
 
-    The file holds two arrays: embeddings, [N, D] float32, not normalised; and files, [N] paths below the folder.
+    The file holds two arrays: embeddings, [N, D] float32, not normalised; and files, [N] paths below the folder. An
+    image of train.rec is called PART/PERSON/KEY.
     """
     from lossbench.cli import console
+    from lossbench.data.catalogue import open_images
     from lossbench.data.left_out import left_out
-    from lossbench.data.tree import read_images
+    from lossbench.data.set_files import is_packed
 
     if out.suffix != ".npz":
         raise InputError(f"--out {out} is not an .npz file; use a name that ends in .npz")
     from lossbench.results.store import refuse_unwritable
 
     refuse_unwritable(out, "--out")
-    files, names = read_images(folder)
-    if ignored := left_out(folder, files, people=False):
+    files, names = open_images(folder)
+    if not is_packed(folder) and (ignored := left_out(folder, files, people=False)):
         console.say(f"note: left out: {ignored}")
     from lossbench.evaluation.evaluate import embed_folder, known_names
     from lossbench.results.store import find_runs

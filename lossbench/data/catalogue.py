@@ -1,6 +1,6 @@
 """The data sets by name: credit, suitable settings, and how to open them. Importing this module is cheap."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +11,7 @@ from lossbench.utils.text import shown
 
 if TYPE_CHECKING:
     from lossbench.data.faces import FaceSet
+    from lossbench.data.images.recordio import ImagePlace
     from lossbench.data.tree import UnseenPeople
 
 
@@ -120,3 +121,18 @@ def open_unseen_people(root: Path) -> "UnseenPeople":
     from lossbench.data.tree import read_unseen_people
 
     return read_packed_unseen(root) if is_packed(root) else read_unseen_people(root)
+
+
+def open_images(root: Path) -> "tuple[Sequence[ImagePlace], tuple[str, ...]]":
+    """Return every image of a prepared set, or below a folder, and its name: ``PART/PERSON/KEY``, or its relative path.
+
+    Raises:
+        InputError: no such folder, or no image in it.
+    """
+    from lossbench.data.packed import open_packed
+    from lossbench.data.tree import read_images
+
+    if not is_packed(root):
+        return read_images(root)
+    packed = open_packed(root)
+    return packed.images, packed.names()

@@ -303,6 +303,14 @@ def test_a_training_set_is_prepared_checked_shown_trained_and_evaluated(monkeypa
     assert record["people"] == {"train": 24, "val": 24, "test": 24, "query": 3, "distractors": 3}
     assert record["metrics"]["tpr@0.1"] > 0
     lossbench_("evaluate", *Path("results/rec/runs").glob("ce-*"), "--data", "rec")
+    out = lossbench_("embed", *Path("results/rec/runs").glob("ce-*"), "rec", "--out", "e.npz")
+    assert "left out" not in out
+    assert "names also occur in the training set of ce r0" in out
+    found, kept = np.load("e.npz"), np.load(*Path("results/rec/runs").glob("ce-*/embeddings.npz"))
+    assert found["files"].tolist() == list(open_data("rec").names)
+    assert found["embeddings"].shape == (300, 128)
+    rows = [found["files"].tolist().index(name) for name in kept["query_files"]]
+    np.testing.assert_allclose(found["embeddings"][rows], kept["query"], atol=1e-5)
     assert not [file for file in Path().rglob("*") if file.suffix in (".jpg", ".png") and "results" not in str(file)][
         1:
     ]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import encoded_people, training_set
 
-from lossbench.data.catalogue import open_data, open_unseen_people
+from lossbench.data.catalogue import open_data, open_images, open_unseen_people
 from lossbench.data.images.store import open_store
 from lossbench.data.inspect.check import check_tree
 from lossbench.data.packed import ROW, open_packed, read_packed_unseen
@@ -16,6 +16,7 @@ from lossbench.data.prepare.options import TrainingSetOptions
 from lossbench.data.prepare.rec import prepare_rec
 from lossbench.data.prepare.rec_set import read_rec
 from lossbench.data.set_files import is_packed
+from lossbench.data.tree import read_images
 from lossbench.errors import InputError
 
 
@@ -50,6 +51,12 @@ def test_its_query_people_are_those_of_an_evaluation(packed):
     assert list(unseen.files) == [faces.files[row] for row in [*split.query.rows, *split.distractors.rows]]
     assert (unseen.query.labels, unseen.query.people) == (split.query.labels, split.query.people)
     assert unseen.distractors.rows == tuple(range(30, 60))
+
+
+def test_all_of_its_images_can_be_embedded(packed, tree):
+    faces, (images, names) = open_data(str(packed)), open_images(packed)
+    assert (list(images), names) == (list(faces.files), faces.names)
+    assert open_images(tree) == read_images(tree)
 
 
 def test_without_query_people_there_is_nobody_to_evaluate(tmp_path, packed):
