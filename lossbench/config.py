@@ -87,7 +87,7 @@ class Config:
         "orl",
         touches="neither",
         path=True,
-        help=f"{', '.join(NAMES)}, or a folder with train/ val/ test/ query/ distractors/.",
+        help=f"{', '.join(NAMES)}, a folder from data prepare, or one with train/ val/ test/ query/ distractors/.",
     )
     identities: int | None = _of_data(
         None,

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from lossbench.data.prepare.prepare import Prepared
 
 app = typer.Typer(help="Prepare your own faces, check them, look at them.", no_args_is_help=True)
-_PREPARE = """Turn a face collection into folders on disk with a split.
+_PREPARE = """Turn a face collection into a set with a split: folders on disk, or a table of the images in train.rec.
 
-The same command always writes the same files, and continues where an interrupted one stopped. Images are recognised by
-their suffix: .jpg .jpeg .png .bmp .webp .pgm .ppm .tif .tiff.
+The same command always writes the same files. A collection in folders: an interrupted command continues where it
+stopped, and images are recognised by their suffix: .jpg .jpeg .png .bmp .webp .pgm .ppm .tif .tiff.
 """
 prepare_app = typer.Typer(help=_PREPARE, no_args_is_help=True)
 app.add_typer(prepare_app, name="prepare")
@@ -81,11 +81,16 @@ def _read_folder(root: Path, landmarks: Path | None, kind: str) -> "Collection":
 
 @prepare_app.command("rec")
 @takes(TrainingSetOptions)
-def prepare_rec(given: dict[str, Any], root: Root, out: Out, dedupe: Dedupe = False) -> None:
+def prepare_rec(
+    given: dict[str, Any],
+    root: Root,
+    out: Annotated[Path, typer.Option(help="The folder to make, of split.json and images.npy, a table of the images.")],
+    dedupe: Dedupe = False,
+) -> None:
     """Split an InsightFace training set: train.rec, train.idx and property, whose images are read where they are.
 
-    --out names a folder for the split alone; train.rec must stay in its place. Images that cannot be decoded are left
-    out and named.
+    No image is copied: train.rec must stay in its place. Images that cannot be decoded are left out
+    and named.
     """
     split = build(TrainingSetOptions, given)
     from lossbench.cli import console
@@ -168,7 +173,7 @@ def _say_made(made: "Prepared", counts: "Mapping[str, int]", split: SplitOptions
 
 @app.command()
 def show(
-    folder: Annotated[Path, typer.Argument(help="A prepared tree.")],
+    folder: Annotated[Path, typer.Argument(help="A prepared set.")],
     out: Annotated[
         Path | None, typer.Option(help="The image to write; .png or .jpg.", show_default="NAME-faces.png, here")
     ] = None,
@@ -186,13 +191,15 @@ def show(
 
 @app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(help="A tree with train/ val/ test/ query/ distractors/.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A prepared set, or a tree with train/ val/ test/ query/ distractors/.")
+    ],
     json: Annotated[Path | None, typer.Option(help="Also write all findings to this file.")] = None,
 ) -> None:
-    """Check a tree: unreadable images, people or near-duplicates in two splits, changes since split.json was written.
+    """Check a set: unreadable images, people or near-duplicates in two splits, changes since split.json was written.
 
     Also prints which false-positive rates the query people support. Exit code 1 if images or people leak from one split
-    into another, or if `lossbench run` would refuse the tree.
+    into another, or if `lossbench run` would refuse it.
     """
     from lossbench.cli import console
     from lossbench.data.inspect.check import check_tree, write_findings

@@ -358,3 +358,19 @@ def test_a_training_set_that_changes_stops_a_run(monkeypatch, capsys, training):
         f"error: --data {training} is an InsightFace training set that is not prepared; first: lossbench data prepare "
         f"rec --root {training} --out DIR\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("run",), "a folder from data prepare"),
+        (("data", "prepare"), "or a table of the images in train.rec"),
+        (("data", "prepare", "rec"), "of split.json and images.npy"),
+        (("data", "check"), "A prepared set, or a tree"),
+        (("data", "show"), "A prepared set."),
+        (("embed",), "at any depth; or a prepared set"),
+    ],
+)
+def test_help_says_that_a_set_need_not_be_folders(monkeypatch, capsys, words, says):
+    code, out, _ = lossbench(monkeypatch, capsys, *words, "--help")
+    assert (code, says in " ".join(out.split())) == (0, True), out

@@ -141,7 +141,9 @@ def _open(size: tuple[int, int], dedupe: bool, image: RecordImage) -> tuple[byte
         return str(error)
     if decoded.size != size:
         is_, says = (f"{width}x{height}" for width, height in (decoded.size, size))
-        raise InputError(f"{shown(image)} is {is_} pixels, and the set's property says {says}; it is another set's")
+        raise InputError(
+            f"{shown(image)} is {is_} pixels, and the set's property says {says}; it belongs to another set"
+        )
     return hashlib.sha256(data).digest(), thumbnail(decoded) if dedupe else _NONE
 
 

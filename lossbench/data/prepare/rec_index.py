@@ -59,13 +59,13 @@ def read_index(path: Path) -> tuple[Integers, Integers]:
         raise InputError(f"{shown(path)} cannot be read ({error.strerror}); give --root the folder of a set") from error
     except (ValueError, Warning) as error:
         what = clipped(str(error).splitlines()[0].replace(str(path), path.name))
-        raise InputError(f"{shown(path)} is no index of KEY<tab>OFFSET rows ({what}); get it again") from error
+        raise InputError(f"{shown(path)} is no index of KEY<tab>OFFSET rows ({what}); download it again") from error
     if rows.shape[1:] != (2,):
-        raise InputError(f"{shown(path)} has {rows.shape[1]} columns, not KEY<tab>OFFSET; get it again")
+        raise InputError(f"{shown(path)} has {rows.shape[1]} columns, not KEY<tab>OFFSET; download it again")
     for name, column in (("key", rows[:, 0]), ("offset", rows[:, 1])):
         values, counts = np.unique(column, return_counts=True)
         if len(values) < len(column):
-            raise InputError(f"{shown(path)}: {name} {values[counts > 1][0]} occurs twice; get it again")
+            raise InputError(f"{shown(path)}: {name} {values[counts > 1][0]} occurs twice; download it again")
     return rows[:, 0], rows[:, 1]
 
 
@@ -83,14 +83,14 @@ def read_records(rec: Path, idx: Path) -> Records:
     except OSError as error:
         raise InputError(f"{shown(rec)} cannot be read ({error.strerror}); give --root the folder of a set") from error
     if size < PART.size or PART.unpack(data[: PART.size].tobytes())[0] != MAGIC:
-        raise InputError(f"{shown(rec)} is no RecordIO file: it does not begin with {MAGIC:#x}; get it again")
+        raise InputError(f"{shown(rec)} is no RecordIO file: it does not begin with {MAGIC:#x}; download it again")
     order = np.argsort(offsets)
     keys, starts = keys[order], offsets[order]
     if starts[0] < 0 or starts[-1] >= size:
         wrong = starts[0] if starts[0] < 0 else starts[-1]
         raise InputError(
             f"{shown(idx)} points to byte {wrong} and {shown(rec.name)} has {size}: {rec.name} was cut short, or the "
-            "index is another file's; get both again"
+            "index belongs to another file; download both again"
         )
     finder, follows = _Finder(rec, idx, data), np.append(starts[1:], size)
     blocks = [
@@ -137,16 +137,16 @@ class _Finder:
         for i in np.nonzero(stops != follows)[0][:1]:
             if stops[i] > len(self.data):
                 what = f"the record of key {keys[i]} ends at byte {stops[i]} of {len(self.data)}"
-                raise InputError(f"{shown(self.rec)} is cut short: {what}; get it again")
+                raise InputError(f"{shown(self.rec)} is cut short: {what}; download it again")
             if stops[i] > follows[i]:
                 raise self._misfit(
-                    f"the record of key {keys[i]} ends at byte {stops[i]}, and {follows[i]} is another's"
+                    f"the record of key {keys[i]} ends at byte {stops[i]}, and byte {follows[i]} belongs to the next"
                 )
             raise self._misfit(f"bytes {stops[i]} to {follows[i]} are of no record that it lists")
         header = HEADER.size + 4 * flags
         for i in np.nonzero(length < header)[0][:1]:
             what = f"the record of key {keys[i]} has {length[i]} bytes, its header of {flags[i]} labels {header[i]}"
-            raise InputError(f"{shown(self.rec)} holds no labelled images: {what}; get it again")
+            raise InputError(f"{shown(self.rec)} holds no labelled images: {what}; download it again")
         return stops, flags, pair, length == header
 
     def _words(self, starts: Integers) -> npt.NDArray[np.uint32]:
@@ -186,4 +186,4 @@ class _Finder:
         return flag, (labels[0], labels[1]), len(data)
 
     def _misfit(self, what: str) -> InputError:
-        return InputError(f"{shown(self.idx)} does not fit {self.rec.name}: {what}; get both again")
+        return InputError(f"{shown(self.idx)} does not fit {self.rec.name}: {what}; download both again")

@@ -90,7 +90,7 @@ def _images(records: Records, root: Path) -> Integers:
     if not in_a_row or (first, last) != (np.float32(begin), np.float32(count)):
         says = f"record 0 says that images end before key {first:g} and people before key {last:g}"
         found = f"lists {count:,} records, keys {records.keys[0]} to {records.keys[-1]}, with images up to {begin - 1}"
-        raise InputError(f"{shown(root / IDX)} {found}, and {says}; get both again")
+        raise InputError(f"{shown(root / IDX)} {found}, and {says}; download both again")
     return np.arange(1, begin)
 
 
@@ -103,27 +103,27 @@ def _check_ranges(records: Records, images: Integers, root: Path) -> None:
     good &= ranges[:, 1] <= np.float32(begin)
     for i in people[~good][:1]:
         what = f"the record of key {i} says images {records.labels[i, 0]:g} to {records.labels[i, 1]:g}"
-        raise InputError(f"{shown(root / REC)}: {what}, of images 1 to {begin - 1}; get it again")
+        raise InputError(f"{shown(root / REC)}: {what}, of images 1 to {begin - 1}; download it again")
     if begin > _EXACT:
         return
     steps = np.concatenate([[0], np.cumsum(np.diff(records.labels[1:begin, 0]) != 0)])  # changes of label so far
     a, b = ranges.astype(np.int64).T
     for i in np.nonzero((a < b) & (steps[np.minimum(a, begin - 1) - 1] != steps[np.maximum(b, 2) - 2]))[0][:1]:
         what = f"the record of key {people[i]} gives images {a[i]} to {b[i] - 1} to one person, and their labels differ"
-        raise InputError(f"{shown(root / REC)}: {what}; get it again")
+        raise InputError(f"{shown(root / REC)}: {what}; download it again")
 
 
 def _whole_labels(records: Records, chosen: Integers, classes: int, root: Path) -> Integers:
     labels: npt.NDArray[np.float32] = records.labels[chosen, 0]
     for i in np.nonzero(~np.isfinite(labels) | (labels != np.floor(labels)) | (labels < 0))[0][:1]:
         what = f"image {records.keys[chosen[i]]} has label {labels[i]:g}"
-        raise InputError(f"{shown(root / REC)}: {what}; a label is a whole number from 0 on: get it again")
+        raise InputError(f"{shown(root / REC)}: {what}; a label is a whole number from 0 on: download it again")
     for i in np.nonzero(labels >= classes)[0][:1]:
         what = f"image {records.keys[chosen[i]]} has label {labels[i]:g}"
         raise InputError(
-            f"{shown(root / PROPERTY)} announces {classes:,} people, labels 0 to {classes - 1:,}, and {what}; it is "
-            "another set's"
+            f"{shown(root / PROPERTY)} announces {classes:,} people, labels 0 to {classes - 1:,}, and {what}; it "
+            "belongs to another set"
         )
     if not len(labels):
-        raise InputError(f"{shown(root / REC)} holds no images; get it again")
+        raise InputError(f"{shown(root / REC)} holds no images; download it again")
     return labels.astype(np.int64)

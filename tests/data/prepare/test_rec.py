@@ -115,7 +115,7 @@ def test_a_person_without_a_usable_image_is_replaced_again(tmp_path, people):
 
 def test_images_of_another_size_than_property_says_are_refused(root, tmp_path):
     (root / "property").write_text("40,112,112")
-    says = r"train\.rec image 1 is 92x112 pixels, and the set's property says 112x112; it is another set's"
+    says = r"train\.rec image 1 is 92x112 pixels, and the set's property says 112x112; it belongs to another set"
     with pytest.raises(InputError, match=says):
         made(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()

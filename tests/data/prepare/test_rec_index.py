@@ -144,7 +144,7 @@ def test_parts_that_many_records_claim_are_read_once(tmp_path, monkeypatch):
     (tmp_path / "train.idx").write_text("".join(f"{i}\t{8 * i}\n" for i in range(rows)))
     looked = []
     monkeypatch.setattr(rec_index, "part_end", lambda at, length: looked.append(at) or part_end(at, length))
-    with pytest.raises(InputError, match="the record of key 0 ends at byte 1600, and 8 is"):
+    with pytest.raises(InputError, match="the record of key 0 ends at byte 1600, and byte 8 belongs to the next"):
         read(tmp_path)
     assert len(looked) == rows + parts + 1
 

@@ -48,7 +48,10 @@ def test_verification_files_are_named_and_not_opened(tmp_path):
         ("0,112,112", "not CLASSES"),
         ("3,1e2,112", "not CLASSES"),
         ("\x00\xff" * 5_000, "not CLASSES"),
-        ("2,112,112", r"property announces 2 people, labels 0 to 1, and image 4 has label 2; it is another set's"),
+        (
+            "2,112,112",
+            r"property announces 2 people, labels 0 to 1, and image 4 has label 2; it belongs to another set",
+        ),
     ],
 )
 def test_a_property_that_is_none_is_refused(tmp_path, property_, says):
