@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from lossbench.config import Config
 from lossbench.data.batches import augment, to_images
 from lossbench.losses.head import Head
+from lossbench.training.attributes import Attributes, NotCopied
 from lossbench.training.graph import CudaRecorder, Recorder, Work
-from lossbench.training.snapshot import Snapshot, module_tensors, plain_numbers
+from lossbench.training.snapshot import Snapshot
 from lossbench.utils.text import described
 
 How = Literal["eager", "whole", "split"]
@@ -40,7 +41,7 @@ def make_optimizer(backbone: nn.Module, head: Head, config: Config) -> torch.opt
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},  # biases and normalisation
     ]
     groups[0]["moved"] = False
-    if config.optimizer == "sgd":  # a graph cannot hold another one than the fused
+    if config.optimizer == "sgd":  # only the fused optimiser can be captured
         return torch.optim.SGD(groups, lr=1.0, momentum=0.9, fused=True if parameters[0].is_cuda else None)
     return torch.optim.AdamW(groups, lr=1.0, fused=True)
 
@@ -94,7 +95,7 @@ class Step:
         self._recorder = CudaRecorder(device) if recorder is None and device.type == "cuda" else recorder
         self._plans: tuple[How, ...] = ("whole", "split") if self._recorder else ()
         self._recorded: tuple[Work, ...] = ()
-        self._fixed: dict[str, object] = {}
+        self._fixed: _Fixed | None = None
         self._embeddings = self._gradient = torch.empty(0, device=device)
         self._on_note = on_note
 
@@ -114,7 +115,7 @@ class Step:
         self.labels.copy_(labels, non_blocking=True)
         self.draws.copy_(draws, non_blocking=True)
         self.lr.fill_(lr)
-        if self.how == "whole" and self._head_state() != self._fixed:
+        if self.how == "whole" and self._fixed is not None and self._fixed.changed():
             self._plans = ("split",)  # what its graph would not see
         if self._recorder and self._plans:
             self._choose(self._recorder)
@@ -189,21 +190,33 @@ class Step:
         """Set `how` to the first plan that gives the numbers of eager steps, all of which are taken back."""
         start = time.perf_counter()
         self.how, self._recorded = "eager", ()
-        before = self._snapshot()
+        why = self._plan(recorder)
+        self._plans = ()
+        self.seconds_trying += time.perf_counter() - start
+        if why:
+            self._on_note(f"no CUDA graph can hold the training step ({why}); without one it is slower")
+
+    def _plan(self, recorder: Recorder) -> str:
+        """Try the plans in turn; return why none fits, or an empty text."""
+        try:
+            before = self._snapshot()
+        except NotCopied as error:  # nothing has been tried yet
+            return str(error)
         for _ in range(_TRIED):
             recorder.warm(self.whole)  # what it raises is the loss's own fault
-        wanted = self._snapshot()
-        before.restore()
+        try:
+            wanted = self._snapshot()
+        except NotCopied as error:
+            return str(error)
+        finally:
+            before.restore()
         why = ""
         for plan in self._plans:
             why = self._try(recorder, plan, before, wanted)
             if not why:
                 break
             self.how, self._recorded = "eager", ()
-        self._plans = ()
-        self.seconds_trying += time.perf_counter() - start
-        if why:
-            self._on_note(f"no CUDA graph can hold the training step ({why}); without one it is slower")
+        return why
 
     def _try(self, recorder: Recorder, plan: How, before: Snapshot, wanted: Snapshot) -> str:
         """Record one plan and return why it cannot be, or an empty text."""
@@ -217,7 +230,7 @@ class Step:
                 self._recorded = recorder.record(*works)
             self.optimizer.zero_grad(set_to_none=True)
             before.restore()  # recording has run the Python code of the modules
-            self.how, self._fixed = plan, self._head_state()
+            self.how, self._fixed = plan, _Fixed(self.head)
             for _ in range(_TRIED):
                 self._play()
             different = self._snapshot().difference(wanted)
@@ -231,10 +244,19 @@ class Step:
         modules = {"backbone": self.backbone, "head": self.head}
         return Snapshot(modules, self.optimizer, {"loss": self.loss, "moved": self.moved}, self.device)
 
-    def _head_state(self) -> dict[str, object]:
-        """Return what a graph takes over from the head as it is: where its tensors are, and its plain numbers."""
-        where = {name: (t.data_ptr(), t.requires_grad) for name, t in module_tensors(self.head, "head")}
-        return {**where, **dict(plain_numbers({"head": self.head}))}
+
+class _Fixed:
+    """What a graph takes over from the head as it is: where its tensors are, and its attributes."""
+
+    def __init__(self, head: Head):
+        self._attributes = Attributes({"head": head})
+        self._places = self._now()
+
+    def changed(self) -> bool:
+        return self._now() != self._places or self._attributes.changed()
+
+    def _now(self) -> list[tuple[int, bool]]:
+        return [(tensor.data_ptr(), tensor.requires_grad) for tensor in self._attributes.tensors.values()]
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """A snapshot puts back all that training steps change, where it was, and tells what differs."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from lossbench import load_head
 from lossbench.config import Config
 from lossbench.models.backbones import build_backbone
-from lossbench.training.snapshot import Snapshot, module_tensors, plain_numbers
+from lossbench.training.snapshot import Snapshot
 from lossbench.training.step import Step, make_optimizer
 
 CPU = torch.device("cpu")
@@ -39,9 +41,8 @@ class Trained:
         return Snapshot(modules, self.optimizer, {"further": self.further}, CPU)
 
     def places(self):
-        modules = [*module_tensors(self.backbone, "backbone"), *module_tensors(self.head, "head")]
         state = [value for kept in self.optimizer.state.values() for value in kept.values()]
-        return [tensor.data_ptr() for tensor in (*(tensor for _, tensor in modules), *state)]
+        return [tensor.data_ptr() for tensor in (*self.snapshot().attributes.tensors.values(), *state)]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -75,8 +76,10 @@ CHANGES = {
     "head.": lambda t: t.head.aside.add_(1),
     "optimizer.": lambda t: next(iter(t.optimizer.state.values()))["exp_avg"].add_(1),
     "further": lambda t: t.further.add_(1),
-    "a number": lambda t: setattr(t.head, "count", 0),
+    "head.count": lambda t: setattr(t.head, "count", 0),
     "the state of the random": lambda t: torch.rand(1),
+    "the state of the": lambda t: random.random(),
+    "the state": lambda t: np.random.rand(),  # noqa: NPY002
 }
 
 
@@ -100,15 +103,23 @@ def test_nan_equals_nan_and_zero_differs_from_minus_zero():
     assert before.difference(trained.snapshot()) == "further"
 
 
-def test_tensors_and_numbers_are_found_in_every_module_by_name():
-    module = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    module.aside, module[1].count, module[0].text = torch.zeros(1), 2, "x"
-    names = [name for name, _ in module_tensors(module, "net")]
-    assert names == [
-        "net.aside", "net.0.weight", "net.0.bias", "net.1.weight", "net.1.bias", "net.1.running_mean",
-        "net.1.running_var", "net.1.num_batches_tracked",
-    ]  # fmt: skip
-    numbers = dict(plain_numbers({"net": module}))
-    assert numbers["net.1.count"] == 2
-    assert numbers["net.0.text"] == "x"
-    assert numbers["net.training"] is True
+def test_a_tensor_that_is_given_other_numbers_in_another_place_or_shape_is_put_back_where_it_was():
+    trained = Trained(1)
+    weight = trained.head.parts[0].weight
+    trained.head.spread = torch.zeros(1).expand(4)
+    before, place = trained.snapshot(), weight.data_ptr()
+    weight.data = torch.ones(5, 8)
+    trained.head.aside = torch.cat([trained.head.aside] * 2)
+    trained.head.spread[:1] = 1
+    before.restore()
+    assert weight.data_ptr() == place
+    assert before.difference(trained.snapshot()) == ""
+    assert trained.head.spread.tolist() == [0] * 4
+
+
+def test_numpy_and_python_draw_again_what_they_drew():
+    trained = Trained(0)
+    before = trained.snapshot()
+    drawn = random.random(), np.random.rand()  # noqa: NPY002
+    before.restore()
+    assert (random.random(), np.random.rand()) == drawn  # noqa: NPY002

@@ -1,8 +1,11 @@
 """One step against a plain loop, for both optimisers, recorded in parts or not, and what it decays."""
 
 import copy
+import random
+from collections import deque
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -245,6 +248,53 @@ class Counting(Head):
         return (own * noise).mean() + self.kept * own.mean()
 
 
+class Listing(Head):
+    """A loss that counts in a list, and keeps its latest embeddings in a deque and their mean in a dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(-1, 1, 40).view(5, 8))
+        self.steps, self.latest, self.kept = [0], deque(maxlen=2), {"mean": torch.zeros(8)}
+
+    def forward(self, embeddings, labels):
+        self.steps[0] += 1
+        self.latest.append(embeddings.detach())
+        self.kept["mean"].lerp_(embeddings.detach().mean(0), 0.1)
+        own = (embeddings - self.weight[labels]).square().sum(1).mean()
+        seen = torch.cat(list(self.latest)).square().mean() + self.kept["mean"].square().sum()
+        return own * self.steps[0] * (1 + seen)
+
+
+class Lazy(Head):
+    """A loss that makes a running mean, a layer and a further attribute when it is first called."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.mean = nn.Parameter(torch.linspace(-1, 1, 40).view(5, 8)), None
+
+    def forward(self, embeddings, labels):
+        now = embeddings.detach().mean(0)
+        self.mean = now + 1 if self.mean is None else 0.5 * self.mean + now
+        if not hasattr(self, "first"):
+            self.first, self.layer = now.clone(), nn.Linear(8, 1)
+        return (embeddings - self.weight[labels]).square().mean() * (
+            1 + self.mean.square().sum() + self.first.sum() ** 2
+        )
+
+
+class Growing(Head):
+    """A loss whose tensor attribute and random draws are of no kind that torch keeps: it grows, and NumPy draws."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.queue = nn.Parameter(torch.linspace(-1, 1, 40).view(5, 8)), torch.zeros(0, 8)
+
+    def forward(self, embeddings, labels):
+        self.queue = torch.cat([self.queue, embeddings.detach()])
+        own = (embeddings - self.weight[labels]).square().mean()
+        return own * (1 + self.queue.square().sum()) * (np.random.rand() + random.random())  # noqa: NPY002
+
+
 PLANS = {"whole": Played(), "split": Played(refused=("whole",)), "eager": Played(refused=("whole", "forward"))}
 
 
@@ -254,6 +304,8 @@ def epoch(make_loss, config, how, count=4):
     head = make_loss().train()
     optimizer = make_optimizer(backbone, head, config)
     torch.manual_seed(7)  # dropout, and losses that draw
+    random.seed(7)
+    np.random.seed(7)  # noqa: NPY002
     losses, step = [], None
     for t, (images, labels, draws) in enumerate(batches(count), 1):
         if how is not None:
@@ -273,8 +325,9 @@ def epoch(make_loss, config, how, count=4):
 
 
 LOSSES = {name: (lambda name=name: load_head(name, num_classes=5, embedding_dim=8)) for name in ("ce", "triplet")}
-COUNT = ("triplet", "counting")  # in plain attributes, which no graph sees change
 LOSSES |= {"curricularface": lambda: load_head("curricularface", num_classes=5, embedding_dim=8), "counting": Counting}
+LOSSES |= {"listing": Listing, "lazy": Lazy, "growing": Growing}
+COUNT = ("triplet", "counting", "listing", "lazy", "growing")  # in attributes, which no graph sees change
 
 
 @pytest.mark.parametrize("how", PLANS)
@@ -288,6 +341,36 @@ def test_an_epoch_equals_the_plain_loop_to_the_last_bit(loss, config, how):
     assert losses == plain_losses
     assert all(torch.equal(a, b) for a, b in zip(ends, plain_ends, strict=True))
     assert count == plain_count
+
+
+@pytest.mark.parametrize("when", ["from the start", "from the first step on"])
+def test_a_head_whose_state_cannot_be_copied_is_trained_without_a_graph(when):
+    """With the numbers of a plain run: a generator cannot be put back to where it was."""
+    ends = []
+    for recorder in (None, Played()):
+        backbone, _ = parts(dropout=0.0)
+        head, notes = Dealing(late=when != "from the start"), []
+        optimizer = make_optimizer(backbone, head, CONFIG)
+        shape = 6, 32, 32, 3
+        step = Step(backbone, head, optimizer, shape, torch.device("cpu"), recorder=recorder, on_note=notes.append)
+        losses = [step(images, labels, draws, 0.01).item() for images, labels, draws in batches(3)]
+        ends.append([losses, [p.tolist() for p in (*backbone.parameters(), *head.parameters())]])
+        assert step.how == "eager"
+        assert len(notes) == (recorder is not None)
+        assert all("an attribute cannot be copied: TypeError: cannot pickle 'generator' object" in n for n in notes)
+    assert ends[0] == ends[1]
+
+
+class Dealing(Head):
+    """A loss that takes its factors from a Python generator."""
+
+    def __init__(self, late):
+        super().__init__()
+        self.weight, self.factors = nn.Parameter(torch.ones(8)), None if late else (f for f in range(1, 100))
+
+    def forward(self, embeddings, labels):
+        self.factors = self.factors or (f for f in range(1, 100))
+        return (embeddings * self.weight).square().mean() * next(self.factors)
 
 
 @pytest.mark.parametrize(
@@ -334,28 +417,32 @@ def test_an_error_of_the_loss_is_its_own_wherever_it_comes():
 
 
 class Telling(Head):
-    """A loss whose `progress` keeps the share in a buffer, in place or not, or in an attribute."""
+    """A loss whose `progress` keeps the share in a buffer, in place or not, or in an attribute or a list."""
 
     def __init__(self, where):
         super().__init__()
         self.where = where
         self.weight = nn.Parameter(torch.ones(8))
         self.register_buffer("share", torch.zeros(()))
-        self.number = 0.0
+        self.number, self.listed = 0.0, [0.0]
 
     def progress(self, share):
         if self.where == "in place":
             self.share.fill_(share)
         elif self.where == "replaced":
             self.share = torch.full((), share)
+        elif self.where == "listed":
+            self.listed[0] = share
         else:
             self.number = share
 
     def forward(self, embeddings, labels):
-        return (embeddings * self.weight).square().mean() * (1 + self.share + self.number)
+        return (embeddings * self.weight).square().mean() * (1 + self.share + self.number + self.listed[0])
 
 
-@pytest.mark.parametrize(("where", "how"), [("in place", "whole"), ("replaced", "split"), ("attribute", "split")])
+@pytest.mark.parametrize(
+    ("where", "how"), [("in place", "whole"), ("replaced", "split"), ("attribute", "split"), ("listed", "split")]
+)
 def test_a_head_that_hears_its_progress_is_recorded_whole_if_it_keeps_it_where_a_graph_reads(where, how):
     ends = []
     for recorder in (Played(), None):
