@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossbench.benchmark.inputs import Inputs, Pixels
+from lossbench.benchmark.inputs import Inputs, Pixels, refuse_changed
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.plan import Again, Run
 from lossbench.data.faces import Split
@@ -40,7 +40,8 @@ def execute(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Rec
     """Train and measure one run and write its record; a failure is a record too.
 
     Raises:
-        InputError: the folder cannot be written. That is not the loss's fault: the run stays unfinished.
+        InputError: the folder cannot be written, or the network's file or the weights to start from have changed. That
+            is not the loss's fault: the run stays unfinished.
     """
 
     def work() -> Record:
@@ -52,6 +53,7 @@ def execute(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Rec
                 return _measured_again(inputs, pixels, run)
             except RunDamaged as error:
                 listener.note(f"{run.entrant}, repeat {run.repeat + 1}, is trained again: {error.what}")
+        refuse_changed(inputs)
         if run.again in (Again.from_the_start, Again.measured):
             (run.folder / "checkpoint.pt").unlink(missing_ok=True)
         for name in ("traceback.txt", "run.json"):

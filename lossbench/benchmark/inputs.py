@@ -65,7 +65,7 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
 
     Args:
         config: settings as the user gave them.
-        listener: is told how far the decoding is.
+        listener: receives the progress of the decoding.
         verify: refuse data whose files are not what and where its split.json says.
 
     Raises:
@@ -143,6 +143,25 @@ def _start(config: Config, listener: Listener) -> dict[str, str]:
     return found | {"network": plugin_fingerprint(net)}
 
 
+def refuse_changed(inputs: Inputs) -> None:
+    """Refuse to train from other files of the user's own than those that were checked when the benchmark began.
+
+    Raises:
+        InputError: the weights to start from or the network's files have changed, or cannot be read.
+    """
+    config = inputs.config
+    assert config.backbone is not None
+    changed = ""
+    if weights_digest(config.backbone, config.pretrained) != inputs.fingerprints.get("pretrained"):
+        changed = f"weights of --pretrained {config.pretrained}"
+    elif is_plugin_file(config.backbone):
+        net = initial_backbone(replace(config, pretrained=None), 0)
+        if plugin_fingerprint(net) != inputs.fingerprints["network"]:
+            changed = f"files of --backbone {config.backbone}"
+    if changed:
+        raise InputError(f"the {changed} have just changed; run the same command again")
+
+
 def open_pixels(inputs: Inputs, listener: Listener) -> Pixels:
     """Map the packed images from the cache, and put them on the device or stream them, as ``--pixels`` says.
 
@@ -184,7 +203,7 @@ def _fit_batches(
         faces: their training images are at least as many.
         per_person: images of each person in a batch, by entrant, for those that compare images of one batch. A batch
             then holds two people or more, and all of them whole.
-        listener: is told where the default shrinks.
+        listener: receives a note where the default shrinks.
         typed: whether the user gave the batch size.
     """
     assert config.batch_size is not None

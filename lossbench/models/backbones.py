@@ -97,8 +97,8 @@ def build_backbone(
         image_size: S, which decides the shape of the iresnets' and mobilefacenet's last layers; likewise.
         dropout: probability in 0..1.
         pretrained: None; "imagenet" for ImageNet weights (not for ours); or a file of weights, for any backbone. Images
-            are then normalised as for the ImageNet weights of such a backbone, or as the file says.
-        on_note: is told what of a file was loaded.
+            are then normalised as the file says (its 0.mean and 0.std), else as for such a backbone's ImageNet weights.
+        on_note: receives what was loaded of a file, and how images are normalised.
 
     Raises:
         InputError: no such backbone, a file whose network cannot be built, no such weights, or weights that cannot be

@@ -42,13 +42,20 @@ def check_pretrained(pretrained: str) -> None:
 
 
 def weights_digest(backbone: str, pretrained: str | None) -> str | None:
-    """Return the SHA-256 of the weights that a backbone starts from; None without any, and for those of a hub."""
+    """Return the SHA-256 of the weights that a backbone starts from; None without any, and for those of a hub.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     from hashlib import sha256
 
     if pretrained is None or (pretrained == IMAGENET and backbone != LITE0):
         return None
     path = lite0_file() if pretrained == IMAGENET else Path(pretrained)
-    return sha256(path.read_bytes()).hexdigest()
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"--pretrained {path} cannot be read ({error.strerror or error})") from error
 
 
 def lite0_file() -> Path:

@@ -29,7 +29,7 @@ def initial_backbone(config: Config, repeat: int, on_note: Callable[[str], None]
     Args:
         config: resolved settings.
         repeat: from 0.
-        on_note: is told what of a file of weights was loaded.
+        on_note: receives what was loaded of a file of weights.
     """
     assert config.backbone is not None
     assert config.dropout is not None

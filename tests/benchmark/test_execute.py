@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from support import FORWARD, LOSS, Recorder, plugin
+import torch
+from support import FORWARD, LOSS, Recorder, network, plugin
 from support import bench as short_bench
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
 from lossbench.errors import InputError
+from lossbench.models.backbones import build_backbone
 
 
 def bench(losses: list[str], out: Path):
@@ -82,3 +84,32 @@ def test_a_traceback_that_no_encoding_holds_is_written_and_stops_nobody(tmp_path
     folder, records, _ = short_bench(tmp_path / "out", f"ce,{plugin(tmp_path, 'mine', raises)}", repeats=1)
     assert [record["status"] for record in records] == ["finished", "finished", "failed"]
     assert "\\ud800" in next(folder.glob("runs/mine-*/traceback.txt")).read_text(encoding="utf-8")
+
+
+class Overwrites(Recorder):
+    """A listener that overwrites a file once the first loss is trained: the other's run may not start from it."""
+
+    def __init__(self, path: Path, data: bytes):
+        super().__init__()
+        self.path, self.data = path, data
+
+    def finished(self, run, record):
+        if run.entrant == "ce":
+            self.path.write_bytes(self.data)
+
+
+def test_a_run_whose_weights_or_network_changed_is_not_trained(tmp_path):
+    net = Path(network(tmp_path))
+    weights = tmp_path / "w.pth"
+    torch.save(build_backbone(str(net)).state_dict(), weights)
+    before = {path: path.read_bytes() for path in (net, weights)}
+    words = {"backbone": str(net), "pretrained": str(weights), "epochs": 1, "repeats": 1, "image_size": 32}
+    for path, data in before.items():
+        heard = Overwrites(path, data + b"\n# more")
+        config = Config(losses="ce,arcface", out=str(tmp_path / path.stem), **words)
+        with pytest.raises(InputError, match=rf"{path} have just changed; run the same command again\Z"):
+            run_benchmark(config, heard)
+        assert [entrant for entrant, _, _ in heard.trained] == ["ce"]
+        (other,) = (tmp_path / path.stem).glob("*/runs/arcface-*")
+        assert not (other / "run.json").exists()
+        path.write_bytes(data)

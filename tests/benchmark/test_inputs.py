@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import Recorder, bench
+from support import Recorder, bench, network
 
-from lossbench.benchmark.inputs import gather, open_pixels
+from lossbench.benchmark.inputs import gather, open_pixels, refuse_changed
 from lossbench.config import Config
 from lossbench.data.images.store import open_store
 from lossbench.errors import InputError
+from lossbench.models.backbones import build_backbone
 
 
 def test_pairs_whose_images_change_between_two_looks_are_refused(tmp_path, tree):
@@ -24,6 +25,29 @@ def test_pairs_whose_images_change_between_two_looks_are_refused(tmp_path, tree)
     )
     with pytest.raises(InputError, match=r"the images of .*pairs.txt have just changed"):
         open_pixels(changed, Recorder())
+
+
+def test_weights_and_networks_that_change_between_two_looks_are_refused(tmp_path):
+    path = network(tmp_path)
+    torch.save(build_backbone(path).state_dict(), tmp_path / "w.pth")
+    inputs = gather(
+        Config(losses="ce", backbone=path, pretrained=str(tmp_path / "w.pth"), out=str(tmp_path)),
+        Recorder(),
+        verify=False,
+    )
+    refuse_changed(inputs)
+    source = Path(path).read_text()
+    Path(path).write_text(source + "# another line\n")
+    with pytest.raises(InputError, match=rf"\Athe files of --backbone {path} have just changed; run the same .*\Z"):
+        refuse_changed(inputs)
+    Path(path).write_text(source)
+    refuse_changed(inputs)
+    (tmp_path / "w.pth").write_bytes((tmp_path / "w.pth").read_bytes() + b"1")
+    with pytest.raises(InputError, match=r"\Athe weights of --pretrained .*w.pth have just changed; run the same .*\Z"):
+        refuse_changed(inputs)
+    (tmp_path / "w.pth").unlink()
+    with pytest.raises(InputError, match=r"\A--pretrained .*w.pth cannot be read \(No such file or directory\)\Z"):
+        refuse_changed(inputs)
 
 
 def test_files_that_are_not_read_are_counted_in_a_note(tmp_path, tree):
