@@ -20,6 +20,7 @@ from lossbench.evaluation.measure import Measured, measure
 from lossbench.losses.head import Head
 from lossbench.losses.loading import load_head
 from lossbench.losses.plain_twin import plain_twin
+from lossbench.models.pretrained import image_statistics
 from lossbench.results.arrays import embedding_arrays, save_arrays
 from lossbench.results.history import Epoch, TrainingFacts, read_training_facts, timings
 from lossbench.results.schema import SCHEMA
@@ -196,7 +197,8 @@ def _train_and_measure(
     if run.spec is None:
         backbone = initial_backbone(config, run.repeat).to(inputs.device).to(memory_format=torch.channels_last)
         digest = save_weights(run.folder / WEIGHTS, backbone, None)
-        return {"epoch": 0, "weights_sha256": digest, **_measured_or_failed(inputs, pixels, run, backbone, None, None)}
+        found = _measured_or_failed(inputs, pixels, run, backbone, None, None)
+        return {"epoch": 0, "image_statistics": _statistics(backbone), "weights_sha256": digest, **found}
     trained = train(
         config, run.spec, run.repeat, split, pixels.faces, run.folder, on_epoch=on_epoch, on_note=listener.note
     )
@@ -206,7 +208,11 @@ def _train_and_measure(
     what = {"steps": facts.steps, "moved": facts.moved}
     parameters = sum(parameter.numel() for parameter in trained.head.parameters())
     done = {"epoch": trained.selected_epoch, "training": what, "head_parameters": parameters}
-    return {**done, "weights_sha256": digest, **found}
+    return {**done, "image_statistics": _statistics(trained.backbone), "weights_sha256": digest, **found}
+
+
+def _statistics(backbone: nn.Module) -> dict[str, list[float]] | None:
+    return image_statistics(backbone.state_dict())
 
 
 def _measured_again(inputs: Inputs, pixels: Pixels, run: Run) -> Record:

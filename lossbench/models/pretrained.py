@@ -107,12 +107,22 @@ def start_from(net: "nn.Module", path: Path, backbone: str, on_note: Callable[[s
 
 def _how_normalised(own: "Mapping[str, Tensor]", pairs: Mapping[str, str]) -> list[str]:
     """Return how images are normalised and why, as words for a message; nothing for a network that does it itself."""
-    if any(name not in own for name in _NORMALISATION):
+    statistics = image_statistics(own)
+    if statistics is None:
         return []
-    mean, std = ([f"{value:.4g}" for value in own[name].flatten().tolist()] for name in _NORMALISATION)
-    values = " and std ".join("/".join(channels) for channels in (mean, std))
+    values = " and ".join(f"{name} {'/'.join(f'{v:.4g}' for v in found)}" for name, found in statistics.items())
     why = "from the file" if _NORMALISATION[0] in pairs else "usual for this backbone, as the file has none"
-    return [f"images normalised with mean {values}, {why}"]
+    return [f"images normalised with {values}, {why}"]
+
+
+def image_statistics(state: "Mapping[str, Tensor]") -> dict[str, list[float]] | None:
+    """Return the mean and the standard deviation by which a backbone normalises images, per channel.
+
+    None for a network that does it itself, whose file says how.
+    """
+    if any(name not in state for name in _NORMALISATION):
+        return None
+    return {name.removeprefix("0."): state[name].flatten().tolist() for name in _NORMALISATION}
 
 
 class _Fit(NamedTuple):

@@ -86,6 +86,20 @@ def test_a_traceback_that_no_encoding_holds_is_written_and_stops_nobody(tmp_path
     assert "\\ud800" in next(folder.glob("runs/mine-*/traceback.txt")).read_text(encoding="utf-8")
 
 
+def test_a_record_says_how_images_were_normalised(tmp_path):
+    """None where the network is a file, which does it itself."""
+    half = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    _, records, _ = short_bench(tmp_path, "ce", epochs=1, repeats=1)
+    assert [record["image_statistics"] for record in records] == [half, half]
+    state = build_backbone("tiny", image_size=32).state_dict()
+    torch.save({**state, "0.mean": torch.full((3, 1, 1), 0.25)}, tmp_path / "w.pth")
+    other = {"epochs": 1, "repeats": 1, "pretrained": str(tmp_path / "w.pth")}
+    _, records, _ = short_bench(tmp_path / "w", "ce", **other)
+    assert [record["image_statistics"] for record in records] == [half | {"mean": [0.25] * 3}] * 2
+    _, records, _ = short_bench(tmp_path / "net", "ce", epochs=1, repeats=1, backbone=network(tmp_path))
+    assert [record["image_statistics"] for record in records] == [None, None]
+
+
 class Overwrites(Recorder):
     """A listener that overwrites a file once the first loss is trained: the other's run may not start from it."""
 
