@@ -216,7 +216,7 @@ def test_a_packed_file_that_is_gone_or_changed_is_refused(packed, tmp_path):
 
 
 def test_images_that_changed_are_named(packed, tmp_path):
-    """An image that cannot be read is no change; one of another lossbench is not looked at."""
+    """An image that cannot be read is no change; a set of a newer lossbench is not opened."""
     found = open_packed(packed)
     digests = [bytes(one).hex() for one in found.table["sha256"]]
     assert found.content_faults(digests) == []
