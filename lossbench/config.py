@@ -257,8 +257,8 @@ class Config:
     keep_embeddings: bool = _of_process(
         False,
         touches="neither",
-        help="Also keep the embeddings of the training images in each run's embeddings.npz. Without, it holds their "
-        "names, labels and class means; `lossbench embed` makes the rest again from the weights.",
+        help="Also keep the embeddings of the training images in each run's embeddings.npz. Otherwise it holds "
+        "their names, labels and class means; `lossbench embed` makes the rest again from the weights.",
     )
     device: str = _of_process("auto", touches="neither", help="auto, cpu or cuda.")
     pixels: str | None = _of_process(

@@ -90,7 +90,7 @@ def _do_repeats(
     listener.start(trained, sum(run.record is not None and run.hash not in done for run in runs), config.epochs)
     if measured:
         anew = any((run.replaces or {}).get("measuring") != run.measuring for run in measured)
-        what = "the measuring has" if anew else "what is kept has"
+        what = "the measuring has" if anew else "--keep-embeddings has"
         listener.note(f"{_runs(len(measured))} measured again, not trained: only {what} changed")
     if (failed := sum(_failed(run) and run.hash not in done for run in runs)) > 0:
         listener.note(f"{_runs(failed)} recorded as failed; --retry-failed repeats them")

@@ -200,7 +200,7 @@ class _Sender:
 def _work(inputs: Inputs, threads: int, connection: Connection) -> None:
     """Do the runs that the parent sends until it has no more or is gone: the main function of a worker process.
 
-    The number of threads is set twice: OpenMP reads the environment, torch is told.
+    The number of threads is set twice: OpenMP reads the environment, torch takes a call.
     """
     keep_freed_memory()
     _follow_parent()

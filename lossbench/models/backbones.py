@@ -1,4 +1,4 @@
-"""Backbones: image -> embedding. Ours, torchvision's by name, timm:NAME, and files of one's own."""
+"""Backbones: image -> embedding. Ours, torchvision's by name, timm:NAME, and a user's own files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +89,7 @@ def build_backbone(
     """Build a backbone, its weights drawn from torch's global generator.
 
     It maps images [B, 3, S, S], float32 in 0..1, to embeddings [B, D], not normalised, and includes its own input
-    normalisation. Dropout and an embedding layer replace the classifier; a file of one's own brings both.
+    normalisation. Dropout and an embedding layer replace the classifier; a user's own network brings both.
 
     Args:
         name: a name of `BACKBONES`, timm:NAME (needs the extra [timm]), or a file, which is executed.

@@ -1,4 +1,4 @@
-"""A network of one's own as a plugin file: read without executing it, and built once ``--backbone`` names it."""
+"""A user's own network as a plugin file: read without executing it, and built once ``--backbone`` names it."""
 
 import ast
 from pathlib import Path

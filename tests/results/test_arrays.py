@@ -94,7 +94,7 @@ def test_embeddings_of_train_are_kept_on_request_alone_and_the_weights_give_them
     _, again, heard = bench(tmp_path / "lean", "ce", **options, keep_embeddings=True)
     assert (heard.trained, heard.notes) == (
         [],
-        ["2 runs are measured again, not trained: only what is kept has changed"],
+        ["2 runs are measured again, not trained: only --keep-embeddings has changed"],
     )
     assert all(keeps_train(record) for record in again)
     assert figures(again) == figures(lean)
