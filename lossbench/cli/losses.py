@@ -70,6 +70,8 @@ def check(
     from lossbench.losses.spec import parse_spec
 
     if backbone:
+        if unused := ["--fast"] * fast + ["--plugins"] * bool(plugins):
+            raise InputError(f"{unused[0]} is for losses, and --backbone checks a network; leave out one of the two")
         from lossbench.models.backbones import backbone_info, backbone_name
 
         backbone_info(spec)  # what is no network is reported before torch is imported

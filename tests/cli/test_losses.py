@@ -76,6 +76,14 @@ def test_check_of_a_network_exits_1_and_names_what_failed(tmp_path):
         typed("check", "--backbone", str(PLANTED / "ignored_m2.py"))
 
 
+@pytest.mark.parametrize("words", [("--fast",), ("--plugins", "folder")])
+def test_check_of_a_network_refuses_what_only_losses_take(words):
+    with pytest.raises(
+        InputError, match=rf"\A{words[0]} is for losses, and --backbone checks a network; leave out one"
+    ):
+        typed("check", "--backbone", "tiny", *words)
+
+
 def test_a_name_that_is_taken_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
