@@ -207,7 +207,7 @@ class _Drawn:
         return sums
 
     def reach(self, sums: Tensor) -> Tensor:
-        """Return the first pair with which each resample reaches its sum [B], from 1; T or more where none does."""
+        """Return the index of the first pair at which each resample reaches its sum [B]; T or more where none does."""
         block = (torch.searchsorted(self.sums, sums.unsqueeze(1)) - 1).clamp(max=self.sums.shape[1] - 2)
         before = self.sums.gather(1, block) + self._inside(block).cumsum(1)
         return (block * _BLOCK + torch.searchsorted(before, sums.unsqueeze(1))).squeeze(1)

@@ -300,7 +300,8 @@ def _largest(values: Tensor, positions: Sequence[int]) -> list[float]:
     if on_cpu(values.device):
         ordered = np.partition(values.numpy(), places)
         return [float(ordered[place]) for place in places]
-    chosen: list[float] = torch.stack([values.sort().values[place] for place in places]).tolist()
+    ordered_there = values.sort().values
+    chosen: list[float] = torch.stack([ordered_there[place] for place in places]).tolist()
     return chosen
 
 

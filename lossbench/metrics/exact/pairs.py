@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lossbench.metrics.exact.directions import GRID, Directions, exact_scores, on_cpu
+from lossbench.metrics.exact.directions import GRID, Directions, at_once, exact_scores, on_cpu
 from lossbench.metrics.exact.products import Job, Tile, above, count, full_precision, masks, products, where
 from lossbench.utils.threads import Scratch, in_threads, threads_for
 
@@ -16,6 +16,7 @@ BLOCK = 2048  # columns of one product, and a quarter as many rows: 4 MiB stay n
 _ON_GPU = 16384  # columns there: 256 MiB, in which a product takes so long that what starts it costs nothing
 _START = 512  # columns of the first products, every score of which is kept, where blocks are wider than BLOCK
 _ROWS = 512  # of one float64 product
+_WIDTH = 8192  # columns of one, of which all are kept in float64: 32 MiB each
 _WORTH = 16  # products of whole blocks take less time than one pair computed by itself
 _RUN = 64  # neighbouring distractors read together: files are read in runs, people lie in runs
 
@@ -135,21 +136,41 @@ class Pairs:
 
     def _by_products(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Return the same scores from float64 products, except where these are too near half a step of the grid."""
-        everyone = torch.cat([own.embeddings.to(torch.float64) for own in (self.query, self.distractors)])
-        everyone /= torch.cat([self.query.norms, self.distractors.norms]).unsqueeze(1)
-        found = torch.empty_like(rows)
+        found, width = torch.empty_like(rows), at_once(_WIDTH, rows.device)
+        everyone = len(self.query) + len(self.distractors)
+        if everyone <= width:
+            return self._products_with(0, everyone, rows, columns)
+        block = columns // width
+        order = block.argsort(stable=True)
+        edges = torch.searchsorted(block[order], torch.arange(-(-everyone // width) + 1, device=rows.device)).tolist()
+        for number, (first, last) in enumerate(pairwise(edges)):
+            at = order[first:last]
+            found[at] = self._products_with(number * width, (number + 1) * width, rows[at], columns[at])
+        return found
+
+    def _products_with(self, first: int, last: int, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return the scores of pairs whose columns lie in first..last-1."""
+        found, others = torch.empty_like(rows), self._unit(first, last)
         for start in range(0, len(self.query), _ROWS):
             at = where((rows >= start) & (rows < start + _ROWS))
             if not len(at):
                 continue
-            own, other = rows[at] - start, columns[at]
-            first = int(other.min())
-            product = everyone[start : start + _ROWS][: len(self.query) - start] @ everyone[first:].T
-            steps = product.flatten().index_select(0, own * product.shape[1] + other - first).mul_(GRID)
+            own, other = rows[at] - start, columns[at] - first
+            skipped = int(other.min())
+            product = self._unit(start, min(start + _ROWS, len(self.query))) @ others[skipped:].T
+            steps = product.flatten().index_select(0, own * product.shape[1] + other - skipped).mul_(GRID)
             found[at] = steps.round().to(torch.int64)
             near = at[where((steps - steps.floor() - 0.5).abs_() < self.query.doubt)]
             found[near] = self._one_by_one(rows[near], columns[near])
         return found
+
+    def _unit(self, first: int, last: int) -> Tensor:
+        """Return the float64 directions of columns first..last-1."""
+        parts = []
+        for own, offset in ((self.query, 0), (self.distractors, len(self.query))):
+            some = slice(max(0, first - offset), max(0, last - offset))
+            parts.append(own.embeddings[some].to(torch.float64) / own.norms[some].unsqueeze(1))
+        return torch.cat(parts)
 
     def jobs(self, number: int) -> Iterator[Job]:
         """Yield what yields the negatives of a block of columns; the columns in random order."""

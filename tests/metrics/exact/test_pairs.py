@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tracing import Allocations
 
 from lossbench.metrics.exact.directions import GRID, Directions
 from lossbench.metrics.exact.pairs import Pairs, highest_pairs, scored_pairs
@@ -37,8 +38,10 @@ def test_pairs_are_counted_as_a_plain_loop_counts_them():
 
 
 @pytest.mark.parametrize("dim", [3, 512])
-def test_products_give_the_bits_of_pairs_computed_one_by_one(dim, monkeypatch):
+@pytest.mark.parametrize("width", [7, 32, 8192])
+def test_products_give_the_bits_of_pairs_computed_one_by_one(dim, width, monkeypatch):
     monkeypatch.setattr("lossbench.metrics.exact.pairs._ROWS", 16)
+    monkeypatch.setattr("lossbench.metrics.exact.pairs._WIDTH", width)
     pairs, _, _ = made(dim=dim)
     rows, columns = pairs.negatives(10**6)
     one_by_one = pairs._one_by_one(rows, columns)
@@ -58,6 +61,19 @@ def test_products_near_half_a_step_are_computed_one_by_one(monkeypatch):
     monkeypatch.setattr(Directions, "doubt", 0.25)  # half of them
     assert pairs._by_products(rows, columns).equal(whole)
     assert 0.4 < sum(doubted) / len(rows) < 0.6
+
+
+def test_products_take_some_columns_at_a_time(monkeypatch):
+    """Few rows with very many distractors: these are never all in float64 at once, nor all their products."""
+    monkeypatch.setattr("lossbench.metrics.exact.pairs._WIDTH", 64)
+    chance = torch.Generator().manual_seed(0)
+    query, distractors = torch.randn(4, 8, generator=chance), torch.randn(20_000, 8, generator=chance)
+    pairs = Pairs(Directions(query), torch.arange(4), Directions(distractors))
+    rows, columns = pairs.negatives(200)
+    with Allocations([query, distractors, pairs.query.norms, pairs.distractors.norms]) as allocations:
+        found = pairs._by_products(rows, columns)
+    assert found.equal(pairs._one_by_one(rows, columns))
+    assert allocations.peak < 100_000, "bytes; the distractors alone take 1.28 million in float64"
 
 
 def test_positives_are_all_pairs_of_one_person_with_their_scores():
