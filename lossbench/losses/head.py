@@ -48,7 +48,7 @@ class Head(nn.Module, ABC):
         """Return the scalar loss, at least float32, of `embeddings` [B, D] and `labels` [B] (int64, 0..C-1)."""
 
     def progress(self, share: float) -> None:
-        """Hear how much of the training is done, before every step: 0 <= share < 1. For a margin that grows.
+        """Receive the share of the training that is done, before every step: 0 <= share < 1. For a margin that grows.
 
         What follows from it goes into a buffer, in place: checkpoints carry it, and a captured graph reads it. A head
         that is never told, as in `lossbench check`, acts as at the end of training.
@@ -167,7 +167,10 @@ def margin_softmax(
     """
     if weight.ndim == 3 and len(embeddings) * weight.shape[:2].numel() <= KEEP_NUMBERS and others is None:
         every = cosine(embeddings, weight.flatten(0, 1)).view(len(embeddings), *weight.shape[:2])
-        return margin_cross_entropy(every.amax(2), labels, push, scale)
+        nearest = every.detach().max(2, keepdim=True).indices
+        others_of_class = torch.arange(weight.shape[1], device=weight.device) != nearest
+        # The gradient is one center's where several tie, and amax, unlike max, has one that does not wait for a GPU.
+        return margin_cross_entropy(every.masked_fill(others_of_class, -torch.inf).amax(2), labels, push, scale)
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
     unit = F.normalize(embeddings.to(dtype), dim=1)
     scales = scale.to(dtype) if isinstance(scale, Tensor) else unit.new_full((1,), scale)

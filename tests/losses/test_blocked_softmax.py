@@ -85,6 +85,18 @@ def test_the_nearest_of_several_centers_counts(monkeypatch, others):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("kept", [0, 1 << 30], ids=["in blocks", "at once"])
+def test_of_centers_that_tie_one_gets_the_gradient(monkeypatch, kept):
+    """The same one in blocks as at once."""
+    monkeypatch.setattr(head, "KEEP_NUMBERS", kept)
+    x, _, s, m, labels = given(5)
+    axes = torch.eye(D, dtype=torch.float64)[torch.arange(C) % D]  # products with these are exact
+    w = axes.unsqueeze(1).repeat(1, 3, 1).requires_grad_()
+    margin_softmax(x, w, labels, lambda own: own - m, s).backward()
+    assert (w.grad.norm(dim=2) > 0).sum(1).tolist() == [1] * C
+    assert bool((w.grad[:, 0].norm(dim=1) > 0).all())
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_a_second_backward_pass_gives_the_same_bits():
     """The first uses up the cosines that were kept."""
