@@ -106,7 +106,7 @@ def test_parameters_buffers_and_layers_that_are_replaced_or_new_are_taken_back()
     assert not hasattr(module, "more")
 
 
-@pytest.mark.parametrize("kept", [threading.Lock(), (i for i in range(3)), torch.jit.script(nn.Linear(2, 2))])
+@pytest.mark.parametrize("kept", [threading.Lock(), (i for i in range(3)), torch.jit.ScriptModule()])
 def test_what_cannot_be_copied_is_refused(kept):
     module = nn.Linear(2, 2)
     module.kept = [kept] if not isinstance(kept, nn.Module) else kept
