@@ -36,8 +36,9 @@ class {title}(nn.Module):
 
     def __init__(self, embedding_dim: int = 128, *, image_size: int = 64, dropout: float = 0.2):
         super().__init__()
-        side = -(-image_size // 16)  # pixels that four blocks leave; the last layer sees every place, as ArcFace's does
-        self.blocks = nn.Sequential(Block(3, 32), Block(32, 64), Block(64, 128), Block(128, 256))
+        side = -(-image_size // 16)  # pixels left of four halvings; the last layer sees every place, as ArcFace's does
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU())
+        self.blocks = nn.Sequential(Block(32, 64), Block(64, 128), Block(128, 256))
         self.embedding = nn.Sequential(
             nn.Flatten(),
             nn.Dropout(dropout),
@@ -46,7 +47,7 @@ class {title}(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.embedding(self.blocks(2 * images - 1))
+        return self.embedding(self.blocks(self.stem(2 * images - 1)))
 '''
 
 

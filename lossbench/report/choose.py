@@ -138,7 +138,8 @@ def _survival(study: Study) -> Choice:
     else:
         least = min(len(own) for own in ended.values())
         bound = 100 * (1 - LEVEL ** (1 / least))  # with so many failing, this many in a row finish in one case of 20
-        text = f"It does not decide: every run finished. {least} of a loss cannot rule out that {bound:.0f} % fail."
+        rest = f"With {least} of each loss, a failure rate of up to {bound:.0f} % cannot be ruled out."
+        text = f"It does not decide: every run finished. {rest}"
     return Choice("a failed training is expensive", text, ())
 
 

@@ -94,7 +94,8 @@ def setup_lines(settings: Mapping[str, Any], study: Study) -> list[str]:
     people, images = first["people"], first["images"]
     lines = [
         f"Backbone {backbone_name(settings['backbone'])}{_start(settings)}, {settings['image_size']} px, embeddings of "
-        f"{settings['embedding_dim']}; {settings['epochs']} epochs of batch {settings['batch_size']}, "
+        f"{settings['embedding_dim']}; {settings['epochs']} epoch{'s' * (settings['epochs'] != 1)} of batch "
+        f"{settings['batch_size']}, "
         f"{_optimiser(settings)}, seed {settings['seed']}; {_repeats(study)}; {_selection(settings['select'])}. All "
         "entrants of a repeat share the initial backbone weights, the split, the number of images seen, the optimiser "
         "and the schedule.",

@@ -47,4 +47,4 @@ def _repeats(verdict: Verdict) -> str:
     if verdict.difference.count < 2:
         return "2"
     more = verdict.repeats_to_settle
-    return f"{more:,}" if more else "more people, not more repeats"
+    return f"{more:,}" if more else "needs more people"

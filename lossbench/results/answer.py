@@ -161,7 +161,7 @@ def _still_open(still: Sequence[Verdict]) -> str:
     what = f"{len(still)} comparisons still open" if len(still) > 1 else "one comparison still open"
     needed = {i: repeats for i, v in enumerate(still) if (repeats := v.repeats_to_settle)}
     if not needed:
-        return f"More people, not more repeats, would settle the {what}"
+        return f"More repeats alone would not settle the {what}: more people are needed"
     nearest = min(needed, key=lambda i: (needed[i], _identification_first(still[i].figure)))
     least, most = needed[nearest], max(needed.values())
     span = f"{least}" if least == most else f"{least} to {most:,}"
@@ -172,7 +172,7 @@ def _still_open(still: Sequence[Verdict]) -> str:
     return (
         f"If the differences seen are the true ones, {span} repeats in all have an even chance of settling "
         f"{f'{len(needed)} of ' if people else ''}the {what} ({first})"
-        + (f"; {people} need{'s' * (people == 1)} more people, not more repeats" if people else "")
+        + (f"; {people} need{'s' * (people == 1)} more people" if people else "")
     )
 
 

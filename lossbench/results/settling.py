@@ -133,8 +133,8 @@ def why_stop(looks: Looks, study: Study, minutes: str = "") -> str:
     if len(failing) + len(few_people) == len(left):
         failed = f"; {_failing(study, failing)}" if failing else ""
         return (
-            f"Stopped after {repeats} repeats: {still}, and only more people, not more repeats, could settle "
-            f"{_named(few_people)}{failed}."
+            f"Stopped after {repeats} repeats: {still}, and more repeats alone could not settle "
+            f"{_named(few_people)}: more people are needed{failed}."
         )
     people = f"; only more people would help for {_named(few_people)}" if few_people else ""
     if repeats >= looks.plan.max_repeats:

@@ -48,7 +48,7 @@ def test_failed_runs_are_counted():
     )
     whole = Study(tuple(run for run in STUDY.records if run["entrant"] in "ab"), {})
     assert said(whole)["a failed training is expensive"] == (
-        "It does not decide: every run finished. 4 of a loss cannot rule out that 53 % fail."
+        "It does not decide: every run finished. With 4 of each loss, a failure rate of up to 53 % cannot be ruled out."
     )
 
 

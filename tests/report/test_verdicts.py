@@ -63,11 +63,11 @@ def test_pairs_of_one_repeat_need_a_second():
 @pytest.mark.parametrize(
     ("difference", "said"),
     [
-        (Estimate(0.3, 0.04, 1, 0, 7, 2), {"difference": "+0.300 [-1, 1]"}),
+        (Estimate(0.3, 0.04, 1, 0, 7, 2), {"difference": "+0.300 [-1.000, 1.000]"}),
         (Estimate(0.3, 0.04, 1, 0, 7, 2), {"detectable": "no difference: add a repeat"}),
-        (Estimate(0.01, 0.0001, 9, 0.01, 7, 5), {"repeats": "more people, not more repeats"}),
+        (Estimate(0.01, 0.0001, 9, 0.01, 7, 5), {"repeats": "needs more people"}),
         (Estimate(0.0199, 0.0025, 9, 0.0, 7, 5), {"repeats": "123"}),
-        (Estimate(0.0199, 0.0225, 9, 0.0, 7, 5), {"repeats": "more people, not more repeats"}),
+        (Estimate(0.0199, 0.0225, 9, 0.0, 7, 5), {"repeats": "needs more people"}),
     ],
 )
 def test_what_cannot_be_is_said_in_words(difference, said):

@@ -173,7 +173,7 @@ def test_where_people_decide_no_repeats_are_asked_for():
     resamples = {(name, r): {"tpr@0.1": drawn[name], "tpr@0.01": drawn[name]} for name in drawn for r in range(3)}
     made = Study(made.records, resamples)
     assert answer(made, verdicts(made))[-1] == (
-        "More people, not more repeats, would settle the 2 comparisons still open."
+        "More repeats alone would not settle the 2 comparisons still open: more people are needed."
     )
 
 

@@ -159,8 +159,8 @@ def test_more_repeats_are_of_no_use_where_people_are_too_few():
     entrants = {"a": lambda repeat: near(repeat) + 0.03, "b": near}
     looks, runs = looked(entrants, 3, drawn("ab", 3, 0.05))
     assert why_stop(looks, runs) == (
-        "Stopped after 3 repeats: 2 of 2 comparisons are open, and only more people, not more repeats, could settle "
-        "a and b at accuracy (class means) and ID rate @ FPR 0.1."
+        "Stopped after 3 repeats: 2 of 2 comparisons are open, and more repeats alone could not settle "
+        "a and b at accuracy (class means) and ID rate @ FPR 0.1: more people are needed."
     )
     looks, runs = looked(entrants, 3, drawn("ab", 3, 0.001))
     assert why_stop(looks, runs).startswith("Settled"), "these people are enough"
