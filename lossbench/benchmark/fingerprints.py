@@ -25,6 +25,7 @@ TRAINING = (
     "data/faces.py",
     "data/orl.py",
     "data/tree.py",
+    "data/packed.py",
     "data/images/*.py",
     "utils/threads.py",
     "utils/device.py",

@@ -61,7 +61,7 @@ def measure_passport(spec: Spec) -> Passport:
         )
     others = [parse_spec(name, find_plugins()) for name in BESIDE if name != str(spec)]
     with one_thread():
-        curves = tuple(measure_curve(s) for s in (subject, *map(Subject, others)))
+        curves = tuple(measure_curve(s, STEPS) for s in (subject, *map(Subject, others)))
     flags = [
         f"{_FLAGS[f.name]}: {f.figure}"
         for f in check(spec, only=lambda prop: prop.name in _FLAGS)
@@ -73,7 +73,7 @@ def measure_passport(spec: Spec) -> Passport:
     return Passport(curves, tuple(flags), tuple(f"{label} in {unit}" for label, unit in units(subject).items()))
 
 
-def measure_curve(s: Subject, steps: int = STEPS) -> Curve:
+def measure_curve(s: Subject, steps: int) -> Curve:
     """Measure one loss, which has class centers, at so many angles from 0 to 180 degrees."""
     head = s.laid_out()
     theta = torch.linspace(0, math.pi, steps, dtype=torch.float64)

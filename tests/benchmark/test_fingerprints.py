@@ -14,7 +14,7 @@ from lossbench.config import Config
 ROOT = Path(lossbench.__file__).parent
 #: Reached from training or measuring, but they decide where things lie and how they are said, not what comes out.
 HARMLESS = {
-    *("config", "errors", "data/catalogue", "data/pairs"),
+    *("config", "errors", "data/catalogue", "data/pairs", "data/set_files", "data/split_file"),
     *("results/history", "results/schema", "results/store"),
     *(
         "utils/files",

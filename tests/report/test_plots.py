@@ -38,6 +38,7 @@ def records(tmp_path_factory):
             (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
             metrics = {"tpr@0.1": 0.5, "tpr@0.01": 0.5, **{one.key: rng.uniform(10, 90) for one in shown_in("angles")}}
             shared = {"entrant": entrant, "repeat": repeat, "status": "finished", "folder": str(folder)}
+            shared["people"] = {"query": PEOPLE}
             found.append({**shared, "metrics": metrics})
     return found
 
