@@ -27,6 +27,13 @@ def test_without_cuda_it_says_so_in_one_line_and_fails():
     assert "needs a CUDA device" in done.stderr
 
 
+@pytest.mark.parametrize("groups", ["head", "heads,metric", "", "heads,"])
+def test_a_group_that_it_does_not_know_is_refused(groups):
+    done = run(PERF / "gpu.py", "--only", groups)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is no group; choose from tests, heads, metrics, training, evaluation, pixels, loop" in done.stderr
+
+
 def test_the_figures_of_a_head_are_found():
     printed = run(
         PERF / "many_classes.py", "--spec", "subcenter_arcface", "--classes", 500, "--dim", 16, "--pairs", 1
@@ -38,7 +45,7 @@ def test_the_figures_of_a_head_are_found():
 
 def test_the_figures_of_streamed_metrics_are_found():
     sizes = "--queries", 80, "--distractors", 200, "--dim", 16, "--pairs", 1
-    printed = run(PERF / "streaming.py", *sizes).stdout
+    printed = run(PERF / "exact_metrics.py", *sizes).stdout
     assert all(figure.read(printed) > 0.5 for figure in gpu.STREAM)
     assert len({figure.read(printed) for figure in gpu.STREAM}) > 1
 

@@ -46,7 +46,7 @@ def _relative(a: Tensor, b: Tensor) -> float:
 @named("overfits 64 faces", slow=True)
 def overfits(s: Subject) -> str:
     """The tiny backbone with this head learns 64 ORL images to 100 %, in seconds on an idle machine."""
-    from lossbench.data.batches import batch_images
+    from lossbench.data.batches import to_images
     from lossbench.data.catalogue import open_data
     from lossbench.data.images.store import open_store
     from lossbench.models.backbones import build_backbone
@@ -54,7 +54,7 @@ def overfits(s: Subject) -> str:
     faces = open_data("orl")
     part = faces.split(0).train
     rows, labels = torch.tensor(part.rows[:FACES]), torch.tensor(part.labels[:FACES])
-    images = batch_images(torch.from_numpy(open_store(faces.files, PIXELS).pixels), rows)
+    images = to_images(torch.from_numpy(open_store(faces.files, PIXELS).pixels)[rows])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         backbone = build_backbone("tiny").to(memory_format=torch.channels_last)

@@ -52,11 +52,6 @@ class _InTurn:
         return drawn
 
 
-def batch_images(pixels: Tensor, rows: Tensor) -> Tensor:
-    """Return the images `rows` [B] of `pixels` [N, H, W, 3] uint8 as `to_images` does."""
-    return to_images(pixels.index_select(0, rows))
-
-
 def to_images(pixels: Tensor) -> Tensor:
     """Return `pixels` [B, H, W, 3] uint8 as float32 [B, 3, H, W] in 0..1, channels_last."""
     return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lossbench.data.batches import augment, augmentation_draws, batch_images, epoch_order
+from lossbench.data.batches import augment, augmentation_draws, epoch_order, to_images
 
 
 def generator(seed=0):
@@ -81,7 +81,7 @@ def test_augmentation_is_drawn_from_its_generator_uniformly():
 
 def test_batches_are_the_stored_pixels(pixels):
     rows = torch.tensor([5, 399, 5])
-    batch = batch_images(pixels, rows)
+    batch = to_images(pixels[rows])
     assert batch.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(batch, pixels[rows].permute(0, 3, 1, 2) / 255)
 
@@ -90,7 +90,7 @@ NEUTRAL = torch.full((7, 1), 0.5)
 
 
 def test_neutral_draws_change_nothing(pixels):
-    image = batch_images(pixels, torch.tensor([3]))
+    image = to_images(pixels[torch.tensor([3])])
     torch.testing.assert_close(augment(image, NEUTRAL), image, atol=1e-5, rtol=0)
 
 
@@ -103,7 +103,7 @@ def test_neutral_draws_change_nothing(pixels):
     ],
 )
 def test_each_draw_does_what_it_says(pixels, which, draw, expected):
-    image = batch_images(pixels, torch.tensor([3]))
+    image = to_images(pixels[torch.tensor([3])])
     draws = NEUTRAL.clone()
     draws[which] = draw
     torch.testing.assert_close(augment(image, draws), expected(image), atol=1e-5, rtol=0)
@@ -111,7 +111,7 @@ def test_each_draw_does_what_it_says(pixels, which, draw, expected):
 
 @pytest.mark.parametrize("side", [(32, 32), (24, 32)])
 def test_augmentation_is_what_affine_grid_and_plain_colour_arithmetic_give(pixels, side):
-    images = batch_images(pixels, torch.arange(0, 400, 40))[:, :, : side[0], : side[1]]
+    images = to_images(pixels[torch.arange(0, 400, 40)])[:, :, : side[0], : side[1]]
     draws = augmentation_draws(torch.Size((1, 10)), generator())[0]
     flip, turn, zoom, x, y, contrast, brightness = draws * 2 - 1
     expected = []
@@ -127,7 +127,7 @@ def test_augmentation_is_what_affine_grid_and_plain_colour_arithmetic_give(pixel
 
 
 def test_images_of_a_batch_draw_their_own_parameters(pixels):
-    same = batch_images(pixels, torch.tensor([3] * 8))
+    same = to_images(pixels[torch.tensor([3] * 8)])
     out = augment(same, augmentation_draws(torch.Size((1, 8)), generator())[0])
     assert all(not torch.allclose(out[i], out[j], atol=1e-3) for i in range(8) for j in range(i))
     assert out.min() >= 0

@@ -11,7 +11,7 @@ import time
 import torch
 from paired import arguments, config_of, faces_of, in_turn, pixels_of, ratio
 
-from lossbench.data.batches import batch_images
+from lossbench.data.batches import to_images
 from lossbench.data.faces import Part
 from lossbench.evaluation.embed import batching, embed
 from lossbench.training.seeds import initial_backbone
@@ -32,7 +32,7 @@ def main() -> None:
     be_deterministic(pixels.device)
     backbone = initial_backbone(config_of(options, 1), 0).to(pixels.device).to(memory_format=torch.channels_last).eval()
     part = Part(tuple(range(len(pixels))), (0,) * len(pixels), ("",))
-    batches = [batch_images(pixels, rows) for rows in torch.arange(len(pixels)).to(pixels.device).split(options.batch)]
+    batches = [to_images(pixels[rows]) for rows in torch.arange(len(pixels)).to(pixels.device).split(options.batch)]
 
     def bare() -> float:
         start = time.perf_counter()

@@ -81,7 +81,7 @@ def checks(folder: Path) -> list[Check]:
     return [
         _head("ArcFace, C 100,000"),
         _head("ArcFace, C 1,000,000", "--classes", "1000000"),
-        Check("metrics", "time / bare products, 10,000 x 1,000,000", ("streaming.py", "--pairs", "3"), 120, STREAM),
+        Check("metrics", "time / bare products, 10,000 x 1,000,000", ("exact_metrics.py", "--pairs", "3"), 120, STREAM),
         _training("resnet18", 112, 64),
         _training("tiny", 64, 32),
         _training("small", 64, 64),
@@ -168,13 +168,16 @@ def main() -> None:
     parser.add_argument("--only", help="groups, separated by commas")
     parser.add_argument("--minutes", type=float, default=8.0, help="in all")
     options = parser.parse_args()
+    wanted = set(options.only.split(",")) if options.only is not None else None
+    groups = ["tests", *dict.fromkeys(check.group for check in checks(Path()))]
+    if unknown := sorted((wanted or set()) - set(groups)):
+        parser.error(f"--only {unknown[0]!r} is no group; choose from {', '.join(groups)}")
     import torch
 
     if not torch.cuda.is_available():
         print("tests/perf/gpu.py needs a CUDA device, and this machine has none; nothing was measured", file=sys.stderr)
         sys.exit(2)
     end = time.monotonic() + 60 * options.minutes - 10
-    wanted = set(options.only.split(",")) if options.only else None
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {os.cpu_count()} cores")
     print(row("what", "figure", "measured", "goal", "", options.against or ""))
     fine = True

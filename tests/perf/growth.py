@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from exact_metrics import PeakMemory
 from paired import SPEC
-from streaming import PeakMemory
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
-from lossbench.data.batches import batch_images, epoch_order
+from lossbench.data.batches import epoch_order, to_images
 from lossbench.data.catalogue import open_data
 from lossbench.data.faces import Part, Split
 from lossbench.data.images.store import open_store
@@ -96,7 +96,7 @@ def phases(tree: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     def first_batch() -> torch.Tensor:
         order = epoch_order(labels, size, None, torch.Generator().manual_seed(0))
-        batch_images(pixels, torch.tensor(split.train.rows)[order[0]])
+        to_images(pixels[torch.tensor(split.train.rows)[order[0]]])
         return order
 
     order = timed("first batch", first_batch)

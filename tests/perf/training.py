@@ -18,7 +18,7 @@ from unittest.mock import patch
 import torch
 from paired import SPEC, arguments, config_of, faces_of, in_turn, pixels_of, ratio, trained_images_per_second
 
-from lossbench.data.batches import augmentation_draws, batch_images, epoch_order
+from lossbench.data.batches import augmentation_draws, epoch_order, to_images
 from lossbench.training.seeds import initial_backbone, initial_head
 from lossbench.training.step import Step, make_optimizer
 from lossbench.utils.device import be_deterministic
@@ -36,7 +36,7 @@ def main() -> None:
     be_deterministic(pixels.device)
     order = epoch_order(torch.tensor(split.train.labels), options.batch, None, torch.Generator().manual_seed(0))
     labels = torch.tensor(split.train.labels)[order].to(pixels.device)
-    batches = [batch_images(pixels, rows.to(pixels.device)) for rows in order[:40]]  # 40 of 64 at 64 px: 126 MB
+    batches = [to_images(pixels[rows.to(pixels.device)]) for rows in order[:40]]  # 40 of 64 at 64 px: 126 MB
 
     def bare() -> float:
         backbone = initial_backbone(config, 0).to(pixels.device).to(memory_format=torch.channels_last).train()

@@ -1,6 +1,6 @@
 """Identification rate, CMC and DIR of very many pairs: time as a ratio to the bare products alone, and peak memory.
 
-    python tests/perf/streaming.py [--queries 10000] [--distractors 1000000] [--dim 512] [--pairs 5]
+    python tests/perf/exact_metrics.py [--queries 10000] [--distractors 1000000] [--dim 512] [--pairs 5]
                                    [--measures identification_rate,cmc,open_set,threshold_transfer] [--threads 2]
                                    [--collapse 1] [--device cuda]
 
