@@ -21,6 +21,7 @@ WITHOUT_TESTS = {
 OF_NO_MODULE = {
     "test_examples.py": "docstrings of metrics/ and of losses/head.py",
     "test_gpu_command.py": "tests/perf/gpu.py, a command started by hand",
+    "test_growth_command.py": "tests/perf/growth.py, a command started by hand",
     "test_layout.py": "this file",
     "test_package.py": "wheel, sdist and checkout",
     "test_readme.py": "README and CONTRIBUTING",

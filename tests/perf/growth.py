@@ -5,7 +5,9 @@
 Each size is a tree of links to the crops of TREE (by default ../shared/data/celeba500), whose training people are taken
 again under new names; query people and distractors stay as they are, since pairs are quadratic in them. Every size is
 measured in a process of its own. Memory is the most anonymous memory of that process, without the decoding processes
-and the mapped pixels. Goal: no phase grows faster than the images, beyond the factor of the images.
+and the mapped pixels. "measure" includes embedding; "run" is a whole benchmark of one loss, one repeat and one epoch on
+all images, and "report" writes its report. Goal: no phase grows faster than the images, by more than a tenth; phases of
+less than a second are not judged. A line at the end says so for each phase, and the exit code is 1 where one did.
 """
 
 import argparse
@@ -34,13 +36,15 @@ from lossbench.data.images.store import open_store
 from lossbench.data.left_out import left_out_of_tree
 from lossbench.data.tree import CLOSED, OPEN
 from lossbench.evaluation.embed import embed
-from lossbench.evaluation.measure import _values, figures_of, resamples_of
+from lossbench.evaluation.measure import measure
 from lossbench.report.write import write_report
 from lossbench.training.seeds import initial_backbone, initial_head
 from lossbench.training.train import train
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "celeba500"
 STEPS = 100
+TOLERANCE = 1.1  # times the factor of the images
+LEAST = 1.0  # seconds at the larger size
 
 
 class Silent:
@@ -109,19 +113,23 @@ def phases(tree: Path, options: argparse.Namespace) -> dict[str, Any]:
         some = Split(own, one, one, one, one)
         timed(f"{STEPS} steps", lambda: train(config, SPEC, 0, some, pixels, Path(folder)))
     backbone, head = initial_backbone(config, 0).eval(), initial_head(config, SPEC, 0, len(split.train.people))
-    embeddings = timed("embed", lambda: {name: embed(backbone, pixels, part) for name, part in split.parts()})
-
-    def measured() -> None:
-        values = _values(embeddings, head, pixels.device, split, ())
-        figures_of(values)
-        resamples_of(values)
-
-    timed("measure", measured)
+    timed("embed", lambda: [embed(backbone, pixels, part) for _, part in split.parts()])
+    timed("measure", lambda: measure(backbone, head, pixels, split))
     with tempfile.TemporaryDirectory() as out:
-        short = replace(config, losses="ce", out=out, repeats=1, images_per_identity=2, batch_size=None)
-        folder, _ = run_benchmark(short, Silent())
+        folder, _ = timed("run", lambda: run_benchmark(replace(config, losses="ce", out=out, repeats=1), Silent()))
         timed("report", lambda: write_report(folder))
     return {"images": len(faces.files), "phases": found}
+
+
+def judged(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, bool]:
+    """Return a line that says for each phase whether it grew faster than the images, and whether none did."""
+    most = TOLERANCE * now["images"] / before["images"]
+    words, fine = [], True
+    for name, (seconds, _) in now["phases"].items():
+        faster = seconds >= LEAST and seconds > most * before["phases"][name][0]
+        words.append(f"{name} {'FASTER' if faster else 'no' if seconds >= LEAST else 'too short to tell'}")
+        fine &= not faster
+    return f"grew faster than the images, in seconds: {', '.join(words)}", fine
 
 
 def main() -> None:
@@ -136,6 +144,8 @@ def main() -> None:
         print(json.dumps(phases(options.only, options)))
         return
     before: dict[str, Any] = {}
+    verdicts: list[str] = []
+    every = True
     for people in map(int, options.people.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             linked_tree(options.tree.resolve(), people, Path(folder) / "tree")
@@ -151,7 +161,13 @@ def main() -> None:
                 earlier = before["phases"][name]
                 line += f"; {seconds / earlier[0]:5.1f} times the seconds, {memory / earlier[1]:4.1f} times the memory"
             print(line, flush=True)
+        if before:
+            line, fine = judged(before, now)
+            verdicts.append(f"{people:,} people: {line}")
+            every &= fine
         before = now
+    print("\n".join(verdicts))
+    sys.exit(0 if every else 1)
 
 
 if __name__ == "__main__":
