@@ -8,7 +8,7 @@ from lossbench.metrics.multiplicity import step_down
 from lossbench.results.metric_fields import Metric, metric
 from lossbench.results.study import Study
 from lossbench.results.verdicts import LEVEL, Verdict
-from lossbench.results.wording import means, numbers, places, title
+from lossbench.results.wording import are, means, numbers, places, title
 from lossbench.utils.text import listed, rate_text
 
 _SPEED = "images_per_second"
@@ -85,9 +85,9 @@ def _at(study: Study, figures: Sequence[Metric], lead: Sequence[str], compared: 
         text = f"Any of the {len(lead)}: none is ahead of another in {where}."
     else:
         others = "no other is ahead of it" if len(lead) == 1 else "no other is ahead of them"
-        named = f"Not {_or(behind)}, which {_is(behind)} behind."
+        named = f"Not {listed(behind, 'or')}, which {are(behind)} behind."
         counted = f"The other {len(behind)} are behind."
-        text = f"{_or(lead)}: {others} in {where}. {named if len(behind) <= _NAMED else counted}"
+        text = f"{listed(lead, 'or')}: {others} in {where}. {named if len(behind) <= _NAMED else counted}"
     return Choice(_counted(figures), text, tuple(figure.key for figure in figures))
 
 
@@ -97,8 +97,8 @@ def _counted(figures: Sequence[Metric]) -> str:
         return f"training people are to be recognised ({listed([title(figure) for figure in figures])})"
     times = [1 / rate for rate in rates]
     whole = all(math.isclose(one, round(one)) for one in times)
-    spoken = f": one wrong match in {_or([f'{one:,.0f}' for one in times])}" if whole else ""
-    return f"unseen people are to be told apart at FPR {_or([rate_text(rate) for rate in rates])}{spoken}"
+    spoken = f": one wrong match in {listed([f'{one:,.0f}' for one in times], 'or')}" if whole else ""
+    return f"unseen people are to be told apart at FPR {listed([rate_text(rate) for rate in rates], 'or')}{spoken}"
 
 
 def _whatever(names: Sequence[str], figures: Sequence[Metric]) -> Choice:
@@ -106,7 +106,7 @@ def _whatever(names: Sequence[str], figures: Sequence[Metric]) -> Choice:
     if not names:
         return Choice("all of these count", "No loss leads everywhere: decide which figure counts.", keys)
     others = "it" if len(names) == 1 else "them"
-    return Choice("all of these count", f"{_or(names)}: no other is ahead of {others} at any figure.", keys)
+    return Choice("all of these count", f"{listed(names, 'or')}: no other is ahead of {others} at any figure.", keys)
 
 
 def _cost(study: Study, names: Sequence[str]) -> Choice | None:
@@ -122,7 +122,9 @@ def _cost(study: Study, names: Sequence[str]) -> Choice | None:
     span = f"{min(speeds.values()):,.0f} to {max(speeds.values()):,.0f} images/s"
     if slower:
         trains = "trains" if len(slower) == 1 else "train"
-        text = f"{_or([n for n in speeds if n not in slower])}; {listed(slower)} {trains} more slowly ({span})."
+        text = (
+            f"{listed([n for n in speeds if n not in slower], 'or')}; {listed(slower)} {trains} more slowly ({span})."
+        )
     else:
         text = f"It does not decide among {listed(list(speeds))}: none trained measurably faster ({span})."
     return Choice("training time counts", text, (_SPEED,))
@@ -133,7 +135,7 @@ def _survival(study: Study) -> Choice:
     failed = {n: f"{n} ({own.count(False)} of {len(own)} runs)" for n, own in ended.items() if not all(own)}
     if failed:
         whole = [name for name in ended if name not in failed]
-        chosen = f"{_or(whole)}, which finished every run" if whole else "No loss finished every run"
+        chosen = f"{listed(whole, 'or')}, which finished every run" if whole else "No loss finished every run"
         text = f"{chosen}. Failed: {listed(list(failed.values()))}."
     else:
         least = min(len(own) for own in ended.values())
@@ -141,11 +143,3 @@ def _survival(study: Study) -> Choice:
         rest = f"With {least} of each loss, a failure rate of up to {bound:.0f} % cannot be ruled out."
         text = f"It does not decide: every run finished. {rest}"
     return Choice("a failed training is expensive", text, ())
-
-
-def _or(names: Sequence[str]) -> str:
-    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
-def _is(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"

@@ -19,6 +19,18 @@ def find(name: str) -> Term | None:
     return by_name.get(wanted) or next((term for term in TERMS if figure in term.figures), None)
 
 
+def topic_of(name: str) -> str:
+    """Return the topic of a name that the report links to.
+
+    Raises:
+        KeyError: it has no entry, so that the link would lead nowhere.
+    """
+    term = find(name)
+    if term is None:
+        raise KeyError(f"'{name}' has no entry in report/glossary.py")
+    return term.topic
+
+
 def explained(name: str) -> Term:
     """Return the entry of a name.
 

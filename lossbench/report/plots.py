@@ -18,7 +18,7 @@ from lossbench.metrics import identification_rate
 from lossbench.metrics.operating_point import is_thin
 from lossbench.report.theme import colours
 from lossbench.results.arrays import read_embeddings, without_embeddings
-from lossbench.results.history import read_history
+from lossbench.results.history import read_history, relative_losses
 from lossbench.results.metric_fields import flat_metrics, fprs_of, shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import entrants
@@ -78,8 +78,7 @@ def training_curves(records: Sequence[Record]) -> Drawing | None:
     lines = []
     for record in records:
         history = read_history(record)
-        for line in history:
-            loss = line["train_loss"] / history[0]["train_loss"] if history[0]["train_loss"] else np.nan
+        for line, loss in zip(history, relative_losses(history), strict=True):
             lines.append(
                 {"loss": record["entrant"], "epoch": line["epoch"], "relative": loss, "val": line["val_accuracy"]}
             )

@@ -7,7 +7,7 @@ from itertools import combinations
 from lossbench.results.metric_fields import Metric, shown_in
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
-from lossbench.results.wording import MOST, Clause, groups, joined, means, numbers, places, title
+from lossbench.results.wording import MOST, Clause, are, groups, joined, means, numbers, places, title
 from lossbench.utils.text import listed
 
 _ByFigure = dict[Metric, list[Verdict]]
@@ -73,7 +73,7 @@ def _ahead(study: Study, by_figure: _ByFigure) -> str:
         beaten = {name: tuple(n for n in study.trained if _leads(own, name, n)) for name in study.trained}
         for losers in dict.fromkeys(filter(None, beaten.values())):
             winners = [name for name in study.trained if beaten[name] == losers]
-            said = f"{listed(winners)} {_are(winners)} ahead of {listed(losers)}"
+            said = f"{listed(winners)} {are(winners)} ahead of {listed(losers)}"
             found = numbers(study, winners, figure, against=losers)
             if all(v.equivalent for v in own if v.ahead in winners and {v.a, v.b} & set(losers)):
                 found += f", less than {own[0].smallest:g} apart"
@@ -199,7 +199,3 @@ def _is_higher(own: Iterable[Verdict], high: str, low: str) -> bool:
 
 def _identification_first(figure: Metric) -> bool:
     return figure.point is None
-
-
-def _are(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"

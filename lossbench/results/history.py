@@ -1,7 +1,8 @@
 """A run's epochs: ``history.jsonl``, and the timings that follow from it."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,17 @@ def read_history(record: Record) -> list[dict[str, Any]]:
         return epochs
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise RunDamaged(f"{path} is damaged ({error})") from error
+
+
+def relative_losses(history: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the training loss of each epoch over that of the first; NaN throughout where that is 0.
+
+    Example:
+        >>> relative_losses([{"train_loss": 4.0}, {"train_loss": 1.0}])
+        [1.0, 0.25]
+    """
+    first = history[0]["train_loss"] if history else 0.0
+    return [line["train_loss"] / first if first else math.nan for line in history]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,11 @@ class Clause:
     pairs: int
 
 
+def are(names: Sequence[str]) -> str:
+    """Return the verb that goes with so many losses."""
+    return "is" if len(names) == 1 else "are"
+
+
 def joined(clauses: Sequence[Clause], study: Study) -> str:
     """Return clauses as one: what is said at several figures is said once, and beyond `MOST` only counted."""
     by_said: dict[str, list[tuple[Metric, str]]] = {}

@@ -24,14 +24,14 @@ def file_name(text: str, limit: int = 80) -> str:
     return re.sub(r"[^A-Za-z0-9._+=-]", "_", text)[:limit]
 
 
-def listed(words: Sequence[str]) -> str:
-    """Return words as a list in a sentence.
+def listed(words: Sequence[str], joint: str = "and") -> str:
+    """Return words as a list in a sentence, the last of them after `joint`.
 
     Example:
-        >>> listed(["ce"]), listed(["ce", "arcface", "cosface"])
-        ('ce', 'ce, arcface and cosface')
+        >>> listed(["ce"]), listed(["ce", "arcface", "cosface"]), listed(["ce", "arcface"], "or")
+        ('ce', 'ce, arcface and cosface', 'ce or arcface')
     """
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+    return f" {joint} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def some(names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lossbench.losses.plugin import UNTRAINED, Plugin
 from lossbench.losses.registry import find_plugins
+from lossbench.report.explain import topic_of
 from lossbench.report.page.drawings import Drawing, passport_drawings, training_drawings
 from lossbench.report.tables import failures, text
 from lossbench.report.theme import colours
@@ -103,16 +104,8 @@ def _facts(study: Study, name: str, own: Sequence[Record]) -> list[tuple[str, st
         found = study.estimate(name, figure.key)
         if found.count and not math.isnan(found.mean):
             unit = " (°)" if figure.unit == "degrees" else ""
-            facts.append((figure.title + unit, _topic(figure.key), text(found, figure.digits)))
+            facts.append((figure.title + unit, topic_of(figure.key), text(found, figure.digits)))
     return facts
-
-
-def _topic(key: str) -> str:
-    from lossbench.report.explain import find
-
-    term = find(key)
-    assert term is not None, f"{key} has no entry in the glossary"
-    return term.topic
 
 
 def _runs(own: Sequence[Record]) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from lossbench.errors import InputError
 from lossbench.losses.plugin import Plugin
 from lossbench.losses.registry import shipped_plugins
 from lossbench.report.page.shapes import Box
-from lossbench.results.history import read_history
+from lossbench.results.history import read_history, relative_losses
 from lossbench.results.store import Record
 
 _STEPS = 91  # angles, every 2 degrees
@@ -45,7 +45,7 @@ def training_drawings(own: Sequence[Record]) -> list[Drawing]:
     if not histories:
         return []
     last = max(line["epoch"] for lines in histories for line in lines)
-    losses = [_relative(lines) for lines in histories]
+    losses = [relative_losses(lines) for lines in histories]
     kept = [value for one in losses for value in one if math.isfinite(value) and value > 0]
     floor = min([*kept, 0.1])
     across = ("1", "epoch", str(last))
@@ -61,11 +61,6 @@ def training_drawings(own: Sequence[Record]) -> list[Drawing]:
         Drawing("training loss, relative, log", "training-curve", fall, across, (f"{low:g}", f"{high:.2g}")),
         Drawing("accuracy on val", "accuracy", vals, across, ("0", "1")),
     ]
-
-
-def _relative(lines: Sequence[Mapping[str, float]]) -> list[float]:
-    first = lines[0]["train_loss"]
-    return [line["train_loss"] / first if first else math.nan for line in lines]
 
 
 def passport_drawings(record: Record, known: Mapping[str, Plugin]) -> tuple[tuple[Drawing, ...], str]:

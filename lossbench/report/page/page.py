@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from lossbench.data.catalogue import data_info
 from lossbench.report.choose import choices, uncompared
-from lossbench.report.explain import find, topic_of_heading
+from lossbench.report.explain import topic_of, topic_of_heading
 from lossbench.report.gains import scale_and_margin, selection_gap
 from lossbench.report.glossary import GLOSSARY
 from lossbench.report.looks import looks_part
@@ -93,7 +93,7 @@ def page(
         lstrip_blocks=True,
     )  # fmt: skip
     links = {name: f"#loss-{place}" for place, name in enumerate(study.entrants)}
-    environment.globals |= {"topic": _topic, "topic_of": topic_of_heading, "shapes_of": _shapes}
+    environment.globals |= {"topic": topic_of, "topic_of": topic_of_heading, "shapes_of": _shapes}
     environment.globals["pieces"] = lambda text: _pieces(text, links)
     headline = shown_in("headline", fprs=study.fprs)
     verdict_headers, verdict_rows = verdict_text(found, study.records)
@@ -147,14 +147,6 @@ def _policy(style: str, script: str) -> str:
         f"default-src 'none'; img-src data:; style-src 'sha256-{sheets}'; script-src 'sha256-{scripts}'; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def _topic(name: str) -> str:
-    """Return the glossary's topic of a name; an error where it has none, so that no link leads nowhere."""
-    term = find(name)
-    if term is None:
-        raise KeyError(f"'{name}' has no entry in report/glossary.py")
-    return term.topic
 
 
 def _pieces(text: str, links: Mapping[str, str]) -> list[tuple[str, str]]:
