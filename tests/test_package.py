@@ -37,6 +37,11 @@ def test_the_wheel_made_from_the_sdist_carries_the_plugins(built):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"lossbench"}
 
 
+def test_the_readme_renders_on_a_package_index(built):
+    said = run("-m", "twine", "check", "--strict", *built.iterdir(), cwd=built)
+    assert said.count("PASSED") == 2, said
+
+
 def test_the_sdist_is_whole(built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.split("/", 1)[1] for name in sdist.getnames() if "/" in name}
