@@ -70,9 +70,9 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         tables.mkdir(exist_ok=True)
         figures.mkdir(exist_ok=True)
         on_progress(embeddings_line(records) or "drawing the figures")
-        from lossbench.report.plots import write_figures
+        from lossbench.report.figures.write import write_figures
 
-        drawn = write_figures(records, figures)  # may fail, so it comes before the tables are replaced
+        drawn = write_figures(study, found, figures)  # may fail, so it comes before the tables are replaced
         pairs: tuple[Place, ...] = ("verification",) if with_figures(records, "verification") else ()
         places: tuple[Place, ...] = ("headline", "points", *pairs, "gallery", "transfer", "retrieval", "clusters")
         everything_shown = shown_in(*places, "angles", "speed", fprs=study.fprs)

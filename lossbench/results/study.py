@@ -59,6 +59,11 @@ class Study:
         return entrants(self.records)
 
     @property
+    def finished(self) -> list[Record]:
+        """The records of the runs that finished."""
+        return [record for record in self.records if record["status"] == "finished"]
+
+    @property
     def fprs(self) -> tuple[float, ...]:
         """The operating points: the false-positive rates that all runs were measured at, from the largest down."""
         return fprs_of(self.records)

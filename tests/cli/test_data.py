@@ -191,7 +191,9 @@ def test_a_run_with_pairs_records_them_and_the_report_shows_them(monkeypatch):
     assert len({r[1]["protocol_hash"] for r in (plain, records, flipped)}) == 3
     assert plain[1]["metrics"].items() <= found.items()
     assert len(records[1]["split_file"]) == 64
-    monkeypatch.setattr("lossbench.report.plots.write_figures", lambda *_: [])  # they take long and are not ours
+    monkeypatch.setattr(
+        "lossbench.report.figures.write.write_figures", lambda *_: []
+    )  # they take long and are not ours
     write_report(folder)
     assert "<summary>Verification</summary>" in (folder / "report.html").read_text(encoding="utf-8")
     assert "verification_accuracy" in (folder / "tables" / "runs.csv").read_text(encoding="utf-8")

@@ -64,7 +64,7 @@ def verdict_rows(folder):
 
 
 def test_a_report_calls_ahead_what_a_look_decided_and_nothing_else(lossbench, tmp_path, monkeypatch):
-    monkeypatch.setattr("lossbench.report.plots.write_figures", lambda *_: [])  # drawing takes seconds
+    monkeypatch.setattr("lossbench.report.figures.write.write_figures", lambda *_: [])  # drawing takes seconds
     words = ("--epochs", 1, "--image-size", 32, "--repeats", 2, "--until-settled", "--max-repeats", 3)
     code, out, err = lossbench("run", "--losses", "arcface,ce", "--out", tmp_path, *words)
     assert (code, err) == (0, "")

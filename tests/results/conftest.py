@@ -15,5 +15,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def benchmark(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("lossbench.report.plots.write_figures", lambda *_: [])  # drawing takes seconds each time
+    monkeypatch.setattr(
+        "lossbench.report.figures.write.write_figures", lambda *_: []
+    )  # drawing takes seconds each time
     return shutil.copytree(made, tmp_path / "orl")

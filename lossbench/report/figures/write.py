@@ -1,0 +1,71 @@
+"""All figures of a report in reading order, each written as SVG and PNG."""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+
+from lossbench.report.figures.angles import angles
+from lossbench.report.figures.look import DPI, Drawn, style
+from lossbench.report.figures.query_map import query_map
+from lossbench.report.figures.rates import tpr_fpr
+from lossbench.report.figures.similarities import similarities
+from lossbench.report.figures.training import training_curves
+from lossbench.results.arrays import without_embeddings
+from lossbench.results.study import Study
+from lossbench.results.verdicts import Verdict
+from lossbench.utils.files import write_bytes
+
+
+class Figure(NamedTuple):
+    """One figure: the stem of its files, what draws it, and whether it needs embeddings of unseen people.
+
+    `draw` returns None where the study has nothing to show there.
+    """
+
+    stem: str
+    draw: Callable[[Study, Sequence[Verdict]], Drawn | None]
+    of_unseen: bool = False
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("training_curves", training_curves),
+    Figure("tpr_fpr", tpr_fpr, of_unseen=True),
+    Figure("similarities", similarities, of_unseen=True),
+    Figure("angles", angles),
+    Figure("query_map", query_map, of_unseen=True),
+)
+
+
+def write_figures(study: Study, found: Sequence[Verdict], folder: Path) -> list[tuple[str, str]]:
+    """Draw every figure as SVG and PNG; those of unseen people only where all runs have embeddings of them.
+
+    Args:
+        study: all runs of the report.
+        found: their verdicts.
+        folder: exists.
+
+    Returns:
+        File stem and caption of each figure, in reading order.
+
+    Raises:
+        InputError: a run's embeddings or history are damaged.
+        OSError: the disk is full or the folder cannot be written; each figure is then complete or unchanged.
+    """
+    nobody_unseen = not all(record["people"]["query"] for record in study.finished)
+    recorded_alone = nobody_unseen or bool(without_embeddings(study.finished))
+    written = []
+    with mpl.rc_context(style()):
+        for stem, draw, of_unseen in FIGURES:
+            if (of_unseen and recorded_alone) or (drawn := draw(study, found)) is None:
+                continue
+            drawn.drawing.draw_without_rendering()
+            drawn.drawing.set_layout_engine("none")  # laid out once, for both files
+            for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+                whole = io.BytesIO()  # on a full disk the figure of the previous report must survive
+                drawn.drawing.savefig(whole, format=kind, dpi=DPI, metadata=metadata)
+                write_bytes(folder / f"{stem}.{kind}", whole.getbuffer())
+            written.append((stem, drawn.caption))
+    return written

@@ -1,0 +1,35 @@
+"""Figures as files: SVG and PNG, whose bytes repeat, whole or as they were."""
+
+import io
+
+import pytest
+from PIL import Image
+from support import small_disk
+
+from lossbench.report.figures import write
+from lossbench.report.figures.write import write_figures
+from lossbench.results.study import Study
+
+
+def test_figures_are_files_whose_text_is_text_and_whose_bytes_repeat(study, tmp_path, monkeypatch):
+    written = write_figures(study, [], tmp_path)
+    names = [stem for stem, _ in written]
+    assert names == ["training_curves", "tpr_fpr", "similarities", "angles", "query_map"]
+    assert all(caption.endswith(".") for _, caption in written)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(before) == {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
+    assert b">a:tag=$x$<" in before["angles.svg"]
+    with Image.open(io.BytesIO(before["angles.png"])) as image:
+        assert image.size[0] > 1000
+    monkeypatch.setattr(write, "FIGURES", write.FIGURES[:1])
+    write_figures(study, [], tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    fewer = Study(study.records[:2], {})
+    with small_disk(2000), pytest.raises(OSError, match="File too large"):
+        write_figures(fewer, [], tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_nobody_unseen_leaves_what_the_records_tell(study, tmp_path):
+    alone = Study(tuple({**record, "people": {"query": 0}} for record in study.records), {})
+    assert [stem for stem, _ in write_figures(alone, [], tmp_path)] == ["training_curves", "angles"]
