@@ -7,6 +7,7 @@ from typing import Any
 from lossbench.data.catalogue import data_info
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.models.backbones import backbone_name
+from lossbench.report.findings import Findings
 from lossbench.report.looks import looks_part
 from lossbench.report.markup import paragraph, part_lines, plain, table
 from lossbench.report.matrix import matrices, matrix_lines
@@ -21,32 +22,19 @@ from lossbench.utils.schedule import POWER
 from lossbench.utils.text import listed
 
 
-def markdown(
-    settings: Mapping[str, Any],
-    study: Study,
-    answer: Sequence[str],
-    found: Sequence[Verdict],
-    drawn: Sequence[tuple[str, str]],
-    looks: Looks | None,
-    *,
-    left_out: int,
-) -> str:
+def markdown(findings: Findings, drawn: Sequence[tuple[str, str]]) -> str:
     """Return the text of report.md: the answer, the main table, the verdicts and where all else stands.
 
     Args:
-        settings: the content of benchmark.toml, including its table ``record``.
-        study: the runs.
-        answer: the sentences that come first, see `results.answer`.
-        found: the verdicts.
+        findings: what it is made of.
         drawn: file stem and caption of each figure in figures/.
-        looks: those that decided the verdicts, where repeats were added until all was settled.
-        left_out: number of runs in the folder that were made with other settings.
     """
+    settings, study = findings.settings, findings.study
     repeats, captions, headline = _repeats(study), dict(drawn), shown_in("headline", fprs=study.fprs)
     lines = [
         f"# Losses compared on {plain(study.records[0]['data'])}",
         "",
-        *(f"- {plain(sentence)}" for sentence in answer),
+        *(f"- {plain(sentence)}" for sentence in findings.answer),
         "",
         *paragraph(f"{MEANING}."),
         *(line for text in setup_lines(settings, study) for line in paragraph(text)),
@@ -67,8 +55,8 @@ def markdown(
         *_figure(captions, "tpr_fpr"),
         "## Verdicts",
         "",
-        *_verdict_lines(found, study.records, looks),
-        *part_lines(looks_part(looks, study)),
+        *_verdict_lines(findings.verdicts, study.records, findings.looks),
+        *part_lines(looks_part(findings.looks, study)),
         "## Everything else",
         "",
         "[report.html](report.html) is the whole report on one page: what to choose, operating points and threshold "
@@ -82,7 +70,7 @@ def markdown(
         f"Written by lossbench {plain(settings['record']['lossbench'])}. To repeat "
         "the benchmark, run `lossbench run --config` with the `benchmark.toml` beside this file, from the working "
         "directory of the original run.",
-        *([_left_out(left_out)] if left_out else []),
+        *([_left_out(findings.left_out)] if findings.left_out else []),
         "",
     ]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ import shutil
 import pytest
 from support import REPORTED, SETTINGS, changed
 
+from lossbench.report.findings import Findings
 from lossbench.report.page.page import page
 from lossbench.results.answer import answer
 from lossbench.results.study import Study
@@ -52,9 +53,9 @@ def file(tmp_path_factory):
     study = Study(tuple(runs), {})
     found = verdicts(study)
     settings = {**SETTINGS, "data": str(folder), "backbone": HOSTILE, "losses": HOSTILE}
-    told = (settings, study, answer(study, found), found, [("angles", HOSTILE)], None)
+    findings = Findings(settings, study, found, answer(study, found), left_out=1)
     path = folder / "report.html"
-    path.write_text(page(*told, folder=folder, left_out=1), encoding="utf-8")
+    path.write_text(page(findings, [("angles", HOSTILE)], folder=folder), encoding="utf-8")
     return path
 
 

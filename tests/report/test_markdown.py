@@ -6,6 +6,7 @@ import pytest
 from markdown_it import MarkdownIt
 from support import REPORTED, SETTINGS, changed
 
+from lossbench.report.findings import Findings
 from lossbench.report.markdown import markdown
 from lossbench.results.answer import answer
 from lossbench.results.metric_fields import shown_in
@@ -20,7 +21,8 @@ MATRICES = sorted(shown_in("highlights", fprs=(0.1, 0.01)), key=lambda figure: f
 
 def text_of(runs=RUNS, found=FOUND, drawn=(), left_out=0, **settings):
     study = Study(tuple(runs), {})
-    return markdown({**SETTINGS, **settings}, study, answer(study, found), found, drawn, None, left_out=left_out)
+    findings = Findings({**SETTINGS, **settings}, study, found, answer(study, found), left_out=left_out)
+    return markdown(findings, drawn)
 
 
 def tables(text):

@@ -42,13 +42,6 @@ def test_the_answer_comes_first_everywhere(lossbench, tmp_path):
     assert text.splitlines()[2] == "- " + answer.replace("*", "\\*")
 
 
-@pytest.mark.parametrize("text", ["", "losses = 'ce'", "[record]\nprotocol = 1\n", "\x00"])
-def test_a_damaged_benchmark_file_is_one_line(tmp_path, text):
-    (tmp_path / "benchmark.toml").write_text(text)
-    with pytest.raises(InputError, match=r"\A[^\n]*benchmark.toml cannot be read[^\n]*\Z"):
-        write_report(tmp_path)
-
-
 def test_a_file_of_an_older_lossbench_names_what_it_trained_with(lossbench, tmp_path):
     """There was no choice: AdamW and the cosine."""
     lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)

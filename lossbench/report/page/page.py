@@ -10,11 +10,12 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lossbench.data.catalogue import data_info
 from lossbench.report.choose import choices, uncompared
 from lossbench.report.explain import topic_of, topic_of_heading
+from lossbench.report.findings import Findings
 from lossbench.report.gains import scale_and_margin, selection_gap
 from lossbench.report.glossary import GLOSSARY
 from lossbench.report.looks import looks_part
@@ -36,10 +37,7 @@ from lossbench.report.sections import (
 from lossbench.report.tables import MEANING, failures, mark, thin_line
 from lossbench.report.unsettled import unsettled
 from lossbench.report.verdicts import verdict_text
-from lossbench.results.looks import Looks
 from lossbench.results.metric_fields import shown_in
-from lossbench.results.study import Study
-from lossbench.results.verdicts import Verdict
 from lossbench.utils.text import listed
 
 _LARGEST_SVG = 250_000  # bytes; a larger figure is shown as PNG, so that the page stays small
@@ -57,28 +55,13 @@ class Figure(NamedTuple):
     height: int
 
 
-def page(
-    settings: Mapping[str, Any],
-    study: Study,
-    answer: Sequence[str],
-    found: Sequence[Verdict],
-    drawn: Sequence[tuple[str, str]],
-    looks: Looks | None,
-    *,
-    folder: Path,
-    left_out: int,
-) -> str:
+def page(findings: Findings, drawn: Sequence[tuple[str, str]], *, folder: Path) -> str:
     """Return the text of report.html.
 
     Args:
-        settings: the content of benchmark.toml, including its table ``record``.
-        study: the runs.
-        answer: the sentences that come first, see `results.answer`.
-        found: the verdicts.
+        findings: what it is made of.
         drawn: file stem and caption of each figure.
-        looks: those that decided the verdicts, where repeats were added until all was settled.
         folder: where the figures are, as SVG and PNG.
-        left_out: number of runs in the benchmark that were made with other settings.
 
     Raises:
         InputError: a run's history is damaged.
@@ -87,6 +70,7 @@ def page(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
+    settings, study, found, looks = findings.settings, findings.study, findings.verdicts, findings.looks
     style, script = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -104,7 +88,7 @@ def page(
         script=Markup(script),
         data=study.records[0]["data"],
         trained=study.trained,
-        answer=answer,
+        answer=findings.answer,
         meaning=MEANING,
         setup=setup_lines(settings, study),
         choices=choices(study, found),
@@ -133,7 +117,7 @@ def page(
         command=command(settings),
         fingerprints=fingerprints(study.records),
         versions=versions(settings, study.records),
-        left_out=left_out,
+        left_out=findings.left_out,
         credit="" if (info := data_info(settings["data"])).is_folder else info.credit,
         glossary=GLOSSARY,
         listed=listed,

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from support import REPORTED, SETTINGS, changed
 
+from lossbench.report.findings import Findings
 from lossbench.report.markup import Part
 from lossbench.report.page.page import _pieces, _policy, _shapes, page
 from lossbench.results.answer import answer
@@ -42,8 +43,8 @@ def text_of(folder, runs=REPORTED, drawn=(), left_out=0, **settings):
     runs = [{**run, "folder": str(folder / f"{run['entrant']}-{run['repeat']}".replace("/", "_"))} for run in runs]
     study = Study(tuple(runs), {})
     found = verdicts(study)
-    told = ({**SETTINGS, **settings}, study, answer(study, found), found, drawn, None)
-    return page(*told, folder=folder, left_out=left_out)
+    findings = Findings({**SETTINGS, **settings}, study, found, answer(study, found), left_out=left_out)
+    return page(findings, drawn, folder=folder)
 
 
 def test_every_link_into_the_page_leads_somewhere(tmp_path):
