@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lossbench.cli import data, losses, models
+from lossbench.cli import data, losses, models, report
 from lossbench.cli.options import GroupedCommand, takes
 from lossbench.config import Config, read_config
 from lossbench.errors import InputError, NobodyListens, stopped
@@ -171,23 +171,7 @@ def _run(config: Config, **options: bool) -> None:
         raise typer.Exit(1)
 
 
-@app.command("report")
-def report_(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(help="A benchmark's folder, such as results/orl.", show_default="the latest in results/"),
-    ] = None,
-) -> None:
-    """Write a benchmark's report into its folder.
-
-    report.html is the whole report on one page, which opens offline. Beside it: report.md, verdicts.json, tables as
-    CSV, figures as SVG and PNG.
-    """
-    from lossbench.cli import console
-    from lossbench.report.write import latest_benchmark, write_report
-
-    for path in write_report(folder or latest_benchmark(Path("results")), on_progress=console.say):
-        console.say(f"wrote {path}")
+report.mount(app)
 
 
 class Kind(StrEnum):

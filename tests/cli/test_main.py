@@ -75,13 +75,6 @@ def test_bad_input_ends_in_one_line_and_code_2(lossbench, tmp_path, monkeypatch,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_report_of_all_results_names_the_benchmarks(lossbench, tmp_path):
-    (tmp_path / "orl").mkdir()
-    (tmp_path / "orl" / "benchmark.toml").touch()
-    code, _, err = lossbench("report", tmp_path)
-    assert (code, err) == (2, f"error: '{tmp_path}' is not a benchmark's folder; name one of {tmp_path / 'orl'}\n")
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
     [
