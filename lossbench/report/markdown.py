@@ -10,9 +10,9 @@ from lossbench.models.backbones import backbone_name
 from lossbench.report.findings import Findings
 from lossbench.report.looks import looks_part
 from lossbench.report.markup import paragraph, part_lines, plain, table
-from lossbench.report.matrix import matrices, matrix_lines
+from lossbench.report.matrix import DENSE, matrices, matrix_lines
 from lossbench.report.sections import embeddings_line, other_points_line
-from lossbench.report.tables import MEANING, failures, mark, text_table, thin_line
+from lossbench.report.tables import MEANING, failures, mark, one_repeat_line, text_table, thin_line
 from lossbench.results.looks import Looks
 from lossbench.results.metric_fields import NOBODY_UNSEEN, shown_in
 from lossbench.results.store import Record
@@ -40,8 +40,9 @@ def markdown(findings: Findings, drawn: Sequence[tuple[str, str]]) -> str:
         *(line for text in setup_lines(settings, study) for line in paragraph(text)),
         "## Results",
         "",
-        f"Mean ± half-width of the 95 % interval over {repeats} and the people measured; both ends in brackets where "
-        "the figure can go no further.",
+        one_repeat_line(study)
+        or f"Mean ± half-width of the 95 % interval over {repeats} and the people measured; both ends in brackets "
+        "where the figure can go no further.",
         "",
         *table(*text_table(study, headline)),
         "",
@@ -156,17 +157,21 @@ def _figure(captions: dict[str, str], stem: str) -> list[str]:
 def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record], looks: Looks | None) -> list[str]:
     if not found:
         return [f"No two losses beside `{UNTRAINED}` have a finished repeat in common: nothing to compare.", ""]
+    if not any(v.difference.count > 1 for v in found):
+        return ["No two losses have finished two repeats in common, so none is compared. The differences seen are in "
+                "[tables/verdicts.csv](tables/verdicts.csv).", ""]  # fmt: skip
     shown = [v for v in found if "highlights" in v.figure.shown]
     compared, separated = [v for v in shown if v.difference.count > 1], [v for v in shown if v.ahead]
     ahead = "*Ahead* (▲; *behind*: ▼) means that the p-value, adjusted for the number of pairs, "
     ahead += "was below the level of one of the looks" if looks else f"is below {found[0].level:g}"
+    signed = "; the number is row minus column" if len({name for v in shown for name in (v.a, v.b)}) <= DENSE else ""
     lines = [
         "Losses are compared by paired differences over the same repeats and the same people. The spread between seeds "
         f"is estimated from all losses together (moderated t; Smyth 2004). {ahead}; *equivalent* (≈) that the "
         f"difference is smaller than {found[0].smallest:g}, by two one-sided tests; · that this data cannot tell. "
-        f"{len(separated)} of {len(compared)} comparisons are separable; pairs of one repeat are not among them. A "
-        "cell says what its row is to its column; the number is row minus column. Each difference's error, and what "
-        "would settle it, is in [tables/verdicts.csv](tables/verdicts.csv).",
+        f"{len(separated)} of {len(compared)} comparisons are separable; pairs of one repeat (?) are not among them. A "
+        f"cell says what its row is to its column{signed}. Each difference, its error, and what would settle it, is in "
+        "[tables/verdicts.csv](tables/verdicts.csv).",
         "",
     ]
     for matrix in matrices(shown):

@@ -7,6 +7,8 @@ from lossbench.report.markup import table
 from lossbench.results.metric_fields import Metric
 from lossbench.results.verdicts import Verdict
 
+DENSE = 12  # losses, beyond which a matrix shows marks without numbers
+
 Kind = Literal["ahead", "behind", "equivalent", "open", "single", "none", "self"]
 
 _SAID: dict[Kind, str] = {
@@ -52,9 +54,10 @@ def matrices(found: Sequence[Verdict]) -> list[Matrix]:
 
 
 def matrix_lines(matrix: Matrix, thin: str = "") -> list[str]:
-    """Return the lines of a matrix as a table in Markdown; `thin` marks its figure."""
+    """Return the lines of a matrix as a table in Markdown, a dense one without numbers; `thin` marks its figure."""
+    numbers = len(matrix.names) <= DENSE
     rows = [
-        [name, *(" ".join(filter(None, [cell.mark, cell.difference])) for cell in row)]
+        [name, *(" ".join(filter(None, [cell.mark, cell.difference if numbers else ""])) for cell in row)]
         for name, row in zip(matrix.names, matrix.rows, strict=True)
     ]
     return table([matrix.figure.title + thin, *matrix.names], rows)

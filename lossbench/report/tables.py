@@ -58,6 +58,13 @@ def text_table(study: Study, figures: Sequence[Metric]) -> tuple[list[str], list
     return headers, rows
 
 
+def one_repeat_line(study: Study) -> str:
+    """Return why the figures of a single repeat have no interval; empty where there are more repeats."""
+    if len({record["repeat"] for record in study.records}) > 1:
+        return ""
+    return "There is one repeat, so no figure has an interval and no two losses are compared: another seed may differ."
+
+
 def heading(figure: Metric, records: Iterable[Mapping[str, Any]]) -> str:
     """Return the head of a figure's column, marked where fewer than ten negatives lie above its threshold."""
     return figure.column + mark(figure, records)

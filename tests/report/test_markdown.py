@@ -115,6 +115,16 @@ def test_one_loss_alone_has_no_verdict():
     assert "No two losses beside `untrained` have a finished repeat in common: nothing to" in text_of(alone, [])
 
 
+def test_one_repeat_has_neither_intervals_nor_verdicts():
+    first = [run for run in RUNS if run["repeat"] == 0]
+    text = text_of(first, verdicts(Study(tuple(first), {})))
+    assert "There is one repeat, so no figure has an interval" in text
+    assert "95 % interval" not in text
+    assert "none is compared" in text
+    assert "| ID rate @ FPR 0.1 | a |" not in text
+    assert "95 % interval" in text_of()
+
+
 def test_people_in_folders_of_ones_own_have_no_credit(tmp_path):
     assert "Faces:" not in text_of(data=str(tmp_path))
 

@@ -4,7 +4,7 @@ import pytest
 from support import STUDY
 
 from lossbench.metrics.uncertainty import Estimate
-from lossbench.report.matrix import matrices, matrix_lines
+from lossbench.report.matrix import DENSE, Cell, Matrix, matrices, matrix_lines
 from lossbench.results.metric_fields import metric
 from lossbench.results.verdicts import Decided, Verdict, verdicts
 
@@ -55,3 +55,9 @@ def test_as_markdown_it_has_a_row_and_a_column_per_loss():
     lines = matrix_lines(accuracy, " †")
     assert lines[0] == "| accuracy (class means) † | a | b | c |"
     assert lines[2].startswith("| a |  | ▲ +0.100 | · ")
+
+
+def test_a_dense_one_has_marks_alone():
+    names = [f"loss_{i}" for i in range(DENSE + 1)]
+    rows = [[Cell("self" if i == j else "ahead", "+0.100") for j in range(len(names))] for i in range(len(names))]
+    assert matrix_lines(Matrix(metric("tpr@0.1"), names, rows))[2].startswith("| loss_0 |  | ▲ | ▲ |")

@@ -21,7 +21,7 @@ from lossbench.report.glossary import GLOSSARY
 from lossbench.report.looks import looks_part
 from lossbench.report.markdown import setup_lines
 from lossbench.report.markup import Part
-from lossbench.report.matrix import matrices
+from lossbench.report.matrix import DENSE, matrices
 from lossbench.report.page.cards import cards
 from lossbench.report.page.provenance import command, differences, fingerprints, versions
 from lossbench.report.page.results import results
@@ -34,14 +34,13 @@ from lossbench.report.sections import (
     other_points_line,
     verified,
 )  # fmt: skip
-from lossbench.report.tables import MEANING, failures, mark, thin_line
+from lossbench.report.tables import MEANING, failures, mark, one_repeat_line, thin_line
 from lossbench.report.unsettled import unsettled
 from lossbench.report.verdicts import verdict_text
 from lossbench.results.metric_fields import shown_in
 from lossbench.utils.text import listed
 
 _LARGEST_SVG = 250_000  # bytes; a larger figure is shown as PNG, so that the page stays small
-_DENSE = 12  # losses, beyond which a matrix shows marks without numbers
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -96,11 +95,12 @@ def page(findings: Findings, drawn: Sequence[tuple[str, str]], *, folder: Path) 
         unsettled=unsettled(found),
         titles={figure.key: figure.title for figure in dict.fromkeys(v.figure for v in found)},
         results=results(study, found),
+        one_repeat=one_repeat_line(study),
         results_notes=[*filter(None, [thin_line(headline, study.records), other_points_line(study)])],
         failures=failures(study.records),
         embeddings=embeddings_line(study.records),
         matrices=[(m, mark(m.figure, study.records)) for m in matrices(found)],
-        dense=_DENSE,
+        dense=DENSE,
         separable=sum(v.ahead is not None for v in compared),
         compared=len(compared),
         level=found[0].level if found else None,

@@ -55,6 +55,12 @@ def test_every_link_into_the_page_leads_somewhere(tmp_path):
     assert len(set(tags.values("id"))) == len(tags.values("id"))
 
 
+def test_one_repeat_is_said_to_have_no_intervals(tmp_path):
+    first = [run for run in REPORTED if run["repeat"] == 0]
+    assert "There is one repeat" in text_of(tmp_path, first)
+    assert "There is one repeat" not in text_of(tmp_path)
+
+
 def test_nothing_comes_from_outside(tmp_path):
     for stem in ("angles", "tpr_fpr"):
         (tmp_path / f"{stem}.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
