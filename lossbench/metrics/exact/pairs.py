@@ -49,15 +49,20 @@ class Pairs:
         self.same = int((own * (own - 1)).sum()) // 2  # positives
         self.total = self.within + len(query) * len(distractors)
 
-    def positives(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the scores of pairs of two query images of one person and the person, in parts: [P], [P]."""
+    def matched(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield rows and columns of all pairs of two query images of one person, in parts: [P], [P]."""
         order = self.labels.argsort()
         for apart in range(1, len(order)):
             i, j = order[:-apart], order[apart:]
             same = self.labels[i] == self.labels[j]
             if not bool(same.any()):
                 return  # no person has more images
-            yield exact_scores(self.query, i[same], self.query, j[same]), self.labels[i[same]]
+            yield i[same], j[same]
+
+    def positives(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the scores of pairs of two query images of one person and the person, in parts: [P], [P]."""
+        for i, j in self.matched():
+            yield exact_scores(self.query, i, self.query, j), self.labels[i]
 
     def negatives(self, most: int) -> tuple[Tensor, Tensor]:
         """Return rows and columns [P] of all negatives, or of about `most` of them, the same ones for the same labels.
