@@ -65,6 +65,10 @@ class Disagreed:
         right, people = (accepts, "same person") if kind.same else (rejects, "two people")
         return f"{people}, accepted by {accepts} alone ({right} is right)"
 
+    def listed(self, most: int | None = None) -> list[tuple[Kind, Case]]:
+        """Return the pairs kind by kind, the clearest first, up to `most` of each kind."""
+        return [(kind, case) for kind, cases in self.cases.items() for case in cases[:most]]
+
 
 def disagreed(study: Study) -> Disagreed | None:
     """Return where the two best losses disagree; None where there are not two with embeddings of unseen people.
@@ -100,26 +104,21 @@ def disagreed(study: Study) -> Disagreed | None:
     )
 
 
-def disagreement_table(found: Disagreed) -> "pd.DataFrame":
+def disagreement_table(found: Disagreed | None) -> "pd.DataFrame":
     """Return a row per pair, the clearest of each kind first: up to 25 of each."""
     import pandas as pd
 
+    if found is None:
+        return pd.DataFrame()
     rows = []
-    for kind, cases in found.cases.items():
-        accepts = kind.first_accepts, not kind.first_accepts
-        for case in cases:
-            row: dict[str, object] = {"repeat": found.repeat, "fpr": found.fpr, "same_person": kind.same}
-            row |= {"image_1": case.images[0], "image_2": case.images[1]}
-            for side, cosine, cut, yes, name in zip(
-                "ab", case.cosines, found.thresholds, accepts, found.losses, strict=True
-            ):
-                row |= {
-                    f"loss_{side}": name,
-                    f"cosine_{side}": cosine,
-                    f"threshold_{side}": cut,
-                    f"accepts_{side}": yes,
-                }
-            rows.append(row)
+    for kind, case in found.listed():
+        row: dict[str, object] = {"repeat": found.repeat, "fpr": found.fpr, "same_person": kind.same}
+        row |= {"image_1": case.images[0], "image_2": case.images[1]}
+        sides = zip("ab", found.losses, case.cosines, found.thresholds, (True, False), strict=True)
+        for side, name, cosine, cut, is_first in sides:
+            row |= {f"loss_{side}": name, f"cosine_{side}": cosine, f"threshold_{side}": cut}
+            row[f"accepts_{side}"] = kind.first_accepts == is_first
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -136,8 +135,7 @@ def disagreements_part(found: Disagreed | None) -> Part | None:
     headers = ["pair of images", "files", *(f"cosine of {name}" for name in found.losses)]
     rows = [
         [found.called(kind), " – ".join(clipped(name) for name in case.images), *(f"{c:.3f}" for c in case.cosines)]
-        for kind, cases in found.cases.items()
-        for case in cases[:_SAID]
+        for kind, case in found.listed(_SAID)
     ]
     return Part("Where the two best losses disagree", text, headers, rows)
 

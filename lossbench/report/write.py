@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lossbench.errors import InputError
+from lossbench.report.disagreements import disagreed, disagreement_table
 from lossbench.report.findings import read_findings
 from lossbench.report.gains import gap_table, split_table
 from lossbench.report.markdown import markdown
@@ -51,6 +52,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         from lossbench.report.figures.write import write_figures
 
         drawn = write_figures(study, found, figures)  # may fail, so it comes before the tables are replaced
+        apart = disagreed(study)
         pairs: tuple[Place, ...] = ("verification",) if with_figures(records, "verification") else ()
         places: tuple[Place, ...] = ("headline", "points", *pairs, "gallery", "transfer", "retrieval", "clusters")
         everything_shown = shown_in(*places, "angles", "speed", fprs=study.fprs)
@@ -62,6 +64,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
             "ranks": rank_table(found),
         }
         asked_for = {"scale_and_margin": split_table(study), "selection_gap": gap_table(study)}
+        asked_for["disagreements"] = disagreement_table(apart)
         for name, table in asked_for.items():
             (tables / f"{name}.csv").unlink(missing_ok=True)  # left by an earlier report
             if len(table):
@@ -70,7 +73,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
             write_text(tables / f"{name}.csv", table.to_csv(index=False))
         write_verdicts(folder, study, found)
         on_progress("writing the page, with a passport per loss")
-        html = page(findings, drawn, folder=figures)
+        html = page(findings, drawn, apart, folder=figures)
         write_text(folder / "report.md", markdown(findings, drawn))
         write_text(folder / "report.html", html)
     except OSError as error:

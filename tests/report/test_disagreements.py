@@ -51,7 +51,8 @@ def plain(record):
         for j in range(i + 1, len(unit)):
             cosine = float(unit[i] @ unit[j])
             same = j < QUERIES and saved["query_labels"][i] == saved["query_labels"][j]
-            found[names[i], names[j]] = bool(same), cosine, cosine > record["metrics"][f"threshold@{FPR}"] + 2**-32
+            accepted = round(cosine * 2**30) > round(record["metrics"][f"threshold@{FPR}"] * 2**30)
+            found[names[i], names[j]] = bool(same), cosine, accepted
     return found
 
 

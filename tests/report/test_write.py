@@ -1,5 +1,6 @@
 """A report on disk: only of runs with the same settings, whole or as it was, and damaged files in one line."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def test_the_answer_comes_first_everywhere(lossbench, tmp_path):
     assert json.loads((tmp_path / "orl" / "verdicts.json").read_text())["answer"] == [answer]
     text = (tmp_path / "orl" / "report.md").read_text()
     assert text.splitlines()[2] == "- " + answer.replace("*", "\\*")
+    with (tmp_path / "orl" / "tables" / "disagreements.csv").open(encoding="utf-8") as file:
+        first = next(csv.DictReader(file))
+    assert {first["loss_a"], first["loss_b"]} == {"ce", "ce+0.5*triplet"}
+    page = (tmp_path / "orl" / "report.html").read_text()
+    assert "Where the two best losses disagree" in page
+    assert f"{first['image_1']} – {first['image_2']}" in page
 
 
 def test_a_file_of_an_older_lossbench_names_what_it_trained_with(lossbench, tmp_path):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from lossbench.data.catalogue import data_info
 from lossbench.report.choose import choices, uncompared
+from lossbench.report.disagreements import Disagreed, disagreements_part
 from lossbench.report.explain import topic_of, topic_of_heading
 from lossbench.report.findings import Findings
 from lossbench.report.gains import scale_and_margin, selection_gap
@@ -54,12 +55,13 @@ class Figure(NamedTuple):
     height: int
 
 
-def page(findings: Findings, drawn: Sequence[tuple[str, str]], *, folder: Path) -> str:
+def page(findings: Findings, drawn: Sequence[tuple[str, str]], apart: Disagreed | None = None, *, folder: Path) -> str:
     """Return the text of report.html.
 
     Args:
         findings: what it is made of.
         drawn: file stem and caption of each figure.
+        apart: where the two best losses disagree.
         folder: where the figures are, as SVG and PNG.
 
     Raises:
@@ -111,7 +113,11 @@ def page(findings: Findings, drawn: Sequence[tuple[str, str]], *, folder: Path) 
         figures=[_figure(folder, stem, caption) for stem, caption in drawn],
         cards=cards(study),
         audit=operating_points(study),
-        more=[*filter(None, [gallery(study), clusters(study), verified(study), geometry(study)])],
+        more=[
+            *filter(
+                None, [gallery(study), clusters(study), verified(study), geometry(study), disagreements_part(apart)]
+            )
+        ],
         causes=[*filter(None, [looks_part(looks, study), scale_and_margin(study), selection_gap(study)])],
         differences=differences(study),
         command=command(settings),
