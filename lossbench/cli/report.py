@@ -20,7 +20,7 @@ def report_(
     """Write a benchmark's report into its folder.
 
     report.html is the whole report on one page, which opens offline. Beside it: report.md, verdicts.json, tables as
-    CSV, figures as SVG and PNG.
+    CSV and as LaTeX, figures as SVG and PNG.
     """
     from lossbench.cli import console
     from lossbench.report.write import latest_benchmark, write_report

@@ -65,7 +65,8 @@ def markdown(findings: Findings, drawn: Sequence[tuple[str, str]]) -> str:
         "(`lossbench explain` prints its entries).",
         "",
         "- Tables: [summary](tables/summary.csv), [runs](tables/runs.csv), [verdicts](tables/verdicts.csv), "
-        "[ranks](tables/ranks.csv); the verdicts also as [verdicts.json](verdicts.json)",
+        "[ranks](tables/ranks.csv), and beside each its LaTeX for papers; the verdicts also as "
+        "[verdicts.json](verdicts.json)",
         *(f"- {plain(caption)} [SVG](figures/{stem}.svg), [PNG](figures/{stem}.png)" for stem, caption in drawn),
         "",
         f"Written by lossbench {plain(settings['record']['lossbench'])}. To repeat "

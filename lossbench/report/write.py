@@ -1,4 +1,4 @@
-"""Writes a benchmark's report: report.html, report.md, verdicts.json, tables/*.csv, figures/*.svg and *.png."""
+"""Writes a benchmark's report: report.html, report.md, verdicts.json, tables (CSV, LaTeX) and figures (SVG, PNG)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,7 @@ from lossbench.errors import InputError
 from lossbench.report.disagreements import disagreed, disagreement_table
 from lossbench.report.findings import read_findings
 from lossbench.report.gains import gap_table, split_table
+from lossbench.report.latex.tables import latex_tables
 from lossbench.report.markdown import markdown
 from lossbench.report.page.page import page
 from lossbench.report.sections import embeddings_line
@@ -66,11 +67,14 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         asked_for = {"scale_and_margin": split_table(study), "selection_gap": gap_table(study)}
         asked_for["disagreements"] = disagreement_table(apart)
         for name, table in asked_for.items():
-            (tables / f"{name}.csv").unlink(missing_ok=True)  # left by an earlier report
+            for kind in ("csv", "tex"):
+                (tables / f"{name}.{kind}").unlink(missing_ok=True)  # left by an earlier report
             if len(table):
                 made[name] = table
         for name, table in made.items():
             write_text(tables / f"{name}.csv", table.to_csv(index=False))
+        for name, text in latex_tables(findings, folder.resolve().name).items():
+            write_text(tables / f"{name}.tex", text)
         write_verdicts(folder, study, found)
         on_progress("writing the page, with a passport per loss")
         html = page(findings, drawn, apart, folder=figures)

@@ -81,7 +81,7 @@ _COST = (
 def results(study: Study, found: Sequence[Verdict]) -> Results:
     """Return the main table of a study and its verdicts."""
     figures = shown_in("headline", fprs=study.fprs)
-    ranks = _ranks(found)
+    ranks = shared_ranks(found)
     columns, cells = [], []
     for figure in figures:
         means = {name: study.estimate(name, figure.key) for name in study.entrants}
@@ -128,7 +128,7 @@ def _of_accuracy(title: str) -> str:
     return {"accuracy": "by scores", "accuracy (class means)": "by class means"}.get(title, title)
 
 
-def _ranks(found: Sequence[Verdict]) -> dict[tuple[str, str], str]:
+def shared_ranks(found: Sequence[Verdict]) -> dict[tuple[str, str], str]:
     """Return each loss's rank by loss and figure, as text: ``1=`` where it is shared."""
     ranks: dict[tuple[str, str], str] = {}
     table = rank_table(found)
