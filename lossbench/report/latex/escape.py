@@ -73,7 +73,8 @@ def _letter(c: str) -> str:
         return _ASCII.get(c, c)
     if c in _OTHERS:
         return _OTHERS[c]
-    base, *marks = unicodedata.normalize("NFD", c)
+    parts = unicodedata.normalize("NFD", c)
+    base, marks = parts[0], parts[1:]
     if base.isascii() and base.isalpha() and marks and all(mark in _ACCENTS for mark in marks):
         for mark in marks:
             base = f"{_ACCENTS[mark]}{{{base}}}"
