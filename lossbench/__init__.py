@@ -2,6 +2,8 @@
 
 Public names, imported on first use so that ``import lossbench`` stays light (no torch):
 
+- `run`, `load_results`, `load_backbone`: a benchmark, its runs as a DataFrame, and the model of one run.
+- `InputError`: what all of them raise where an argument is wrong: one line.
 - `Head`, `Mix`: what a loss plugin is; `margin_softmax`, `margin_cross_entropy`, `cosine`, `linear`, `angle`,
   `add_angle`, `own_cosine`, `is_own`, `count_at`: what it is made of.
 - `heads`, `load_head`: the losses there are, and one of them ready to train.
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     __version__: str
 
     from lossbench import metrics as metrics
+    from lossbench.cli.notebook import run
+    from lossbench.errors import InputError
     from lossbench.losses.head import (
         Head,
         Mix,
@@ -30,9 +34,11 @@ if TYPE_CHECKING:
     )
     from lossbench.losses.loading import load_head
     from lossbench.losses.registry import heads
+    from lossbench.results.loading import load_backbone, load_results
 
 __all__ = [
     "Head",
+    "InputError",
     "Mix",
     "__version__",
     "add_angle",
@@ -42,17 +48,24 @@ __all__ = [
     "heads",
     "is_own",
     "linear",
+    "load_backbone",
     "load_head",
+    "load_results",
     "margin_cross_entropy",
     "margin_softmax",
     "metrics",
     "own_cosine",
+    "run",
 ]
 
 _HOME = {
     **dict.fromkeys(__all__, "lossbench.losses.head"),
+    "InputError": "lossbench.errors",
     "heads": "lossbench.losses.registry",
+    "load_backbone": "lossbench.results.loading",
     "load_head": "lossbench.losses.loading",
+    "load_results": "lossbench.results.loading",
+    "run": "lossbench.cli.notebook",
 }
 del _HOME["__version__"], _HOME["metrics"]
 

@@ -397,19 +397,32 @@ def read_config(path: str | Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{where} is not TOML: {error}") from error
     table.pop("record", None)  # what `run` notes in the file it leaves behind
+    return typed(table, where)
+
+
+def typed(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return settings as fields of `Config`, checked for names and types; `losses` may be a list, too.
+
+    Args:
+        table: values by the names of settings.
+        where: what an error begins with: the place that they come from.
+
+    Raises:
+        InputError: an unknown setting, or a value of the wrong type.
+    """
+    found: dict[str, Any] = {}
     for name, value in table.items():
         if name not in SETTINGS:
             raise InputError(f"{where}: no setting called '{name}'{did_you_mean(name, list(SETTINGS))}")
         one = SETTINGS[name]
         if name == "losses" and isinstance(value, list):
-            table[name] = value = ",".join(map(str, value))
+            value = ",".join(map(str, value))
         values = value if one.repeats and isinstance(value, list) else [value]
         if isinstance(value, list) != one.repeats or not all(_fits(each, one.kind) for each in values):
             kind = f"a list of {one.kind.__name__}" if one.repeats else f"of type {one.kind.__name__}"
             raise InputError(f"{where}: {name} = {value!r} should be {kind}")
-        if one.repeats:
-            table[name] = tuple(value)
-    return table
+        found[name] = tuple(value) if one.repeats else value
+    return found
 
 
 def _fits(value: Any, kind: type) -> bool:

@@ -6,6 +6,10 @@ CONTINUE = "run the same command again to continue"  # the end of every message 
 class InputError(ValueError):
     """Invalid user input. The message names the value, the rule and the cure, in one line."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows of it (IPython asks for this): the line, without the calls that led there."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class RunDamaged(InputError):
     """A file of a run is missing or damaged. Callers that handle several runs leave this one out and continue."""

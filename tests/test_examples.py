@@ -1,4 +1,4 @@
-"""Every public function of metrics/ and losses/head.py has an example in its docstring, and it is right."""
+"""Every public function, of lossbench itself, metrics/ and losses/head.py, has an example, and it is right."""
 
 import doctest
 import importlib
@@ -7,6 +7,7 @@ import pkgutil
 
 import pytest
 
+import lossbench
 from lossbench import metrics
 from lossbench.losses import head
 
@@ -19,7 +20,7 @@ FUNCTIONS = {
     for module in MODULES
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if function.__module__ == module.__name__ and not name.startswith("_")
-}
+} | {f"lossbench.{name}": value for name in lossbench.__all__ if inspect.isfunction(value := getattr(lossbench, name))}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -36,4 +37,5 @@ def test_the_example_of_a_public_function_gives_what_it_says(name, capsys):
 
 def test_functions_of_every_module_are_found():
     assert {"lossbench.metrics.exact.products.where", "lossbench.losses.head.angle"} <= FUNCTIONS.keys()
+    assert {f"lossbench.{name}" for name in ("run", "load_results", "load_backbone", "load_head")} <= FUNCTIONS.keys()
     assert len(FUNCTIONS) > 40

@@ -19,7 +19,7 @@ WITHOUT_TESTS = {
 }
 #: Test files of no single module.
 OF_NO_MODULE = {
-    "test_examples.py": "docstrings of metrics/ and of losses/head.py",
+    "test_examples.py": "docstrings of lossbench, metrics/ and losses/head.py",
     "test_gpu_command.py": "tests/perf/gpu.py, a command started by hand",
     "test_growth_command.py": "tests/perf/growth.py, a command started by hand",
     "test_layout.py": "this file",

@@ -1,4 +1,4 @@
-"""Everything printed goes through here: progress, tables, errors. Plain lines if the output is not a terminal.
+"""Everything printed goes through here: progress, tables, errors, JSON. Plain lines if the output is not a terminal.
 
 Names and reasons come from files: control characters in them never reach the terminal.
 
@@ -6,11 +6,14 @@ rich is imported only where a table or a progress bar is drawn, since it would d
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
 
-from lossbench.utils.text import shown
+from lossbench.utils.text import json_text, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,12 +23,52 @@ _COLOURS = {"pass": "32", "fail": "1;31", "skip": "33"}  # of a terminal
 _WIDE = 200  # columns of tables in files and pipes, so that they are not cut
 
 
+class Level(IntEnum):
+    """How much is printed: results, notes and errors alone; progress too; or more of it."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+_level = ContextVar("level", default=Level.NORMAL)
+
+
+def level() -> Level:
+    """Return how much is to be printed."""
+    return _level.get()
+
+
+@contextmanager
+def at_level(chosen: Level) -> Iterator[None]:
+    """Print so much in this context."""
+    before = _level.set(chosen)
+    try:
+        yield
+    finally:
+        _level.reset(before)
+
+
+@contextmanager
+def document(wanted: bool) -> Iterator[Callable[[Any], None]]:
+    """Yield a function that takes a command's result, and prints it as one JSON document where that is wanted.
+
+    All else that is printed in this context then goes to standard error.
+    """
+    if not wanted:
+        yield lambda value: None
+        return
+    out = sys.stdout
+    with redirect_stdout(sys.stderr):
+        yield lambda value: print(json_text(value), file=out)
+
+
 def terminal() -> "Console":
-    """Return rich's console, wide if the output is a file or a pipe."""
+    """Return rich's console, wide if the output is a file or a pipe. In a notebook it prints plain text."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+    console = Console(highlight=False, force_jupyter=False)
+    return console if console.is_terminal else Console(highlight=False, force_jupyter=False, width=_WIDE)
 
 
 def error(message: str) -> None:
@@ -37,6 +80,12 @@ def error(message: str) -> None:
 def say(message: str) -> None:
     """Print one line."""
     print(shown(message))
+
+
+def step(message: str) -> None:
+    """Print one line of progress, unless the command is to be quiet."""
+    if level() > Level.QUIET:
+        say(message)
 
 
 def listing(title: str, entries: Sequence[tuple[str, Sequence[str]]]) -> None:
@@ -93,7 +142,10 @@ def _fitting(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list
 
 
 class Quarters:
-    """Notices when a count passes a quarter of its total, whatever its step. A count that falls starts again."""
+    """Notices when a count passes a quarter of its total, whatever its step. A count that falls starts again.
+
+    Of verbose commands it notices twentieths.
+    """
 
     def __init__(self) -> None:
         self.last = 0
@@ -102,15 +154,22 @@ class Quarters:
         """Return whether a quarter lies between the last count and this one."""
         before = self.last if done > self.last else 0
         self.last = done
-        return done * 4 // total > before * 4 // total
+        parts = 20 if level() is Level.VERBOSE else 4
+        return done * parts // total > before * parts // total
 
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a count: a bar on a terminal, else a line per quarter. Yields a function to call with done and total."""
+    """Show a count: a bar on a terminal, else a line per quarter; nothing if the command is to be quiet.
+
+    Yields a function to call with done and total. A verbose command says how long it took.
+    """
+    if level() is Level.QUIET:
+        yield lambda done, total: None
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = terminal()
+    console, started, counted = terminal(), time.monotonic(), 0
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
@@ -121,8 +180,12 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         task, quarters = bar.add_task(what, total=None), Quarters()
 
         def advance(done: int, total: int) -> None:
+            nonlocal counted
+            counted = total
             bar.update(task, completed=done, total=total)
             if quarters.passed(done, total) and not console.is_terminal:
                 console.print(f"{what}: {done:,} of {total:,}", soft_wrap=True, markup=False)
 
         yield advance
+    if counted and level() is Level.VERBOSE:
+        say(f"{what}: {counted:,} in {time.monotonic() - started:.1f} s")

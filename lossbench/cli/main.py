@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lossbench.cli import data, losses, models, report
-from lossbench.cli.options import GroupedCommand, takes
+from lossbench.cli import comparison, data, losses, models, report
+from lossbench.cli.options import GroupedCommand, Json, speaks, takes
 from lossbench.config import Config, read_config
 from lossbench.errors import InputError, NobodyListens, stopped
 from lossbench.utils.files import too_long
@@ -88,6 +88,7 @@ _DATA, _WHERE = "Data", "Where and how"  # groups of options in lossbench.config
 
 
 @app.command(cls=GroupedCommand)
+@speaks
 @takes(Config)
 def run(
     given: dict[str, Any],
@@ -109,6 +110,7 @@ def run(
             rich_help_panel=_WHERE,
         ),
     ] = False,
+    json: Json = False,
 ) -> None:
     """Train every loss on the same backbone, split and images; print the comparison.
 
@@ -116,59 +118,32 @@ def run(
     resamples.npz. Finished runs are not trained again; where only the measuring has changed, they are measured again
     from their weights. After Ctrl-C or a crash the same command continues, on a CPU to the same bits. Several commands
     on one results folder share the work. The exit code is 1 if every loss failed, and 0 if only some did.
+
+    With --json: {benchmark, folder, answer: [sentence], losses: [{loss, runs, failed, figures: {KEY: {mean, low, high,
+    n}}}], runs: [{entrant, repeat, status, reason, folder, hash, metrics, timings}]}; low and high end the 95 %
+    interval, and n counts repeats.
     """
+    from lossbench.cli import console
+
     if "plugins" in given:
         given["plugins"] = tuple(given["plugins"])
-    chosen = Config(**(read_config(config) if config else {}) | given)
-    if chosen.until_settled and given.get("repeats", 0) > (most := chosen.resolved().max_repeats or 0):
-        raise InputError(f"--repeats {given['repeats']} is more than --max-repeats {most}; give {most} repeats at most")
-    _run(chosen, force=force, retry_failed=retry_failed, verify=not no_verify)
+    options = {"force": force, "retry_failed": retry_failed, "verify": not no_verify}
+    chosen = comparison.checked(given, read_config(config) if config else None)
+    with console.document(json) as write:
+        made = _run(chosen, options)
+        comparison.show(made)
+        write(comparison.figures(made))
+    if made.nothing_finished:
+        raise typer.Exit(1)
 
 
-def _run(config: Config, **options: bool) -> None:
-    from lossbench.cli import console
-    from lossbench.losses.plugin import UNTRAINED
-    from lossbench.losses.registry import find_plugins
-    from lossbench.losses.spec import parse_losses
-
-    repeats = config.resolved().repeats  # a typing error is said before torch is imported
-    parse_losses(config.losses, find_plugins(config.plugins))
-
-    from lossbench.benchmark.driver import run_benchmark
+def _run(config: Config, options: dict[str, bool]) -> comparison.Comparison:
     from lossbench.cli.progress import BenchProgress
-    from lossbench.report.sections import negatives_line, other_points_line
-    from lossbench.report.tables import MEANING, failures, text_table, thin_line
-    from lossbench.results.looks import looks_at
-    from lossbench.results.metric_fields import shown_in, with_figures
-    from lossbench.results.settling import judged, uncovered_text
-    from lossbench.results.study import Study
-    from lossbench.results.verdict_file import write_verdicts
 
+    repeats = config.resolved().repeats
     assert repeats is not None
     with BenchProgress(repeats) as progress:
-        folder, records = run_benchmark(config, progress, **options)
-    study = Study.of(records)
-    looks = looks_at(folder, records)
-    sentences = write_verdicts(folder, study, judged(study, looks, config.smallest_difference))
-    for line in [*sentences, *filter(None, [uncovered_text(looks, study)]), MEANING, ""]:
-        console.say(line)
-    shown = shown_in("headline", "speed", fprs=study.fprs)
-    headers, rows = text_table(study, shown)
-    count = len({record["repeat"] for record in records})
-    repeated = f"mean ± 95 % interval over {count} repeats and their people"
-    title = f"{config.benchmark}: {repeated if count > 1 else 'one repeat, which has no interval'}"
-    console.table(headers, rows, title=title)
-    console.say("* accuracy by nearest class mean of the training embeddings: this row has no class scores")
-    if with_figures(records, "verification"):
-        console.table(*text_table(study, shown_in("verification")), title=f"verification pairs of {config.pairs}")
-    further = thin_line(shown, records), negatives_line(study), other_points_line(study)
-    for line in filter(None, [*further, *failures(records)]):
-        console.say(line)
-    console.say(f"records in {folder}; write the comparison with: lossbench report {folder}")
-    if config.until_settled and looks:
-        console.say(looks.ended)
-    if all(record["status"] == "failed" for record in records if record["entrant"] != UNTRAINED):
-        raise typer.Exit(1)
+        return comparison.compare(config, progress, **options)
 
 
 report.mount(app)

@@ -189,23 +189,21 @@ def embed(
     if not is_packed(folder) and (ignored := left_out(folder, files, people=False)):
         console.say(f"note: left out: {ignored}")
     from lossbench.evaluation.evaluate import embed_folder, known_names
-    from lossbench.results.store import find_runs
+    from lossbench.results.store import find_run
     from lossbench.utils.device import device_of
 
-    records = find_runs([run])
-    _refuse_unused(backbone, records)
-    if len(records) > 1:
-        raise InputError(f"'{run}' holds {len(records)} finished runs; name one of the folders in {run / 'runs'}")
+    record = find_run(run)
+    _refuse_unused(backbone, [record])
     with console.counting("decoding images") as progress:
         count, length = embed_folder(
-            records[0], files, names, out, network=backbone, device=device_of(device), on_progress=progress
+            record, files, names, out, network=backbone, device=device_of(device), on_progress=progress
         )
     console.say(f"wrote {out}: embeddings [{count}, {length}], not normalised, and files [{count}]")
-    known = known_names(records[0], {part for name in names for part in Path(name).parts[:-1]})
+    known = known_names(record, {part for name in names for part in Path(name).parts[:-1]})
     if known is None:
-        console.say(_unlisted_note(records))
+        console.say(_unlisted_note([record]))
     if known:
-        console.say(f"{_names_note(known, records)}; if they are the same people, the model has seen them")
+        console.say(f"{_names_note(known, [record])}; if they are the same people, the model has seen them")
 
 
 def _refuse_unused(backbone: str | None, records: "Sequence[Record]") -> None:

@@ -2,12 +2,44 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from lossbench.errors import InputError
 from lossbench.utils.settings import Setting, read_list, settings_of
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON document, all else to standard error.")
+]
+
+
+def speaks(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that prints progress the options -q and -v, which it need not know of."""
+    signature = inspect.signature(command)
+
+    def called(*, quiet: bool, verbose: bool, **values: Any) -> None:
+        from lossbench.cli.console import Level, at_level
+
+        if quiet and verbose:
+            raise InputError("--quiet and --verbose exclude each other; leave out one of the two")
+        with at_level(Level.QUIET if quiet else Level.VERBOSE if verbose else Level.NORMAL):
+            command(**values)
+
+    own = [
+        _flag("quiet", "-q", "Print results, notes and errors alone, no progress."),
+        _flag("verbose", "-v", "Print more progress."),
+    ]
+    parameters = [*signature.parameters.values(), *own]
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # which typer reads
+    called.__name__, called.__doc__ = command.__name__, command.__doc__
+    return called
+
+
+def _flag(name: str, letter: str, help: str) -> inspect.Parameter:
+    option = typer.Option(False, f"--{name}", letter, help=help)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=bool)
 
 
 def takes(*declared: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -5,12 +5,12 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from lossbench.cli.console import Quarters, terminal
+from lossbench.cli.console import Level, Quarters, level, terminal
 from lossbench.errors import NobodyListens
 from lossbench.utils.text import shown
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import Progress, TaskID
 
     from lossbench.benchmark.plan import Run
     from lossbench.results.history import Epoch
@@ -22,13 +22,13 @@ _BAR = 65  # columns that the bar and the figures beside it need
 class BenchProgress(AbstractContextManager["BenchProgress"]):
     """Implements `benchmark.listener.Listener`: shows entrant, repeat, epoch, images/s and the time left.
 
-    One bar counts the epochs of all runs; the active runs are named beside it.
+    One bar counts the epochs of all runs; the active runs are named beside it. A quiet command shows notes alone,
+    a verbose one a line per epoch.
     """
 
     def __init__(self, repeats: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
         self.console = terminal()
+        self.live = self.console.is_terminal and level() > Level.QUIET  # whether a bar is seen
         self.of = f"/{repeats}"
         self.until = ""  # which look the runs are for
         self.runs = self.runs_done = self.epochs = 0
@@ -36,16 +36,21 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         self.epochs_of: dict[str, int] = {}  # and the number of its finished epochs
         self.started = time.monotonic()
         self.quarters = Quarters()
-        self.bar = Progress(
+        self.bar = self._bar()
+        self.task: TaskID | None = None
+
+    def _bar(self) -> "Progress":
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        return Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[status]}", markup=False),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=not self.live,
         )
-        self.task: TaskID | None = None
 
     def __enter__(self) -> "BenchProgress":
         self.bar.start()
@@ -62,7 +67,7 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         quarter = self.quarters.passed(done, total)
         if done == total:
             self._line(f"decoded {total:,} images into the cache")
-        elif quarter and not self.console.is_terminal:
+        elif quarter and not self.live:
             self._line(f"decoding images: {done:,} of {total:,}")
 
     def look(self, number: int, most: int) -> None:
@@ -90,7 +95,8 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         self.epochs_of[run.hash] = epoch.epoch
         status = f"{rate:,.0f} images/s · {self._time_left()} left"
         self._show(status)
-        if not self.console.is_terminal and epoch.epoch % max(1, self.epochs // 4) == 0:
+        due = not self.live and epoch.epoch % max(1, self.epochs // 4) == 0
+        if due or level() is Level.VERBOSE:
             self._line(f"{where} · loss {epoch.train_loss:.4g} · val accuracy {epoch.val_accuracy:.3f} · {status}")
 
     def finished(self, run: "Run", record: "Record") -> None:
@@ -113,12 +119,15 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
 
     def note(self, text: str) -> None:
         """Print one line that the user must see."""
-        self._line(f"note: {text}")
+        self._line(f"note: {text}", Level.QUIET)
 
     def _name(self, run: "Run") -> str:
         return f"{run.entrant} · repeat {run.repeat + 1}{self.of}{self.until}"
 
-    def _line(self, text: str) -> None:
+    def _line(self, text: str, least: Level = Level.NORMAL) -> None:
+        """Print a line, unless less than `least` is to be printed."""
+        if level() < least:
+            return
         try:
             self.console.print(shown(text), soft_wrap=True, markup=False)
         except (BrokenPipeError, SystemExit):  # rich turns the first into the second

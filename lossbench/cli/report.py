@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from lossbench.cli.options import speaks
+
 
 def mount(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("report")(report_)
+    app.command("report")(speaks(report_))
 
 
 def report_(
@@ -25,5 +27,5 @@ def report_(
     from lossbench.cli import console
     from lossbench.report.write import latest_benchmark, write_report
 
-    for path in write_report(folder or latest_benchmark(Path("results")), on_progress=console.say):
-        console.say(f"wrote {path}")
+    for path in write_report(folder or latest_benchmark(Path("results")), on_progress=console.step):
+        console.step(f"wrote {path}")

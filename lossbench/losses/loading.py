@@ -34,6 +34,14 @@ def load_head(
     Raises:
         InputError: the spec is wrong, a hyper-parameter lies outside its declared range, or the plugin cannot be
             loaded or built.
+
+    Example:
+        >>> import lossbench, torch
+        >>> head = lossbench.load_head("arcface:margin=0.3", num_classes=10, embedding_dim=8)
+        >>> head.margin, head.scale
+        (0.3, 64.0)
+        >>> head(torch.randn(4, 8), torch.arange(4)).shape  # the loss
+        torch.Size([])
     """
     if isinstance(spec, str):
         spec = parse_spec(spec, find_plugins(plugins))

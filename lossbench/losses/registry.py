@@ -18,6 +18,10 @@ def heads(plugins: Iterable[str | Path] = ()) -> dict[str, Plugin]:
 
     Raises:
         InputError: as `find_plugins`.
+
+    Example:
+        >>> print(*heads()["cosface"].parameters, sep=", ")
+        margin: float = 0.35, scale: float = 64.0
     """
     return find_plugins(plugins)
 

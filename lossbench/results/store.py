@@ -6,7 +6,6 @@ by rename. Nothing here is ever unpickled.
 
 import errno
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from lossbench.errors import InputError, RunDamaged
 from lossbench.results.schema import SCHEMA, fault_of, upgraded
 from lossbench.utils.files import write_text
-from lossbench.utils.text import file_name
+from lossbench.utils.text import file_name, json_text
 
 RUN_FILES = ("run.json", "checkpoint.pt", "history.jsonl", "weights.safetensors", "embeddings.npz", "resamples.npz")
 Record = dict[str, Any]
@@ -53,25 +52,17 @@ def write_json(path: Path, value: Any) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(_without_nan(value), indent=1, allow_nan=False) + "\n")
+        write_text(path, json_text(value) + "\n")
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror or error})") from error
 
 
 def write_record(folder: Path, record: Record) -> Record:
     """Write ``run.json``, which makes the run whole, and return it as it will be read: NaN has become null."""
-    text = json.dumps(_without_nan(record), indent=1, allow_nan=False)
+    text = json_text(record)
     write_text(folder / "run.json", text + "\n")
     written: Record = json.loads(text)
     return written
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _without_nan(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_record(folder: Path) -> Record | None:
@@ -183,3 +174,16 @@ def find_runs(
             )
         records += finished
     return list({Path(record["folder"]).resolve(): record for record in records}.values())
+
+
+def find_run(place: Path) -> Record:
+    """Return the finished run in a folder: a run's, or that of a benchmark with a single one.
+
+    Raises:
+        RunDamaged: the record is damaged.
+        InputError: the folder holds none, or several.
+    """
+    records = find_runs([place])
+    if len(records) > 1:
+        raise InputError(f"'{place}' holds {len(records)} finished runs; name one of the folders in {place / 'runs'}")
+    return records[0]

@@ -1,7 +1,9 @@
 """Text for one line of a message, and for the name of a file."""
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def shown(path: object) -> str:
@@ -63,3 +65,23 @@ def described(error: BaseException) -> str:
     """Return the name of an error's type and the first line of its message, where it has one."""
     name, line = type(error).__name__, first_line(error)
     return name if line == name else f"{name}: {line}"
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON, one line per entry; NaN and infinity, which JSON does not have, become null.
+
+    Example:
+        >>> json_text({"tpr@0.1": float("nan")})
+        '{\\n "tpr@0.1": null\\n}'
+    """
+    import json  # late: few commands need it
+
+    return json.dumps(_without_nan(value), indent=1, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,12 +1,14 @@
 """Counts where the output is not a terminal, a line per quarter; tables in narrow terminals."""
 
 import io
+import json
+import re
 
 import pytest
 from rich.console import Console
 
 from lossbench.cli import console
-from lossbench.cli.console import counting
+from lossbench.cli.console import Level, at_level, counting, document, say, step
 
 
 def counts(step, total):
@@ -53,3 +55,37 @@ def test_no_number_is_broken_in_a_narrow_terminal(width, monkeypatch):
     assert all(shown.count(cell) == sum(row.count(cell) for row in rows) for row in rows for cell in row[1:])
     assert shown.count("arcface_triplet") == sum("orl" in line for line in lines), "each table names the losses"
     assert sum("continued" in line for line in lines) == {60: 2, 80: 1, 200: 0}[width]
+
+
+def test_a_quiet_command_shows_no_progress(capsys):
+    with at_level(Level.QUIET):
+        with counting("looking") as advance:
+            advance(400, 400)
+        step("drawing")
+        say("0.9")
+    step("drawing")
+    assert capsys.readouterr().out == "0.9\ndrawing\n"
+
+
+def test_a_verbose_command_shows_every_twentieth_and_how_long_it_took(capsys):
+    with at_level(Level.VERBOSE), counting("looking") as advance:
+        for done in range(1, 401):
+            advance(done, 400)
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert lines == [f"looking: {done} of 400" for done in range(20, 401, 20)]
+    assert re.fullmatch(r"looking: 400 in \d+\.\d s", last)
+
+
+def test_a_document_stands_alone_on_standard_output(capsys):
+    with document(True) as write:
+        say("a note")
+        console.table(["a"], [["b"]])
+        write({"figure": float("nan"), "list": (1, 2.5)})
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"figure": None, "list": [1, 2.5]}
+    assert err.startswith("a note\n")
+    assert "│ b │" in err
+    with document(False) as write:
+        say("a note")
+        write({})
+    assert capsys.readouterr() == ("a note\n", "")

@@ -57,7 +57,7 @@ LONG = "x" * 300
         (("data", "prepare", "lfw", "--root", LONG, "--out", "x"), "--root: no folder x"),
         (("data", "prepare", "celeba", "--root", LONG, "--out", "x"), "is missing"),
         (("data", "prepare", "bin", "--file", LONG, "--out", "x"), "File name too long"),
-        (("report", "nowhere"), "'nowhere' is not a benchmark's folder; lossbench report takes a folder"),
+        (("report", "nowhere"), "'nowhere' is not a benchmark's folder; name a folder such as results/orl"),
         (("report",), "no benchmark in 'results'; start with: lossbench run"),
         (("list", "cats"), "cats"),
         (("frobnicate",), "frobnicate"),

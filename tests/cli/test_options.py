@@ -36,7 +36,7 @@ GROUPS = {
         "force",
         "retry-failed",
     },
-    "Other": {"help"},
+    "Other": {"json", "quiet", "verbose", "help"},
 }
 
 
@@ -46,7 +46,7 @@ def sections(text):
     for line in text.splitlines():
         if title := re.fullmatch(r"(\w[\w ]*):", line):
             current = found.setdefault(title[1], set())
-        elif option := re.match(r"  (?:-h, )?--([\w-]+)", line):
+        elif option := re.match(r"  (?:-\w, )?--([\w-]+)", line):
             current.add(option[1])
             name = option[1]
             helps[name] = line.strip()
@@ -60,7 +60,7 @@ def test_run_shows_every_option_once_and_in_its_group(lossbench):
     assert code == 0
     found, helps = sections(out)
     assert found == GROUPS
-    assert sum(map(len, found.values())) == len(re.findall(r"(?m)^  (?:-h, )?--", out)) == len(helps)
+    assert sum(map(len, found.values())) == len(re.findall(r"(?m)^  (?:-\w, )?--", out)) == len(helps)
     assert {name.replace("_", "-") for name in SETTINGS} < set(helps)
     for name, one in SETTINGS.items():
         assert one.help in helps[name.replace("_", "-")]
@@ -96,7 +96,7 @@ def test_run_shows_defaults_and_choices(lossbench, option, says):
 def test_what_has_no_default_shows_none(lossbench):
     helps = sections(lossbench("run", "--help")[1])[1]
     bare = {"plugins", "deconfound", "pairs", "flip", "no-verify", "track", "config", "force", "retry-failed", "help"}
-    bare |= {"until-settled", "keep-embeddings"}
+    bare |= {"until-settled", "keep-embeddings", "json", "quiet", "verbose"}
     assert {name for name, line in helps.items() if "[default" not in line} == bare
 
 
@@ -116,3 +116,9 @@ def test_the_collections_are_prepared_with_the_same_options(lossbench):
         assert "[default: 0.15]" in helps["val"]
         assert helps["crop"].startswith("--crop [arcface|tight|loose] ")
         assert "[default: 112]" in helps["size"]
+
+
+def test_a_command_cannot_be_quiet_and_verbose(lossbench):
+    code, out, err = lossbench("run", "-q", "--verbose")
+    assert (code, out) == (2, "")
+    assert err == "error: --quiet and --verbose exclude each other; leave out one of the two\n"

@@ -6,6 +6,7 @@ import pytest
 from support import FAST, bench
 
 from lossbench.benchmark.driver import run_benchmark
+from lossbench.cli.console import Level, at_level
 from lossbench.cli.progress import BenchProgress
 from lossbench.config import Config
 
@@ -85,3 +86,14 @@ def test_every_round_of_repeats_adds_to_the_bar_and_names_its_look(tmp_path, cap
     assert [(done, total) for done, total, _ in progress.seen] == [
         (1, 4), (2, 4), (3, 4), (4, 4), (5, 6), (6, 6), (7, 8), (8, 8),
     ]  # fmt: skip
+
+
+def test_a_quiet_benchmark_shows_notes_alone_and_a_verbose_one_every_epoch(tmp_path, capsys):
+    with at_level(Level.QUIET):
+        run(tmp_path, "ce", identities=4)
+    assert capsys.readouterr().out == "note: batches of 6, not 32: there are 24 training images\n"
+    with at_level(Level.VERBOSE):
+        run(tmp_path, "ce", epochs=12)
+    assert re.findall(r"^ce · repeat 1/1 · epoch (\d+)/12 · loss", capsys.readouterr().out, re.M) == [
+        str(epoch) for epoch in range(1, 13)
+    ]

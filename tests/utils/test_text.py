@@ -1,8 +1,11 @@
 """What an error says, in one line, whatever it says."""
 
+import json
+import math
+
 import pytest
 
-from lossbench.utils.text import described, file_name, first_line, rate_text, shown
+from lossbench.utils.text import described, file_name, first_line, json_text, rate_text, shown
 
 
 @pytest.mark.parametrize(
@@ -46,3 +49,8 @@ def test_a_rate_is_written_as_people_write_it():
     assert [rate_text(rate) for rate in (0.1, 0.001, 1e-4, 1e-5, 2.5e-7, 1e-12)] == [
         "0.1", "0.001", "0.0001", "1e-5", "2.5e-7", "1e-12",
     ]  # fmt: skip
+
+
+def test_json_has_null_where_there_is_no_number():
+    found = json.loads(json_text({1: math.nan, "a": [math.inf, -math.inf, 0.1, "é"], "b": (True, None)}))
+    assert found == {"1": None, "a": [None, None, 0.1, "é"], "b": [True, None]}

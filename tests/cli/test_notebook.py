@@ -1,0 +1,104 @@
+"""`lossbench.run` from Python and in a notebook, and the notebook that the README links to."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from support import WORDS
+
+import lossbench
+from lossbench.config import SETTINGS, Config
+from lossbench.errors import InputError
+
+FAST = {"epochs": 2, "repeats": 1, "image_size": 32}
+
+
+def test_it_is_the_command(lossbench, tmp_path, capsys):
+    import lossbench as library
+
+    runs = library.run(["ce", "triplet"], out=tmp_path, **FAST)
+    out = capsys.readouterr().out
+    assert "training 2 runs of 2 epochs\n" in out
+    assert "triplet · repeat 1/1 · test accuracy " in out
+    assert list(runs.entrant) == ["untrained", "ce", "triplet"]
+    code, printed, _ = lossbench("run", "--losses", "ce,triplet", "--out", tmp_path, *WORDS)
+    assert code == 0
+    assert "3 runs are finished already" in printed, "it is the same benchmark"
+    assert library.load_results(tmp_path / "orl").equals(runs)
+
+
+def test_it_says_nothing_where_it_is_to_be_quiet(tmp_path, capsys):
+    lossbench.run("ce", out=tmp_path, quiet=True, **FAST)
+    assert capsys.readouterr() == ("", "")
+    lossbench.run("ce", out=tmp_path, quiet=True, identities=4, **FAST)
+    assert capsys.readouterr().out == "note: batches of 6, not 32: there are 24 training images\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"epocs": 3}, "lossbench.run: no setting called 'epocs'; did you mean 'epochs'?"),
+        ({"epochs": "3"}, "lossbench.run: epochs = '3' should be of type int"),
+        ({"fpr": 0.1}, "lossbench.run: fpr = 0.1 should be a list of float"),
+        ({"losses": ["ce", "arcfce"]}, "no loss called 'arcfce'; did you mean 'arcface'?"),
+        ({"epochs": 0}, "--epochs 0 is out of range; use 1 to 100000"),
+        ({"data": Path("nowhere")}, "no data called 'nowhere'; --data takes 'orl' or a folder"),
+        ({"until_settled": True, "repeats": 9, "max_repeats": 4}, "--repeats 9 is more than --max-repeats 4"),
+    ],
+)
+def test_bad_input_is_one_line_of_an_input_error(tmp_path, settings, says):
+    with pytest.raises(InputError) as error:
+        lossbench.run(**settings, out=tmp_path / "out")
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_its_signature_shows_every_setting_with_its_default():
+    shown = inspect.signature(lossbench.run).parameters
+    assert {*SETTINGS, "force", "retry_failed", "verify", "quiet"} == shown.keys()
+    assert {name: shown[name].default for name in SETTINGS} == vars(Config())
+
+
+def test_importing_the_package_and_its_names_is_light():
+    """No torch on import, and none before `run` has checked what it was given."""
+    script = (
+        "import sys, lossbench\n"
+        "lossbench.run, lossbench.InputError, dir(lossbench)\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'rich', 'typer'}\n"
+        "print(heavy & set(sys.modules))\n"
+        "try:\n    lossbench.run('arcfce')\nexcept lossbench.InputError as error:\n    print(error)\n"
+        "print(heavy & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    first, error, second = done.stdout.splitlines()
+    assert (first, second) == ("set()", "set()")
+    assert error.startswith("no loss called 'arcfce'; did you mean 'arcface'?")
+
+
+def executed(*cells, folder):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    return NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute().cells
+
+
+def test_a_notebook_shows_a_bar_that_changes_in_place(tmp_path):
+    code = "import lossbench\nruns = lossbench.run('ce', epochs=3, repeats=1, image_size=32, out='out')"
+    (cell,) = executed(code, folder=tmp_path)
+    bars = [output for output in cell.outputs if output.output_type == "display_data"]
+    assert len(bars) == 1
+    assert bars[0].data["text/html"] == "", "it is gone at the end"
+    text = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+    assert "ce · repeat 1/1 · test accuracy " in text
+    assert "\x1b" not in text
+
+
+def test_a_notebook_shows_bad_input_as_one_line(tmp_path):
+    with pytest.raises(CellExecutionError) as error:
+        executed("import lossbench\nlossbench.run('ce', epochs=0)", folder=tmp_path)
+    shown = error.value.traceback.split("------------------\n")[-1].split()
+    assert " ".join(shown) == "InputError: --epochs 0 is out of range; use 1 to 100000"
