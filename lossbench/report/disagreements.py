@@ -12,7 +12,7 @@ from lossbench.errors import RunDamaged
 from lossbench.metrics.disagreement import Disagreement, Kind, disagreements
 from lossbench.report.markup import Part
 from lossbench.report.standings import by_rate, first_runs, main_point
-from lossbench.results.arrays import read_arrays, read_embeddings
+from lossbench.results.arrays import embeddings_side_by_side, read_arrays
 from lossbench.results.metric_fields import at, flat_metrics
 from lossbench.results.store import Record
 from lossbench.results.study import Study
@@ -85,8 +85,8 @@ def disagreed(study: Study) -> Disagreed | None:
         return None
     a, b = chosen
     one, two = (runs[name] for name in chosen)
-    saved, names = [read_embeddings(record) for record in (one, two)], _names(one)
-    if names != _names(two) or any((saved[0][key] != saved[1][key]).any() for key in ("query_labels", "query_people")):
+    saved, names = list(embeddings_side_by_side([one, two])), _names(one)
+    if names != _names(two):
         raise RunDamaged(f"{one['folder']} and {two['folder']} do not hold embeddings of the same images")
     sides = [(torch.from_numpy(own["query"]), torch.from_numpy(own["distractors"])) for own in saved]
     labels = torch.from_numpy(saved[0]["query_labels"])

@@ -1,7 +1,7 @@
 """The arrays beside a run's record: embeddings and resamples, written whole and checked when they are read."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -101,6 +101,22 @@ def read_embeddings(record: Record) -> dict[str, npt.NDArray[Any]]:
     if not whole:
         raise RunDamaged(f"{Path(record['folder']) / 'embeddings.npz'} does not hold a run's embeddings")
     return arrays
+
+
+def embeddings_side_by_side(records: Sequence[Record]) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Yield what `read_embeddings` returns of runs of one repeat, one at a time: those of many do not fit in memory.
+
+    Raises:
+        RunDamaged: as `read_embeddings`, or a run has other query people than the first.
+    """
+    first: dict[str, npt.NDArray[Any]] = {}
+    for record in records:
+        saved = read_embeddings(record)
+        people = {name: saved[name] for name in ("query_labels", "query_people")}
+        if any(not np.array_equal(own, people[name]) for name, own in first.items()):
+            raise RunDamaged(f"{record['folder']} and {records[0]['folder']} do not hold embeddings of the same people")
+        first = first or people
+        yield saved
 
 
 def read_resamples(record: Record) -> dict[str, npt.NDArray[np.float64]]:
