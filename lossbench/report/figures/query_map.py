@@ -61,8 +61,8 @@ def query_map(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         f"{': ' * bool(most)}{', '.join(most)}. A marker is an image; its colour and shape are the person, the "
         "same in every panel. Panels are made comparable: the first starts from its principal components, every other "
         "from the first map, turned or mirrored to match it (orthogonal Procrustes). Read whether a person's images "
-        "lie together and whether people mix; distances between groups mean little in such a map. R-precision is of all "
-        f"query images, in all dimensions. {left_out}".rstrip(),
+        "lie together and whether people mix; distances between groups mean little in such a map. R-precision is of "
+        f"all query images, in all dimensions. {left_out}".rstrip(),
     )
 
 
