@@ -1,21 +1,14 @@
-"""report.html: one self-contained page. All text is escaped by Jinja; a content-security policy stands in the page.
-
-Nothing is fetched and nothing runs but the page's own script, which the policy names by its hash. Figures are images in
-the page, in which no script runs. The only texts that are not escaped are the package's own style sheet and script.
-"""
+"""report.html: one self-contained page. Its figures are images, in which no script runs; `base` says what may run."""
 
 import base64
-import hashlib
-import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lossbench.data.catalogue import data_info
 from lossbench.report.choose import choices, uncompared
 from lossbench.report.disagreements import Disagreed, disagreements_part
-from lossbench.report.explain import topic_of, topic_of_heading
 from lossbench.report.findings import Findings
 from lossbench.report.gains import scale_and_margin, selection_gap
 from lossbench.report.glossary import GLOSSARY
@@ -23,6 +16,7 @@ from lossbench.report.looks import looks_part
 from lossbench.report.markdown import setup_lines
 from lossbench.report.markup import Part
 from lossbench.report.matrix import DENSE, matrices
+from lossbench.report.page.base import rendered
 from lossbench.report.page.cards import cards
 from lossbench.report.page.provenance import command, differences, fingerprints, versions
 from lossbench.report.page.results import results
@@ -42,7 +36,6 @@ from lossbench.results.metric_fields import shown_in
 from lossbench.utils.text import listed
 
 _LARGEST_SVG = 250_000  # bytes; a larger figure is shown as PNG, so that the page stays small
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Figure(NamedTuple):
@@ -68,25 +61,14 @@ def page(findings: Findings, drawn: Sequence[tuple[str, str]], apart: Disagreed 
         InputError: a run's history is damaged.
         OSError: a figure cannot be read.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
     settings, study, found, looks = findings.settings, findings.study, findings.verdicts, findings.looks
-    style, script = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
     links = {name: f"#loss-{place}" for place, name in enumerate(study.entrants)}
-    environment.globals |= {"topic": topic_of, "topic_of": topic_of_heading, "shapes_of": _shapes}
-    environment.globals["pieces"] = lambda text: _pieces(text, links)
     headline = shown_in("headline", fprs=study.fprs)
     verdict_headers, verdict_rows = verdict_text(found, study.records)
     compared = [v for v in found if v.difference.count > 1]
-    return environment.get_template("page.html").render(
-        policy=_policy(style, script),
-        style=Markup(style),
-        script=Markup(script),
+    return rendered(
+        "page.html",
+        links,
         data=study.records[0]["data"],
         trained=study.trained,
         answer=findings.answer,
@@ -128,31 +110,6 @@ def page(findings: Findings, drawn: Sequence[tuple[str, str]], apart: Disagreed 
         glossary=GLOSSARY,
         listed=listed,
     )
-
-
-def _policy(style: str, script: str) -> str:
-    """Return the content-security policy: nothing from outside, and no style or script but these two."""
-    sheets, scripts = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{sheets}'; script-src 'sha256-{scripts}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _pieces(text: str, links: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return a sentence in pieces, each with where it leads to: names of losses to their cards, the rest nowhere."""
-    names = "|".join(re.escape(name) for name in sorted(links, key=len, reverse=True))
-    parts = re.split(rf"(?<![\w*+:=])({names})(?![\w*+=]|:\w)", text)
-    return [(part, links[part] if i % 2 else "") for i, part in enumerate(parts)]
-
-
-def _shapes(part: Part) -> list[str]:
-    """Return how each column of a table is set: numbers to the right, words to the left."""
-    columns = zip(*part.rows, strict=True) if part.rows else [["nothing"]] * len(part.headers)
-    return ["number" if all(_NUMBER.match(cell) for cell in column) else "words" for column in columns]
-
-
-_NUMBER = re.compile(r"[-+−]?\d[\d.,]*( |$)|–?$")
 
 
 def _figure(folder: Path, stem: str, caption: str) -> Figure:

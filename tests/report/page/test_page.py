@@ -9,8 +9,7 @@ import pytest
 from support import REPORTED, SETTINGS, changed
 
 from lossbench.report.findings import Findings
-from lossbench.report.markup import Part
-from lossbench.report.page.page import _pieces, _policy, _shapes, page
+from lossbench.report.page.page import page
 from lossbench.results.answer import answer
 from lossbench.results.study import Study
 from lossbench.results.verdicts import verdicts
@@ -82,7 +81,6 @@ def test_the_policy_allows_this_style_and_this_script_alone(tmp_path):
         assert f"{tag}-src 'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    assert _policy("a", "b") != _policy("b", "a")
 
 
 def test_no_attribute_carries_style_or_script(tmp_path):
@@ -139,19 +137,6 @@ def test_one_loss_alone_is_a_page_too(tmp_path):
 def test_runs_that_all_failed_are_a_page_too(tmp_path):
     runs = [{**run, "status": "failed", "reason": "it fell", "metrics": {}} for run in REPORTED]
     assert text_of(tmp_path, runs).count("it fell") > 8
-
-
-def test_columns_of_numbers_stand_to_the_right_with_their_dashes():
-    rows = [["ce", "5", "shuffle", "-0.1 ± 0.2", "1,234"], ["x", "3 of 4 (75 %)", "–", "–", "0.9 [0.8, 1]"]]
-    assert _shapes(Part("", (), list("abcde"), rows)) == ["words", "number", "words", "number", "number"]
-    assert _shapes(Part("", (), ["a"], [])) == ["words"]
-
-
-def test_a_longer_name_wins_and_parts_of_words_lead_nowhere():
-    links = {"arcface": "#1", "arcface_triplet": "#2", "ce": "#3", "a+0.5*b": "#4"}
-    pieces = _pieces("ce, arcface_triplet: face a+0.5*b, arcface:margin=1.", links)
-    found = [(piece, link) for piece, link in pieces if link]
-    assert found == [("ce", "#3"), ("arcface_triplet", "#2"), ("a+0.5*b", "#4")]
 
 
 def test_many_losses_have_a_matrix_of_marks(tmp_path):
