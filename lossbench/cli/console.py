@@ -32,6 +32,7 @@ class Level(IntEnum):
 
 
 _level = ContextVar("level", default=Level.NORMAL)
+_in_document = ContextVar("in_document", default=False)
 
 
 def level() -> Level:
@@ -53,14 +54,17 @@ def at_level(chosen: Level) -> Iterator[None]:
 def document(wanted: bool) -> Iterator[Callable[[Any], None]]:
     """Yield a function that takes a command's result, and prints it as one JSON document where that is wanted.
 
-    All else that is printed in this context then goes to standard error.
+    Progress and notes then go to standard error, and tables and lists, which say the same, are left out.
     """
     if not wanted:
         yield lambda value: None
         return
-    out = sys.stdout
-    with redirect_stdout(sys.stderr):
-        yield lambda value: print(json_text(value), file=out)
+    out, before = sys.stdout, _in_document.set(True)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield lambda value: print(json_text(value), file=out)
+    finally:
+        _in_document.reset(before)
 
 
 def terminal() -> "Console":
@@ -90,6 +94,8 @@ def step(message: str) -> None:
 
 def listing(title: str, entries: Sequence[tuple[str, Sequence[str]]]) -> None:
     """Print entries, each a name and the lines about it, as plain text."""
+    if _in_document.get():
+        return
     width = max(len(name) for name, _ in entries) + 2
     print(f"{title}:")
     for name, lines in entries:
@@ -110,6 +116,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
 
     Where the terminal is too narrow for all columns, several tables are printed, each with the first column.
     """
+    if _in_document.get():
+        return
     from rich.markup import escape
     from rich.table import Table
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lossbench.cli.options import takes
+from lossbench.cli.options import speaks, takes
 from lossbench.data.prepare.options import CropOptions, SplitOptions, TrainingSetOptions
 from lossbench.utils.settings import build
 
@@ -37,6 +37,7 @@ Marks = Annotated[
 
 
 @prepare_app.command("celeba")
+@speaks
 @takes(SplitOptions, CropOptions)
 def prepare_celeba(
     given: dict[str, Any],
@@ -58,6 +59,7 @@ def prepare_celeba(
 
 
 @prepare_app.command("folder")
+@speaks
 @takes(SplitOptions, CropOptions)
 def prepare_folder(
     given: dict[str, Any], root: Root, out: Out, dedupe: Dedupe = False, landmarks: Marks = None
@@ -67,6 +69,7 @@ def prepare_folder(
 
 
 @prepare_app.command("lfw")
+@speaks
 @takes(SplitOptions, CropOptions)
 def prepare_lfw(given: dict[str, Any], root: Root, out: Out, dedupe: Dedupe = False, landmarks: Marks = None) -> None:
     """Split an LFW tree (Labeled Faces in the Wild, 250x250); without landmarks take the face's place in LFW."""
@@ -80,6 +83,7 @@ def _read_folder(root: Path, landmarks: Path | None, kind: str) -> "Collection":
 
 
 @prepare_app.command("rec")
+@speaks
 @takes(TrainingSetOptions)
 def prepare_rec(
     given: dict[str, Any],
@@ -190,6 +194,7 @@ def show(
 
 
 @app.command()
+@speaks
 def check(
     folder: Annotated[
         Path, typer.Argument(help="A prepared set, or a tree with train/ val/ test/ query/ distractors/.")
@@ -210,7 +215,7 @@ def check(
     console.table(["check", "verdict", "found", "what"], rows, title=str(folder), numbers=False)
     if json:
         write_findings(json, folder, findings)
-        console.say(f"wrote {json}")
+        console.step(f"wrote {json}")
     found = {finding.verdict for finding in findings}
     if "leak" in found:
         console.say("images or people leak between splits; prepare the data again with --dedupe, or move them")

@@ -1,4 +1,4 @@
-"""The plugin author's commands, new, check and passport, and the lists of losses and backbones.
+"""The plugin author's commands: new, check and passport.
 
 Nothing here imports torch before a command needs it.
 """
@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lossbench.cli.completion import complete_checked, complete_losses
+from lossbench.cli.options import Json
 from lossbench.errors import InputError
-from lossbench.losses.plugin import Plugin
 
 if TYPE_CHECKING:
     from lossbench.conformance.check import Finding
 
-Spec = Annotated[str, typer.Argument(help="A loss: arcface:margin=0.3, ./my_loss.py, arcface+0.5*triplet.")]
+Spec = Annotated[
+    str,
+    typer.Argument(
+        help="A loss: arcface:margin=0.3, ./my_loss.py, arcface+0.5*triplet.", autocompletion=complete_losses
+    ),
+]
 Plugins = Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")]
 
 
@@ -49,13 +55,18 @@ def new(
 
 def check(
     spec: Annotated[
-        str, typer.Argument(help="A loss: arcface:margin=0.3, ./my_loss.py, arcface+0.5*triplet. Or a network.")
+        str,
+        typer.Argument(
+            help="A loss: arcface:margin=0.3, ./my_loss.py, arcface+0.5*triplet. Or a network.",
+            autocompletion=complete_checked,
+        ),
     ],
     backbone: Annotated[
         bool, typer.Option("--backbone", help="It is a network: ./my_net.py, or a backbone's name.")
     ] = False,
     plugins: Plugins = None,
     fast: Annotated[bool, typer.Option("--fast", help="Skip what takes more than a second.")] = False,
+    json: Json = False,
 ) -> None:
     """Test a loss or a network numerically before it trains: one line per property; exit code 1 if any fails.
 
@@ -65,6 +76,8 @@ def check(
 
     A network has to give embeddings of any length, from images of any size that it takes; evaluation must change
     nothing and treat each image on its own; gradients must reach every parameter; a seed must decide everything.
+
+    With --json: {name, passed, failed, skipped, properties: [{name, status, figure}]}; a status is pass, fail or skip.
     """
     from lossbench.losses.registry import find_plugins
     from lossbench.losses.spec import parse_spec
@@ -77,25 +90,28 @@ def check(
         backbone_info(spec)  # what is no network is reported before torch is imported
         from lossbench.conformance.check import check_network
 
-        _say_findings(backbone_name(spec), check_network(spec))
+        _say_findings(backbone_name(spec), check_network(spec), json=json)
         return
     parsed = parse_spec(spec, find_plugins(plugins or ()))
     from lossbench.conformance.check import check as findings
 
-    _say_findings(str(parsed), findings(parsed, only=lambda prop: not (fast and prop.slow)))
+    _say_findings(str(parsed), findings(parsed, only=lambda prop: not (fast and prop.slow)), json=json)
 
 
-def _say_findings(name: str, findings: "Iterable[Finding]") -> None:
+def _say_findings(name: str, findings: "Iterable[Finding]", *, json: bool) -> None:
     from lossbench.cli import console
 
-    failed = skipped = passed = 0
-    for finding in findings:
-        console.finding(finding.status, finding.name, finding.figure)
-        failed += finding.status == "fail"
-        skipped += finding.status == "skip"
-        passed += finding.status == "pass"
-    verdict = f"{failed} FAILED" if failed else "none failed"
-    console.say(f"{name}: {passed} properties hold, {skipped} skipped, {verdict}")
+    counts = {"pass": 0, "fail": 0, "skip": 0}
+    found: list[dict[str, str]] = []
+    with console.document(json) as write:
+        for finding in findings:
+            console.finding(finding.status, finding.name, finding.figure)
+            counts[finding.status] += 1
+            found.append({"name": finding.name, "status": finding.status, "figure": finding.figure})
+        passed, failed, skipped = counts.values()
+        verdict = f"{failed} FAILED" if failed else "none failed"
+        console.say(f"{name}: {passed} properties hold, {skipped} skipped, {verdict}")
+        write({"name": name, "passed": passed, "failed": failed, "skipped": skipped, "properties": found})
     if failed:
         raise typer.Exit(1)
 
@@ -129,29 +145,3 @@ def passport(
         console.say("no flags: nothing is wrong with the gradient, the hyper-parameters, the monotonicity or the units")
     for path in write_passport(found, out):
         console.say(f"wrote {path}")
-
-
-def list_losses(plugins: Iterable[str]) -> None:
-    """Print all losses with papers, hyper-parameters, defaults and ranges."""
-    from lossbench.cli import console
-    from lossbench.losses.registry import find_plugins
-
-    console.listing("losses", [(p.name, (p.reference, *_settings(p))) for p in find_plugins(plugins).values()])
-
-
-def _settings(plugin: Plugin) -> list[str]:
-    """Return the lines about hyper-parameters and their ranges."""
-    parameters = "  ".join(map(str, plugin.parameters)) or "no hyper-parameters"
-    return [parameters, f"ranges: {plugin.ranges}"] if plugin.ranges else [parameters]
-
-
-def list_pml() -> None:
-    """Print the losses of pytorch-metric-learning with that library's defaults, and why some are left out."""
-    from lossbench.cli import console
-    from lossbench.losses.pml import REFUSED, describe, names
-
-    entries = [(f"pml:{name}", _settings(describe(name))) for name in names()]
-    entries += [
-        (f"(pml:{name})", [f"cannot be an entrant: {why}"]) for name, why in REFUSED.items() if "base class" not in why
-    ]
-    console.listing("pytorch-metric-learning, with that library's defaults", entries)

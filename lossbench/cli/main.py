@@ -4,13 +4,12 @@ import errno
 import io
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lossbench.cli import comparison, data, losses, models, report
+from lossbench.cli import comparison, data, doctor, lists, losses, models, report
 from lossbench.cli.options import GroupedCommand, Json, speaks, takes
 from lossbench.config import Config, read_config
 from lossbench.errors import InputError, NobodyListens, stopped
@@ -21,9 +20,19 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 _STOPPED = 130  # what shells call a process that Ctrl-C ended
 
+_EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    done, but something is wrong: every loss failed, a check found faults,
+       a damaged run was left out; the command's own help says when
+  2    bad input: one line names the value, the rule and the cure
+  130  stopped by Ctrl-C
+  143  stopped by SIGTERM"""
+
 app = typer.Typer(
     name="lossbench",
     help="Which loss should I train my face-recognition network with?",
+    epilog=_EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's help costs more time than everything else at start-up
@@ -131,7 +140,8 @@ def run(
     chosen = comparison.checked(given, read_config(config) if config else None)
     with console.document(json) as write:
         made = _run(chosen, options)
-        comparison.show(made)
+        if not json:
+            comparison.show(made)
         write(comparison.figures(made))
     if made.nothing_finished:
         raise typer.Exit(1)
@@ -147,42 +157,8 @@ def _run(config: Config, options: dict[str, bool]) -> comparison.Comparison:
 
 
 report.mount(app)
-
-
-class Kind(StrEnum):
-    """What `lossbench list` can list."""
-
-    losses = "losses"
-    backbones = "backbones"
-    data = "data"
-
-
-@app.command("list")
-def list_(
-    what: Annotated[Kind | None, typer.Argument(help="Only this.", show_default="all")] = None,
-    plugins: Annotated[list[str] | None, typer.Option(help="A folder of further loss plugins; repeatable.")] = None,
-    pml: Annotated[bool, typer.Option("--pml", help="The losses of pytorch-metric-learning too.")] = False,
-) -> None:
-    """Show losses with hyper-parameters, defaults and papers; backbones; data sets."""
-    from lossbench.cli import console
-
-    if what in (None, Kind.losses):
-        losses.list_losses(plugins or ())
-    if pml:
-        losses.list_pml()
-    if what in (None, Kind.backbones):
-        from lossbench.models.backbones import BACKBONES
-
-        backbones = [(n, (f"{i.source}; {i.image_size} px, {i.embedding_dim}-d",)) for n, i in BACKBONES.items()]
-        backbones += [
-            ("timm:NAME", ("timm (pip install 'lossbench[timm]'); 112 px, 512-d",)),
-            ("./my_net.py", ("a network of your own: lossbench new --backbone my_net",)),
-        ]
-        console.listing("backbones", backbones)
-    if what in (None, Kind.data):
-        from lossbench.data.catalogue import DATA
-
-        console.listing("data", [(name, (info.what, f"credit: {info.credit}")) for name, info in DATA.items()])
+lists.mount(app)
+doctor.mount(app)
 
 
 @app.command()

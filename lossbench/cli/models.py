@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossbench.cli.options import Json, speaks
 from lossbench.errors import InputError, RunDamaged
 from lossbench.utils.settings import read_list
 from lossbench.utils.text import file_name, rate_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lossbench.evaluation.evaluate import Evaluation
     from lossbench.results.metric_fields import Metric
@@ -26,8 +27,8 @@ Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda."
 
 def mount(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(evaluate)
-    app.command()(embed)
+    app.command()(speaks(evaluate))
+    app.command()(speaks(embed))
 
 
 def evaluate(
@@ -63,13 +64,35 @@ def evaluate(
             help="A JSON file for all figures.", show_default="evaluations/DATA-HASH.json in each run's folder"
         ),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Measure trained models on other people, without training.
 
     Prints and stores identification rates, gallery search and retrieval; with --pairs also LFW's protocol. Losses that
     were trained alike, over two repeats or more, are compared as in a report. A note names people who may have been in
     the training set. Exit code 1 if a damaged run was left out.
+
+    With --json: {answer: [sentence], runs: [{run, entrant, repeat, hash, data, people_with_names_of_the_training,
+    metrics, spread_over_people}], left_out: [reason]}; a run is what its file holds, too.
     """
+    from lossbench.cli import console
+
+    with console.document(json) as write:
+        _evaluate(runs, data, pairs, fpr, out, flip=flip, backbone=backbone, device=device, write=write)
+
+
+def _evaluate(
+    runs: list[Path],
+    data: Path,
+    pairs: Path | None,
+    fpr: str | None,
+    out: Path | None,
+    *,
+    flip: bool,
+    backbone: str | None,
+    device: str,
+    write: "Callable[[Any], None]",
+) -> None:
     from lossbench.cli import console
     from lossbench.config import SETTINGS, operating_points
     from lossbench.data.catalogue import open_unseen_people
@@ -128,7 +151,8 @@ def evaluate(
         raise damaged[0]
     shown = _shown(found)
     compared = [(s, verdicts(s)) for s in studies(found, len(unseen.query.people), on_note=console.say)]
-    for line in [sentence for study, judged in compared for sentence in answer(study, judged)]:
+    sentences = [sentence for study, judged in compared for sentence in answer(study, judged)]
+    for line in sentences:
         console.say(line)
     console.table(*_table(found, shown), title=f"{unseen.name}: {_pair_counts(found[0], unseen.query.people)}")
     for line in filter(None, [MEANING, thin_line(shown, _as_records(found))]):
@@ -154,7 +178,8 @@ def evaluate(
             write_json(Path(one.record["folder"]) / file, own)
         one_run = len(found) == 1
         written = str(Path(found[0].record["folder"]) / file) if one_run else f"{file} in the folder of each run"
-    console.say(f"wrote {written}")
+    console.step(f"wrote {written}")
+    write({"answer": sentences, "runs": figures, "left_out": list(map(str, damaged))})
     for reason in damaged:
         console.error(f"left out: {reason}")
     if damaged:
@@ -198,7 +223,7 @@ def embed(
         count, length = embed_folder(
             record, files, names, out, network=backbone, device=device_of(device), on_progress=progress
         )
-    console.say(f"wrote {out}: embeddings [{count}, {length}], not normalised, and files [{count}]")
+    console.step(f"wrote {out}: embeddings [{count}, {length}], not normalised, and files [{count}]")
     known = known_names(record, {part for name in names for part in Path(name).parts[:-1]})
     if known is None:
         console.say(_unlisted_note([record]))

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from lossbench.cli.completion import completion_of
 from lossbench.errors import InputError
 from lossbench.utils.settings import Setting, read_list, settings_of
 
 Json = Annotated[
-    bool, typer.Option("--json", help="Print the result as one JSON document, all else to standard error.")
+    bool, typer.Option("--json", help="Print the result as one JSON document; progress and notes go to standard error.")
 ]
 
 
@@ -80,6 +81,7 @@ def _parameter(setting: Setting) -> inspect.Parameter:
         show_default=False,
         metavar="LIST" if setting.is_list else f"[{'|'.join(setting.choices)}]" if setting.choices else None,
         rich_help_panel=setting.group or None,
+        autocompletion=completion_of(setting),
     )
     kind: Any = str if setting.is_list else list[str] if setting.repeats else setting.kind
     return inspect.Parameter(

@@ -21,7 +21,7 @@ def test_the_document_stands_alone_and_says_what_the_table_says(lossbench, tmp_p
     folder = tmp_path / "out" / "orl"
     assert (found["benchmark"], found["folder"]) == ("orl", str(folder))
     assert "training 4 runs of 2 epochs" in err
-    assert all(sentence in err for sentence in found["answer"])
+    assert "│" not in err, "the table says the same"
     assert [(one["loss"], one["runs"], one["failed"]) for one in found["losses"]] == [
         ("ce", 2, 0), ("bad", 2, 2), ("untrained", 2, 0),
     ]  # fmt: skip

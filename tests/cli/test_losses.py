@@ -1,5 +1,6 @@
 """What a plugin author types: new, check, run, passport, list."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -111,6 +112,20 @@ def test_passport_writes_a_figure_and_a_table_and_flags(tmp_path):
     at_150 = frame[frame["degrees"] == 150].set_index("name")["loss"]
     assert at_pi["no_fallback"] < at_150["no_fallback"]  # the bug, in the figure
     assert at_pi["arcface"] > at_150["arcface"]
+
+
+@pytest.mark.parametrize(("name", "code"), [("degrees", 1), ("../../../plugins/arcface", 0)])
+def test_the_document_of_check_holds_every_property(lossbench, name, code):
+    words = ("check", "--fast", (PLANTED / f"{name}.py").resolve())
+    assert lossbench(*words)[0] == code
+    ended, out, err = lossbench(*words, "--json")
+    found = json.loads(out)
+    assert ended == code
+    assert found["name"] == Path(name).name
+    statuses = [one["status"] for one in found["properties"]]
+    assert (found["passed"], found["failed"], found["skipped"]) == tuple(map(statuses.count, ("pass", "fail", "skip")))
+    assert bool(found["failed"]) == bool(code)
+    assert all(one["figure"] in err for one in found["properties"])
 
 
 def test_passport_of_a_loss_without_centers_is_one_line(tmp_path):

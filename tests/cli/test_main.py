@@ -100,6 +100,7 @@ def test_a_bad_config_is_one_line(lossbench, tmp_path, text, says):
         ["data", "prepare", "lfw", "--help"],
         ["--version"],
         ["run", "--losses", "arcfce"],
+        ["list", "--json"],
     ],
 )
 def test_light_commands_import_no_torch(words):
@@ -109,6 +110,13 @@ def test_light_commands_import_no_torch(words):
     script += "print('heavy:', heavy)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "heavy: set()" in done.stdout, done.stdout + done.stderr
+
+
+def test_help_lists_the_exit_codes_on_lines_of_their_own(lossbench):
+    lines = lossbench("--help")[1].splitlines()
+    codes = lines[lines.index("  Exit codes:") + 1 :]
+    assert [line.split()[0] for line in codes if line[:5].strip()] == ["0", "1", "2", "130", "143"]
+    assert max(map(len, codes)) <= 80
 
 
 def test_list_shows_hyper_parameters_defaults_and_papers(lossbench):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 from support import TREE_WORDS, run_of
 
@@ -107,6 +108,25 @@ def test_a_damaged_run_is_left_out_and_said(lossbench, trained, tree, tmp_path):
     code, _, err = lossbench("evaluate", trained, "--data", tree)
     assert (code, err.count("\n")) == (2, 1)
     assert "cannot be read" in err
+
+
+def test_the_document_of_evaluate_holds_what_its_files_hold(lossbench, trained, tree):
+    weights = run_of(trained, "ce") / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    code, out, err = lossbench("evaluate", trained, "--data", tree, "--json", "-q")
+    assert code == 1
+    found = json.loads(out)
+    assert found.keys() == {"answer", "runs", "left_out"}
+    assert [(one["entrant"], one["repeat"]) for one in found["runs"]] == [("triplet", 0), ("untrained", 0)]
+    for one in found["runs"]:
+        (file,) = Path(one["run"]).glob("evaluations/*.json")
+        assert json.loads(file.read_text()) == one
+    (reason,) = found["left_out"]
+    assert reason.startswith(f"{weights} is damaged (")
+    assert all(sentence in err for sentence in found["answer"])
+    assert "models: " not in err, "no progress"
+    code, out, err = lossbench("evaluate", run_of(trained, "ce"), "--data", tree, "--json")
+    assert (code, out) == (2, "")
 
 
 def test_operating_points_are_chosen_and_thin_ones_marked(lossbench, trained, tree, tmp_path):
