@@ -24,11 +24,11 @@ from lossbench.models.pretrained import image_statistics
 from lossbench.results.arrays import embedding_arrays, save_arrays
 from lossbench.results.history import Epoch, TrainingFacts, read_training_facts, timings
 from lossbench.results.schema import SCHEMA
-from lossbench.results.store import RUN_FILES, Record, write_record
+from lossbench.results.store import Record, write_record
 from lossbench.results.weights import WEIGHTS, load_backbone, save_weights
 from lossbench.training.seeds import initial_backbone
 from lossbench.training.train import train
-from lossbench.utils.files import write_text
+from lossbench.utils.files import heed_fence, write_text
 from lossbench.utils.machine import machine_facts, peak_memory_mib
 from lossbench.utils.text import described
 
@@ -47,14 +47,13 @@ def execute(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Rec
 
     def work() -> Record:
         run.folder.mkdir(parents=True, exist_ok=True)
-        for file in [file for name in RUN_FILES for file in run.folder.glob(f".{name}.*")]:
-            file.unlink(missing_ok=True)  # half-written, by a killed process
         if run.again is Again.measured:
             try:
                 return _measured_again(inputs, pixels, run)
             except RunDamaged as error:
                 listener.note(f"{run.entrant}, repeat {run.repeat + 1}, is trained again: {error.what}")
         refuse_changed(inputs)
+        heed_fence()
         if run.again in (Again.from_the_start, Again.measured):
             (run.folder / "checkpoint.pt").unlink(missing_ok=True)
         for name in ("traceback.txt", "run.json"):

@@ -1,39 +1,26 @@
-"""Locks on runs, for the processes that share a results folder.
+"""Claims on runs, for the processes that share a results folder on one or many machines.
 
-A claim is a lock of the operating system on a file in ``<benchmark>/.claims/``, so it dies with its process, however
-that dies. The empty files stay: deleting one could leave two processes with locks on two files of one name.
-
-Processes on several machines see each other's claims where the shared file system passes locks on: NFS does, through
-its lock manager, unless it is mounted with ``nolock`` or ``local_lock``. Without, two machines may train the same run;
-the files of the later one stand.
+They are files in ``<benchmark>/.claims/``: `lossbench.utils.claims` says how they work, and what they guarantee where
+the folder lies on NFS. No lock of the operating system is needed.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from lossbench.utils import claims
 
-_SHORT = 60  # seconds to wait for a lock that is only ever held briefly
+_SHORT = 60  # seconds to wait for a claim that is only ever held briefly, beside the time after which it is taken over
 
 
-@contextmanager
-def claimed(run_folder: Path) -> Iterator[bool]:
+def claimed(run_folder: Path) -> AbstractContextManager[bool]:
     """Claim a run while the context lasts; yields False at once if another live process holds it.
 
     Raises:
+        ClaimLost: in the context, where a file is to be put in place and another process has taken the run over.
         OSError: the benchmark's folder cannot be written.
     """
-    lock = FileLock(_file(run_folder.parent.parent, run_folder.name), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    return claims.claimed(_place(run_folder.parent.parent, run_folder.name), run_folder)
 
 
 @contextmanager
@@ -41,13 +28,21 @@ def one_at_a_time(benchmark: Path) -> Iterator[None]:
     """Serialise the processes that share a benchmark's folder.
 
     Raises:
-        OSError: the benchmark's folder cannot be written, or another process holds the lock for too long.
+        OSError: the benchmark's folder cannot be written, another process holds the claim for too long, or took it
+            over from this one.
     """
-    with FileLock(_file(benchmark, "benchmark"), timeout=_SHORT):
+    with claims.alone(_place(benchmark, "benchmark"), benchmark, patience=claims.STALE + _SHORT):
         yield
 
 
-def _file(benchmark: Path, name: str) -> Path:
-    folder = benchmark / ".claims"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}.lock"
+def silence(run_folder: Path) -> float:
+    """Return for how many seconds the process that holds a run has not said that it lives; 0 if nobody holds it.
+
+    Raises:
+        OSError: the benchmark's folder cannot be written.
+    """
+    return claims.silence(_place(run_folder.parent.parent, run_folder.name))
+
+
+def _place(benchmark: Path, name: str) -> Path:
+    return benchmark / ".claims" / name

@@ -17,6 +17,7 @@ from lossbench.benchmark.locks import claimed
 from lossbench.benchmark.plan import Run
 from lossbench.errors import InputError
 from lossbench.results.store import Record, read_record
+from lossbench.utils.claims import ClaimLost
 
 PAUSE = 0.2  # seconds between two attempts to claim a run that another process holds
 
@@ -29,17 +30,22 @@ class Done(NamedTuple):
 
 
 def attempt(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Done | None:
-    """Do a run, or find it done by another process; None while another live process holds it.
+    """Do a run, or find it done by another process; None while another live process holds it, or has taken it over.
 
     Raises:
         InputError: the run's folder cannot be written, or its record is damaged.
     """
     try:
+        if record := made_meanwhile(run).record:
+            return Done(record, True)
         with claimed(run.folder) as mine:
             if not mine:
                 return None
             run = made_meanwhile(run)
             return Done(run.record, True) if run.record else Done(execute(inputs, pixels, run, listener), False)
+    except ClaimLost as lost:
+        listener.note(f"{run.entrant}, repeat {run.repeat + 1}, is left to another process: {lost}")
+        return None
     except OSError as error:
         raise InputError(f"{run.folder} cannot be claimed ({error.strerror or error}); choose another --out") from error
 

@@ -43,8 +43,6 @@ def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> N
             "entrants": [UNTRAINED, *plugins],
             "plugins": plugins,
         }
-        for half in folder.glob(".benchmark.toml.*"):  # what a killed process left
-            half.unlink()
         text = "# run it again: lossbench run --config THIS_FILE\n" + to_toml(config, record)
         write_text(file, text)
 

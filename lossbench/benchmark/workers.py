@@ -22,6 +22,7 @@ from lossbench.benchmark.queue import PAUSE, Done, Queue, attempt, made_meanwhil
 from lossbench.errors import CONTINUE, InputError
 from lossbench.results.history import Epoch
 from lossbench.results.store import Record
+from lossbench.utils.claims import ClaimLost
 from lossbench.utils.device import be_deterministic
 from lossbench.utils.memory import keep_freed_memory
 from lossbench.utils.processes import cores, interrupts_held
@@ -149,15 +150,15 @@ def _bury(worker: _Worker, inputs: Inputs, queue: Queue) -> Done | None:
         )
     if worker.run is None:
         return None
-    with claimed(worker.run.folder) as mine:
-        if not mine:
-            queue.postpone(worker.run)
-            return None
-        if found := made_meanwhile(worker.run).record:
+    with suppress(ClaimLost), claimed(worker.run.folder) as mine:
+        if mine and (found := made_meanwhile(worker.run).record):
             return Done(found, False)
-        reason = f"its process was {how}" + ("; out of memory?" if code == -_KILL else "")
-        seconds = time.time() - worker.since
-        return Done(record_death(inputs, worker.run, reason, worker.epochs, seconds), False)
+        if mine:
+            reason = f"its process was {how}" + ("; out of memory?" if code == -_KILL else "")
+            seconds = time.time() - worker.since
+            return Done(record_death(inputs, worker.run, reason, worker.epochs, seconds), False)
+    queue.postpone(worker.run)
+    return None
 
 
 def _name(number: int) -> str:

@@ -29,6 +29,7 @@ from lossbench.training.checkpoint import copy_state, read_checkpoint, save_chec
 from lossbench.training.seeds import generator_of, initial_backbone, initial_head, seed_of
 from lossbench.training.step import Step, TrainingFailed, make_optimizer
 from lossbench.utils.device import be_deterministic
+from lossbench.utils.files import write_text
 from lossbench.utils.memory import keep_freed_memory
 from lossbench.utils.schedule import learning_rate
 
@@ -89,7 +90,7 @@ def train(
         head.load_state_dict(state["head"])
         optimizer.load_state_dict(state["optimizer"])
         history, best = state["history"], state["best"]
-    (folder / "history.jsonl").write_text("".join(json.dumps(vars(epoch)) + "\n" for epoch in history))
+    write_text(folder / "history.jsonl", "".join(json.dumps(vars(epoch)) + "\n" for epoch in history))
     for epoch in history:
         on_epoch(epoch)
 

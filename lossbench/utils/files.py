@@ -2,14 +2,47 @@
 
 import errno
 import os
+import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
 from lossbench.errors import InputError
 from lossbench.utils.text import clipped, shown
+
+#: What temporary names of this process end in, where no fence says otherwise; other hosts have the same process ids.
+_OURS = secrets.token_hex(8)
+_fence: ContextVar[tuple[str, Callable[[], None]] | None] = ContextVar("fence", default=None)
+
+
+@contextmanager
+def fenced(mark: str, check: Callable[[], None]) -> Iterator[None]:
+    """Let `check` stop what this thread writes in the context: it is called before a `whole_file` is renamed.
+
+    Args:
+        mark: what temporary names end in, so that the files can be told from those of others.
+        check: raises where the files are no longer this process's to write.
+    """
+    before = _fence.set((mark, check))
+    try:
+        yield
+    finally:
+        _fence.reset(before)
+
+
+def heed_fence() -> None:
+    """Raise what the `check` of `fenced` raises; to be called before files are changed without `whole_file`."""
+    if fence := _fence.get():
+        fence[1]()
+
+
+def temporary_mark() -> str:
+    """Return what temporary names of this process end in."""
+    fence = _fence.get()
+    return fence[0] if fence else f"{os.getpid()}-{_OURS}"
 
 
 @contextmanager
@@ -18,12 +51,18 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind, and an older file is kept.
+        BaseException: as the `check` of `fenced` raises.
     """
-    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half = path.with_name(f".{path.name}.{temporary_mark()}")
     try:
         with half.open("wb") as file:
             yield file
-        half.replace(path)
+        heed_fence()
+        try:
+            half.replace(path)
+        except FileNotFoundError:
+            heed_fence()  # deleted by the process that the file now belongs to
+            raise
     finally:
         half.unlink(missing_ok=True)
 

@@ -4,7 +4,16 @@ import pytest
 from support import small_disk
 
 from lossbench.errors import InputError
-from lossbench.utils.files import check_name, is_file, is_folder, listed, whole_file, write_bytes
+from lossbench.utils.files import (
+    check_name,
+    fenced,
+    heed_fence,
+    is_file,
+    is_folder,
+    listed,
+    whole_file,
+    write_bytes,
+)
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -73,3 +82,48 @@ def test_names_and_links_that_are_refused(tmp_path, name, message):
     (tmp_path / "lost").symlink_to(tmp_path / "none")
     with pytest.raises(InputError, match=message):
         check_name(tmp_path / name)
+
+
+def test_a_fence_stops_what_is_not_renamed_yet_and_marks_temporary_names(tmp_path):
+    class Closed(BaseException): ...
+
+    opened = True
+
+    def check():
+        if not opened:
+            raise Closed
+
+    with fenced("mark", check):
+        with whole_file(tmp_path / "file") as file:
+            assert [entry.name for entry in tmp_path.iterdir()] == [".file.mark"]
+            file.write(b"one")
+        heed_fence()
+        opened = False
+        with pytest.raises(Closed):
+            write_bytes(tmp_path / "file", b"two")
+        with pytest.raises(Closed):
+            heed_fence()
+    heed_fence()
+    assert (tmp_path / "file").read_bytes() == b"one"
+    write_bytes(tmp_path / "file", b"three")
+    assert [entry.read_bytes() for entry in tmp_path.iterdir()] == [b"three"]
+
+
+def test_a_temporary_file_that_was_deleted_is_the_fences_matter_and_else_an_os_error(tmp_path):
+    class Closed(BaseException): ...
+
+    def deleted():
+        with whole_file(tmp_path / "file"):
+            next(tmp_path.iterdir()).unlink()
+
+    calls = []
+
+    def check():
+        calls.append(1)
+        if len(calls) == 2:  # before the renaming all was well
+            raise Closed
+
+    with pytest.raises(Closed), fenced("mark", check):
+        deleted()
+    with pytest.raises(FileNotFoundError):
+        deleted()
