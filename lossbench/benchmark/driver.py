@@ -11,7 +11,7 @@ from lossbench.benchmark.execute import can_be_measured, can_go_on
 from lossbench.benchmark.inputs import Inputs, gather
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.plan import Again, Run, plan_runs
-from lossbench.benchmark.queue import in_turn, tidy
+from lossbench.benchmark.queue import in_turn, one_of, tidy
 from lossbench.benchmark.settings_file import left_out, write_benchmark_file
 from lossbench.benchmark.until_settled import until_settled
 from lossbench.benchmark.workers import in_workers
@@ -22,7 +22,13 @@ from lossbench.results.store import Record
 
 
 def run_benchmark(
-    config: Config, listener: Listener, *, force: bool = False, retry_failed: bool = False, verify: bool = True
+    config: Config,
+    listener: Listener,
+    *,
+    force: bool = False,
+    retry_failed: bool = False,
+    verify: bool = True,
+    once: bool = False,
 ) -> tuple[Path, list[Record]]:
     """Train every entrant in every repeat and return the benchmark's folder and all records asked for.
 
@@ -34,10 +40,14 @@ def run_benchmark(
         force: train everything again, from the start.
         retry_failed: train failed runs again; one whose process was killed resumes from its last epoch.
         verify: refuse data whose files are not what and where its split.json says.
+        once: do one run that is free, and return its record alone; no record if there is none. With until_settled it
+            is a run of the round that all processes are at.
 
     Raises:
         InputError: something the user gave is wrong; nothing was trained, and nothing half-written is left.
     """
+    if once:
+        _refuse_more_than_once(config.jobs, force=force, retry_failed=retry_failed)
     inputs = gather(config, listener, verify=verify)
     if inputs.config.until_settled and len(inputs.specs) < 2:
         raise InputError("--until-settled compares losses; name two or more, such as --losses ce,arcface")
@@ -48,12 +58,36 @@ def run_benchmark(
         config = inputs.config
 
         def do_repeats(repeats: int, done: set[str]) -> list[Record]:
-            return _do_repeats(inputs, repeats, done, listener, threads, force=force, retry_failed=retry_failed)
+            again = {"force": force, "retry_failed": retry_failed}
+            return _do_repeats(inputs, repeats, done, listener, threads, once=once, **again)
 
-        if config.until_settled:
-            return inputs.folder, until_settled(config, inputs.folder, listener, do_repeats, anew=force)
-        assert config.repeats is not None
-        return inputs.folder, do_repeats(config.repeats, set())
+        try:
+            if config.until_settled:
+                records = until_settled(config, inputs.folder, listener, do_repeats, anew=force)
+            else:
+                assert config.repeats is not None
+                records = do_repeats(config.repeats, set())
+        except _OnceDone as done:
+            return inputs.folder, done.records
+        if once:
+            listener.note(f"nothing is left to do: all {len(records)} runs are complete")
+        return inputs.folder, [] if once else records
+
+
+class _OnceDone(Exception):
+    """Ends the rounds of repeats of a command that does one run."""
+
+    def __init__(self, record: Record | None):
+        self.records = [record] if record else []
+
+
+def _refuse_more_than_once(jobs: int, *, force: bool, retry_failed: bool) -> None:
+    """Refuse what would make a loop of commands that do one run each endless, or asks for more than one."""
+    if jobs > 1:
+        raise InputError(f"--once does one run, --jobs {jobs} does {jobs} at a time; drop one of them")
+    if force or retry_failed:
+        option = "--force" if force else "--retry-failed"
+        raise InputError(f"{option} would do the same run again at every --once; drop --once, or {option}")
 
 
 def _do_repeats(
@@ -65,6 +99,7 @@ def _do_repeats(
     *,
     force: bool,
     retry_failed: bool,
+    once: bool,
 ) -> list[Record]:
     """Do all runs of so many repeats and return their records; those in `done` are this command's own."""
     config, folder = inputs.config, inputs.folder
@@ -87,6 +122,7 @@ def _do_repeats(
     assert config.epochs is not None
     measured = [run for run in todo if run.again is Again.measured]
     trained = sum(run.spec is not None for run in todo) - sum(run.spec is not None for run in measured)
+    trained = min(trained, 1) if once else trained
     listener.start(trained, sum(run.record is not None and run.hash not in done for run in runs), config.epochs)
     if measured:
         anew = any((run.replaces or {}).get("measuring") != run.measuring for run in measured)
@@ -94,6 +130,8 @@ def _do_repeats(
         listener.note(f"{_runs(len(measured))} measured again, not trained: only {what} changed")
     if (failed := sum(_failed(run) and run.hash not in done for run in runs)) > 0:
         listener.note(f"{_runs(failed)} recorded as failed; --retry-failed repeats them")
+    if once and todo:
+        raise _OnceDone(one_of(inputs, todo, listener))
     jobs = min(config.jobs, len(todo))
     made = {} if jobs > 1 else in_turn(inputs, todo, listener)
     if rest := [run for run in todo if run.hash not in made]:

@@ -35,6 +35,11 @@ def one_at_a_time(benchmark: Path) -> Iterator[None]:
         yield
 
 
+def is_held(run_folder: Path) -> bool:
+    """Return whether a process has claimed a run and has not ended the claim, be it alive or not."""
+    return claims.is_held(_place(run_folder.parent.parent, run_folder.name))
+
+
 def silence(run_folder: Path) -> float:
     """Return for how many seconds the process that holds a run has not said that it lives; 0 if nobody holds it.
 

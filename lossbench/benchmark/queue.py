@@ -13,13 +13,14 @@ from typing import NamedTuple
 from lossbench.benchmark.execute import can_go_on, device_is_lost, execute
 from lossbench.benchmark.inputs import Inputs, Pixels, open_pixels
 from lossbench.benchmark.listener import Listener
-from lossbench.benchmark.locks import claimed
+from lossbench.benchmark.locks import claimed, is_held, silence
 from lossbench.benchmark.plan import Run
 from lossbench.errors import InputError
 from lossbench.results.store import Record, read_record
+from lossbench.utils import claims
 from lossbench.utils.claims import ClaimLost
 
-PAUSE = 0.2  # seconds between two attempts to claim a run that another process holds
+PAUSE, LONGEST_PAUSE = 0.2, 2.0  # seconds between two attempts to claim a run that another process holds
 
 
 class Done(NamedTuple):
@@ -105,6 +106,44 @@ def in_turn(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> dict[str
     return made
 
 
+def one_of(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> Record | None:
+    """Do one run that is free and return its record; None if other processes hold or have done all.
+
+    Runs that nobody has begun come first, so that one that kills its process does not keep the others from being done.
+    Where only runs of other processes are left, and some have been silent for long, those are watched until they are
+    taken over or heard of.
+
+    Raises:
+        InputError: as `attempt`.
+    """
+    left = sorted(todo, key=lambda run: is_held(run.folder))
+    pixels = open_pixels(inputs, listener)
+    watching = False
+    while left:
+        for run in list(left):
+            if (done := attempt(inputs, pixels, run, listener)) is not None:
+                left.remove(run)
+                record = tell(listener, run, done)
+                if not done.elsewhere:
+                    return record
+        if not any(silence(run.folder) > claims.STALE for run in left):
+            break
+        if not watching:
+            watching = True
+            listener.note(
+                f"a process that trains one of the last {len(left)} has been silent for {claims.STALE:.0f} s; "
+                "watching it for as long before its run is taken over"
+            )
+        time.sleep(PAUSE)
+    if left:
+        listener.note(f"no run is free: {_trained_by_others(len(left))}")
+    return None
+
+
+def _trained_by_others(count: int) -> str:
+    return f"{count} run{'s are' if count > 1 else ' is'} being trained by other processes"
+
+
 def tell(listener: Listener, run: Run, done: Done) -> Record:
     """Report a complete run to the listener, and return its record."""
     listener.finished(replace(run, record=done.record) if done.elsewhere else run, done.record)
@@ -117,6 +156,7 @@ class Queue:
     def __init__(self, runs: Sequence[Run], listener: Listener):
         self.runs = deque((0.0, run) for run in runs)
         self.listener, self.said = listener, False
+        self.pauses: dict[str, float] = {}  # by the run's hash
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -132,13 +172,12 @@ class Queue:
 
     def postpone(self, run: Run) -> None:
         """Put back a run that another process holds."""
-        self.runs.append((time.monotonic() + PAUSE, run))
+        pause = self.pauses.get(run.hash, PAUSE)
+        self.pauses[run.hash] = min(1.5 * pause, LONGEST_PAUSE)
+        self.runs.append((time.monotonic() + pause, run))
 
     def say_waiting(self) -> None:
         """Note, once, that only runs of other processes are left."""
         if self.runs and not self.said:
             self.said = True
-            count = len(self.runs)
-            self.listener.note(
-                f"{count} run{'s are' if count > 1 else ' is'} being trained by other processes; waiting for them"
-            )
+            self.listener.note(f"{_trained_by_others(len(self.runs))}; waiting for them")

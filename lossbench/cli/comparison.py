@@ -1,6 +1,6 @@
 """A benchmark run to its end and compared: what `lossbench run` prints, and what a notebook gets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,8 +115,13 @@ def figures(made: Comparison) -> dict[str, Any]:
         "folder": str(made.folder),
         "answer": made.answer,
         "losses": [_of_loss(name, study) for name in study.entrants],
-        "runs": [{key: record.get(key) for key in _OF_RUN} for record in made.records],
+        "runs": runs_of(made.records),
     }
+
+
+def runs_of(records: "Sequence[Record]") -> list[dict[str, Any]]:
+    """Return what `run --json` prints of runs."""
+    return [{key: record.get(key) for key in _OF_RUN} for record in records]
 
 
 _OF_RUN = ("entrant", "repeat", "status", "reason", "folder", "hash", "metrics", "timings")

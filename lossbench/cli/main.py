@@ -18,6 +18,7 @@ from lossbench.utils.files import too_long
 # typer names this one class of usage errors publicly; its base is the class of them all.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
+_NO_RUN, _RUN_FAILED = 3, 4  # exit codes of `run --once`; 1 would also be that of a crash, which ends a loop
 _STOPPED = 130  # what shells call a process that Ctrl-C ended
 
 _EXIT_CODES = """\b
@@ -119,6 +120,15 @@ def run(
             rich_help_panel=_WHERE,
         ),
     ] = False,
+    once: Annotated[
+        bool,
+        typer.Option(
+            "--once",
+            help=f"Do one run that is free, and end: exit code 0 if it finished, {_RUN_FAILED} if it failed, {_NO_RUN} "
+            "if none is free.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train every loss on the same backbone, split and images; print the comparison.
@@ -126,11 +136,17 @@ def run(
     Each run has a folder below OUT/NAME/runs: run.json, history.jsonl, weights.safetensors, embeddings.npz and
     resamples.npz. Finished runs are not trained again; where only the measuring has changed, they are measured again
     from their weights. After Ctrl-C or a crash the same command continues, on a CPU to the same bits. Several commands
-    on one results folder share the work. The exit code is 1 if every loss failed, and 0 if only some did.
+    on one results folder share the work, on several hosts too: a run whose process has died is taken over at once on
+    its host, and after three minutes without a sign of life from another. The exit code is 1 if every loss failed, and
+    0 if only some did.
+
+    With --once, the untrained backbone counts as a run, runs of other processes are not waited for, and nothing is
+    compared: `lossbench report` does that. With --until-settled it is a run of the current round of repeats; exit code
+    3 may then mean that others are still at that round.
 
     With --json: {benchmark, folder, answer: [sentence], losses: [{loss, runs, failed, figures: {KEY: {mean, low, high,
     n}}}], runs: [{entrant, repeat, status, reason, folder, hash, metrics, timings}]}; low and high end the 95 %
-    interval, and n counts repeats.
+    interval, and n counts repeats. With --once there is no answer, and no losses.
     """
     from lossbench.cli import console
 
@@ -138,6 +154,8 @@ def run(
         given["plugins"] = tuple(given["plugins"])
     options = {"force": force, "retry_failed": retry_failed, "verify": not no_verify}
     chosen = comparison.checked(given, read_config(config) if config else None)
+    if once:
+        raise typer.Exit(_once(chosen, json, options))
     with console.document(json) as write:
         made = _run(chosen, options)
         if not json:
@@ -154,6 +172,23 @@ def _run(config: Config, options: dict[str, bool]) -> comparison.Comparison:
     assert repeats is not None
     with BenchProgress(repeats) as progress:
         return comparison.compare(config, progress, **options)
+
+
+def _once(config: Config, json: bool, options: dict[str, bool]) -> int:
+    """Do one run and return the exit code."""
+    from lossbench.benchmark.driver import run_benchmark
+    from lossbench.cli import console
+    from lossbench.cli.progress import BenchProgress
+
+    repeats = config.resolved().repeats
+    assert repeats is not None
+    with console.document(json) as write:
+        with BenchProgress(repeats) as progress:
+            folder, records = run_benchmark(config, progress, once=True, **options)
+        write({"benchmark": config.benchmark, "folder": str(folder), "runs": comparison.runs_of(records)})
+    if not records:
+        return _NO_RUN
+    return _RUN_FAILED if records[0]["status"] == "failed" else 0
 
 
 report.mount(app)

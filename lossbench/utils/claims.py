@@ -115,6 +115,11 @@ def alone(place: Path, guarded: Path, *, patience: float | None = None) -> Itera
         raise OSError(errno.ESTALE, str(lost)) from None
 
 
+def is_held(place: Path) -> bool:
+    """Return whether there is a claim that did not end, be its process alive or not."""
+    return place.is_dir() and not _highest(place)[1]
+
+
 def silence(place: Path) -> float:
     """Return for how many seconds a claim has not been renewed, by the file server's clock; 0 if nobody holds it.
 
@@ -123,9 +128,9 @@ def silence(place: Path) -> float:
     Raises:
         OSError: `place` cannot be written.
     """
-    number, over = _highest(place)
-    if over:
+    if not is_held(place):
         return 0.0
+    number, _ = _highest(place)
     now = place / f".now.{secrets.token_hex(8)}"
     now.touch()
     try:

@@ -17,6 +17,7 @@ from lossbench.benchmark.workers import _hear, _Worker
 from lossbench.config import Config
 from lossbench.errors import InputError
 from lossbench.results.store import read_record
+from lossbench.utils.files import write_text
 
 
 def test_a_run_that_another_process_just_finished_is_not_trained_again(tmp_path):
@@ -31,7 +32,7 @@ def test_a_run_that_another_process_just_finished_is_not_trained_again(tmp_path)
             if "being trained by other processes; waiting for them" in line:
                 break
         text = (run / "run.json").read_text()
-        (run / "run.json").write_text(text.replace('"seed": 0', '"seed": 0, "by": "another"'))
+        write_text(run / "run.json", text.replace('"seed": 0', '"seed": 0, "by": "another"'))
     out, _ = waiting.communicate(timeout=100)
     assert waiting.returncode == 0
     assert "ce · repeat 1/1 · done by another process" in out

@@ -4,8 +4,8 @@ A store is a file ``<key>.npy`` in the cache folder (``LOSSBENCH_CACHE``, else t
 files' content. Hashing all files takes seconds, so an index ``<key>.index.json``, keyed by their paths, sizes and
 times, names their store, which then opens in a fraction of a second; the SHA-256 of the files lie beside it in
 ``<key>.digests`` and are read only where they are asked for. The index is written last, by rename; a store counts only
-if an index names it. A lock keeps two processes from building the same store. Empty lock files are kept:
-if one were deleted, two processes could hold locks on two files of the same name.
+if an index names it. A claim (`lossbench.utils.claims`) keeps processes, of several machines too, from building the
+same store at once.
 """
 
 import hashlib
@@ -25,7 +25,8 @@ from lossbench.data.images.packing import RECIPE, decode_into
 from lossbench.data.images.recordio import ImagePlace, RecordImage
 from lossbench.data.images.unreadable import LIST, unreadable
 from lossbench.errors import InputError
-from lossbench.utils.files import write_bytes
+from lossbench.utils.claims import alone, claimed
+from lossbench.utils.files import heed_fence, temporary_mark, write_bytes
 from lossbench.utils.processes import in_parallel, workers_for
 from lossbench.utils.text import shown
 
@@ -101,10 +102,8 @@ def open_store(
     try:
         found = _read_index(index)
         if found is None:
-            from filelock import FileLock
-
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(index.with_suffix(".lock")):
+            with alone(_claims(index), folder):
                 found = _read_index(index) or _build(files, side, index, workers, on_progress)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -165,17 +164,15 @@ def _build(
     files: Sequence[ImagePlace], side: int, index: Path, workers: int | None, on_progress: Callable[[int], None]
 ) -> dict[str, Any]:
     """Write the store and its index, or only the index if a store of the same content exists."""
-    from filelock import FileLock
-
     known = [p for p in index.parent.glob("*.npy") if p.name.endswith(f"-{len(files)}x{side}.npy")]
     if known:  # the tree may be copied or touched, and reading is much cheaper than decoding
         digests = [hashlib.sha256(read_bytes(file)).hexdigest() for file in files]
         if _is_whole(index.parent / _store_name(digests, side)):
             return _write_index(index, digests, side)
-    for left in index.parent.glob(f".{index.stem}*.half"):  # left by a killed build: we hold the lock
+    heed_fence()
+    for left in index.parent.glob(f".{index.stem}*.half"):  # left by a killed build of an older lossbench
         left.unlink(missing_ok=True)
-    # Named by process: if the lock file is deleted, the other build fails instead of writing into ours.
-    half = index.with_name(f".{index.stem}.{os.getpid()}.half")
+    half = index.with_name(f".{index.stem}.{temporary_mark()}.half")
     header = _npy_header(len(files), side)
     try:
         with half.open("wb") as file:
@@ -192,7 +189,8 @@ def _build(
         if faults:
             raise unreadable(faults, index.parent)
         store = index.parent / _store_name(digests, side)
-        with FileLock(store.with_suffix(".index.lock")):  # the same content at another path has another lock
+        heed_fence()
+        with alone(_claims(store), store.parent):  # the same content at another path has another index
             if not _is_whole(store):
                 half.replace(store)
             return _write_index(index, digests, side)
@@ -222,6 +220,10 @@ def _write_index(index: Path, digests: list[str], side: int) -> dict[str, Any]:
     write_bytes(_digests_file(index), bytes.fromhex("".join(digests)))
     write_bytes(index, json.dumps(found).encode())
     return found
+
+
+def _claims(file: Path) -> Path:
+    return file.parent / ".claims" / file.name.partition(".")[0]
 
 
 def _digests_file(index: Path) -> Path:
@@ -280,21 +282,20 @@ def stores(cache: Path | None = None) -> list[Stored]:
 
 
 def clear_cache(cache: Path | None = None) -> int:
-    """Delete all stores, indices and leftovers of killed builds; return the bytes freed. Empty lock files are kept.
+    """Delete all stores, indices and leftovers of killed builds; return the bytes freed. Claims are kept.
 
     Raises:
         InputError: a store is being built, or a file cannot be deleted.
     """
-    from filelock import FileLock, Timeout
-
     freed = 0
     folder = cache or cache_folder()
     for half in folder.glob(".*.half"):
-        try:
-            with FileLock(folder / f"{half.name[1:].partition('.')[0]}.index.lock", timeout=0):
-                freed += _delete(half)
-        except Timeout:
-            raise InputError(f"a store is being built in {shown(folder)}; clear the cache when that is done") from None
+        size = half.stat().st_size if half.exists() else 0
+        with claimed(_claims(half.with_name(half.name[1:])), folder) as mine:  # which deletes what its process left
+            if not mine:
+                raise InputError(f"a store is being built in {shown(folder)}; clear the cache when that is done")
+            _delete(half)
+            freed += size
     for pattern in ("*.index.json", "*.digests", "*-*x*.npy", ".*.index.json.*", ".*.digests.*", LIST):
         freed += sum(_delete(file) for file in folder.glob(pattern))
     return freed

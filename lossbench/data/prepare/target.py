@@ -1,4 +1,4 @@
-"""The folder that a preparation makes: built hidden beside its place, under a lock, and renamed when it is whole.
+"""The folder that a preparation makes: built hidden beside its place, under a claim, and renamed when it is whole.
 
 The hidden folder, ``.NAME.preparing``, is kept if it holds finished crops: the same command continues from them.
 """
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lossbench.errors import InputError
+from lossbench.utils.claims import ClaimLost, claimed
 from lossbench.utils.text import shown
 
 
@@ -43,22 +44,19 @@ def alone(out: Path) -> Iterator[Path]:
         InputError: another process is preparing the same target, or has just made it.
         OSError: the folder cannot be written.
     """
-    from filelock import FileLock, Timeout
-
     work = work_folder(out)
-    work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work / "lock", timeout=0)
     try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"--out: another process is preparing {shown(out)}; wait until it is done") from None
-    try:
-        refuse_in_use(out)
-        yield work
-    finally:
-        if not finished_crops(out):
-            shutil.rmtree(work, ignore_errors=True)
-        lock.release()
+        with claimed(work / "claims", work) as mine:
+            if not mine:
+                raise InputError(f"--out: another process is preparing {shown(out)}; wait until it is done")
+            try:
+                refuse_in_use(out)
+                yield work
+            finally:
+                if not finished_crops(out):
+                    shutil.rmtree(work, ignore_errors=True)
+    except ClaimLost as lost:
+        raise InputError(f"--out: {shown(out)} was left to another process: {lost}") from None
 
 
 def put_in_place(made: Path, out: Path) -> None:

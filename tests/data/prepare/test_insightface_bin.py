@@ -3,13 +3,13 @@ import pickle
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from PIL import Image
 
 from lossbench.data.pairs import read_pairs
 from lossbench.data.prepare.insightface_bin import prepare_bin, read_bin
 from lossbench.data.prepare.target import work_folder
 from lossbench.errors import InputError
+from lossbench.utils.claims import claimed
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_target_that_another_process_prepares_is_left_alone(tmp_path, content)
     work = work_folder(tmp_path / "out")
     work.mkdir()
     (work / "crops").mkdir()
-    with FileLock(work / "lock"), pytest.raises(InputError, match="another process is preparing"):
+    with claimed(work / "claims", work), pytest.raises(InputError, match="another process is preparing"):
         prepare_bin(tmp_path / "x.bin", tmp_path / "out")
     assert (work / "crops").is_dir()
 
