@@ -62,7 +62,7 @@ class Recorder:
 def bench(out: Path, losses: str, **options: Any):
     """Run a short benchmark on ORL in this process; returns its folder, its records and what the listener heard."""
     heard = Recorder()
-    again = {name: options.pop(name, False) for name in ("force", "retry_failed")}
+    again = {name: options.pop(name, False) for name in ("force", "retry_failed", "once")}
     folder, records = run_benchmark(Config(losses=losses, out=str(out), **{**FAST, **options}), heard, **again)
     return folder, records, heard
 
@@ -282,6 +282,36 @@ def start(*words, **options):
     return subprocess.Popen(
         [*COMMAND, *map(str, words)], env=environment, preexec_fn=heed_interrupts, **quiet, **options
     )
+
+
+_ON_HOST = """
+import errno, fcntl, sys
+
+def unsupported(*_):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+fcntl.flock = fcntl.lockf = unsupported
+from lossbench.utils import claims, owner
+
+host, claims.BEAT, claims.STALE = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+owner.this_machine = lambda: (host, host)
+sys.argv = ["lossbench", *sys.argv[4:]]
+from lossbench.__main__ import main
+
+main()
+"""
+
+
+def on_host(host: str, beat: float, stale: float, *words: object) -> list[str]:
+    """Return a command that runs lossbench with these words as if on a host of its own, without locks of the system.
+
+    Args:
+        host: its name.
+        beat: seconds between two renewals of a claim.
+        stale: seconds without any after which it is taken over.
+        words: of the command line.
+    """
+    return [sys.executable, "-c", _ON_HOST, host, str(beat), str(stale), *map(str, words)]
 
 
 def wait_for(what, seconds=120):

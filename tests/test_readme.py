@@ -1,9 +1,11 @@
 """The README's commands and code, executed as written; only .ci/run installs. And the facts of CONTRIBUTING."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -74,6 +76,31 @@ def test_own_faces_run_as_written(lossbench, tmp_path, monkeypatch, orl):
     assert "my_faces: one repeat" in out
 
 
+def test_two_tasks_of_the_array_do_each_run_once(tmp_path):
+    """As SLURM starts them, with one loss and less training to save time."""
+    script, folder = block("sbatch"), tmp_path / "bin"
+    assert script.startswith("#!/bin/bash\n#SBATCH ")
+    assert "--losses ce,arcface,cosface" in script
+    folder.mkdir()
+    (folder / "lossbench").write_text(f'#!/bin/sh\nexec {sys.executable} -m lossbench "$@" {" ".join(FAST)}\n')
+    (folder / "lossbench").chmod(0o755)
+    (tmp_path / "job.sh").write_text(script.replace("ce,arcface,cosface", "ce"))
+    given = {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_CPUS_PER_TASK": "1", "PYTHONPATH": str(ROOT)}
+    tasks = [
+        subprocess.Popen(
+            ["bash", "job.sh"], cwd=tmp_path, env={**os.environ, **given, "SLURM_ARRAY_TASK_ID": str(number)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for number in (1, 2)
+    ]  # fmt: skip
+    outs = [task.communicate(timeout=300)[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], outs
+    assert "".join(outs).count("ce · repeat 1/1 · test accuracy") == 1
+    assert "nothing is left to do: all 2 runs are complete" in "".join(outs)
+    runs = [json.loads(file.read_text()) for file in tmp_path.glob("results/orl/runs/*/run.json")]
+    assert sorted((run["entrant"], run["status"]) for run in runs) == [("ce", "finished"), ("untrained", "finished")]
+
+
 def test_ci_runs_the_readmes_test_command():
     assert block("test command") == (
         "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/python -m pytest"
@@ -112,7 +139,7 @@ def test_the_number_of_losses_is_that_of_the_list():
 
 
 def test_a_newcomer_reads_one_page():
-    assert len(README.splitlines()) <= 150
+    assert len(README.splitlines()) <= 175
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
@@ -120,7 +147,10 @@ def test_links_lead_somewhere(link):
     assert link.startswith("https://") or (ROOT / link).exists()
 
 
-@pytest.mark.parametrize("word", sorted(set(re.findall(r"(--[a-z][a-z-]+)", README)) - {"--help"}))
+OPTIONS = set(re.findall(r"(--[a-z][a-z-]+)", re.sub("#SBATCH.*", "", README))) - {"--help"}
+
+
+@pytest.mark.parametrize("word", sorted(OPTIONS))
 def test_options_that_are_named_exist(lossbench, word):
     commands = (["run"], ["report"], ["list"], ["check"], ["data", "prepare", "folder"], ["data", "prepare", "bin"])
     assert any(word in lossbench(*command, "--help")[1] for command in commands)

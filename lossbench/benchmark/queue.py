@@ -131,7 +131,7 @@ def one_of(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> Record | 
         if not watching:
             watching = True
             listener.note(
-                f"a process that trains one of the last {len(left)} has been silent for {claims.STALE:.0f} s; "
+                f"a process has been silent for {claims.STALE:.0f} s; "
                 "watching it for as long before its run is taken over"
             )
         time.sleep(PAUSE)

@@ -11,6 +11,7 @@ from support import FAST, Recorder, bench, figures, network
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
 from lossbench.errors import InputError
+from lossbench.results.looks import read_looks
 from lossbench.results.metric_fields import runs_frame
 from lossbench.results.store import read_record
 
@@ -219,3 +220,44 @@ def test_a_damaged_file_of_looks_is_said_before_any_training(tmp_path):
     with pytest.raises(InputError, match=r"settled.json cannot be read .*; delete it and run the same command again"):
         bench(tmp_path, "ce")
     assert [file.name for file in (tmp_path / "orl").iterdir()] == ["settled.json"]
+
+
+def test_once_does_one_run_at_a_time_until_none_is_left_with_the_same_bits(tmp_path):
+    options = {"repeats": 1, "epochs": 1, "threads": 1}
+    done = []
+    for _ in range(2):
+        _, records, heard = bench(tmp_path / "once", "ce", once=True, **options)
+        done += records
+        assert len(records) == 1
+        assert heard.runs == len(heard.trained) <= 1
+    _, records, heard = bench(tmp_path / "once", "ce", once=True, **options)
+    assert records == []
+    assert heard.notes == ["nothing is left to do: all 2 runs are complete"]
+    assert figures(done) == figures(bench(tmp_path / "all", "ce", **options)[1])
+
+
+def test_once_adds_a_repeat_where_the_last_look_has_not_settled_all(tmp_path):
+    options = {"repeats": 2, "epochs": 1, "until_settled": True, "max_repeats": 3}
+    bench(tmp_path, "ce,arcface", **{**options, "max_repeats": 2})
+    trained = []
+    while True:
+        folder, records, heard = bench(tmp_path, "ce,arcface", once=True, **options)
+        trained += heard.trained
+        if not records:
+            break
+    assert {run[:2] for run in trained} == {("ce", 2), ("arcface", 2)}
+    assert [look.repeats for look in read_looks(folder).taken] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"jobs": 2}, "--once does one run, --jobs 2 does 2 at a time; drop one of them"),
+        ({"force": True}, "--force would do the same run again at every --once; drop --once, or --force"),
+        ({"retry_failed": True}, "--retry-failed would do the same run again at every --once; drop --once, or"),
+    ],
+)
+def test_what_once_cannot_be_combined_with_is_one_line(tmp_path, options, says):
+    with pytest.raises(InputError, match=says):
+        bench(tmp_path, "ce", once=True, **options)
+    assert list(tmp_path.iterdir()) == []

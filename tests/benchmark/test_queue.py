@@ -1,14 +1,19 @@
 """Runs of several processes on one folder: the first to claim one does it, and what it wrote is read, not undone."""
 
+import os
+import time
+
 import pytest
 from support import Recorder, bench, figures
 
 from lossbench.benchmark.inputs import gather, open_pixels
+from lossbench.benchmark.locks import claimed
 from lossbench.benchmark.plan import plan_runs
-from lossbench.benchmark.queue import Queue, attempt, in_turn
+from lossbench.benchmark.queue import LONGEST_PAUSE, Queue, attempt, in_turn, one_of
 from lossbench.config import Config
 from lossbench.errors import InputError
 from lossbench.results.store import read_record
+from lossbench.utils import claims
 
 SETTINGS = {"epochs": 1, "image_size": 32, "repeats": 1, "threads": 1}
 
@@ -54,3 +59,38 @@ def test_a_run_that_another_process_holds_is_put_back_for_a_moment_and_that_is_s
     assert heard.notes == ["1 run is being trained by other processes; waiting for them"]
     queue.runs[0] = (0.0, first)  # once the pause is over
     assert (queue.take(), len(queue)) == (first, 0)
+    for _ in range(20):
+        queue.postpone(first)
+    assert queue.runs[-1][0] <= time.monotonic() + LONGEST_PAUSE
+
+
+def test_one_free_run_is_done_and_those_of_others_are_not_waited_for(tmp_path):
+    inputs, runs = planned(tmp_path)
+    with claimed(runs[0].folder):
+        record = one_of(inputs, runs, heard := Recorder())
+        assert (record["entrant"], record["status"]) == ("ce", "finished")
+        assert heard.notes == []
+        assert one_of(inputs, runs, heard) is None
+        assert heard.notes == ["no run is free: 1 run is being trained by other processes"]
+    assert one_of(inputs, runs, heard)["entrant"] == "untrained"
+    assert one_of(inputs, runs, heard) is None
+    assert len(heard.notes) == 1
+    assert heard.trained == [("ce", 0, 1)]
+
+
+def test_runs_that_somebody_has_begun_come_last_and_one_that_fell_silent_is_watched(tmp_path, monkeypatch):
+    inputs, runs = planned(tmp_path)
+    for run in runs:
+        run.folder.parent.mkdir(parents=True, exist_ok=True)
+    place = tmp_path / "orl" / ".claims" / runs[0].folder.name
+    place.mkdir(parents=True)
+    (place / "1").write_text("{}")  # by a process on another host, which has died
+    past = time.time() - 1000
+    os.utime(place / "1", (past, past))
+    assert one_of(inputs, runs, heard := Recorder())["entrant"] == "ce"
+    assert heard.notes == []
+    monkeypatch.setattr(claims, "STALE", 1.0)
+    begun = time.monotonic()
+    assert one_of(inputs, runs, heard)["entrant"] == "untrained"
+    assert time.monotonic() - begun > 1
+    assert heard.notes == ["a process has been silent for 1 s; watching it for as long before its run is taken over"]

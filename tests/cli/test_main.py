@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from support import forward, plugin
 
 from lossbench.cli.main import main
 
@@ -267,3 +268,20 @@ def test_more_repeats_than_until_settled_may_take_are_refused(lossbench):
     code, _, err = lossbench("run", "--until-settled", "--repeats", 9, "--max-repeats", 4)
     assert code == 2
     assert err == "error: --repeats 9 is more than --max-repeats 4; give 4 repeats at most\n"
+
+
+def test_once_says_by_its_exit_code_whether_a_run_finished_failed_or_was_not_free(lossbench, tmp_path):
+    bad = plugin(tmp_path, "bad", forward("1 / 0"))
+    words = ("run", "--once", "--losses", bad, "--out", tmp_path / "out", *FAST)
+    codes, outs = [], []
+    for _ in range(3):
+        code, out, err = lossbench(*words)
+        codes.append(code)
+        outs.append(out)
+        assert err == ""
+    assert codes == [0, 4, 3]
+    assert "bad · repeat 1/1 FAILED in epoch 1: ZeroDivisionError" in outs[1]
+    assert "nothing is left to do: all 2 runs are complete" in outs[2]
+    assert "exit code 0 if it finished, 4 if it failed, 3 if none is free" in " ".join(
+        lossbench("run", "--help")[1].split()
+    )
