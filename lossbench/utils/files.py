@@ -14,7 +14,7 @@ from lossbench.errors import InputError
 from lossbench.utils.text import clipped, shown
 
 #: What temporary names of this process end in, where no fence says otherwise; other hosts have the same process ids.
-_OURS = secrets.token_hex(8)
+_OURS = secrets.token_hex(4)
 _fence: ContextVar[tuple[str, Callable[[], None]] | None] = ContextVar("fence", default=None)
 
 
