@@ -27,6 +27,8 @@ Exit codes:
   1    done, but something is wrong: every loss failed, a check found faults,
        a damaged run was left out; the command's own help says when
   2    bad input: one line names the value, the rule and the cure
+  3    run --once: no run is free
+  4    run --once: its run failed
   130  stopped by Ctrl-C
   143  stopped by SIGTERM"""
 

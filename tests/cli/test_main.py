@@ -116,7 +116,7 @@ def test_light_commands_import_no_torch(words):
 def test_help_lists_the_exit_codes_on_lines_of_their_own(lossbench):
     lines = lossbench("--help")[1].splitlines()
     codes = lines[lines.index("  Exit codes:") + 1 :]
-    assert [line.split()[0] for line in codes if line[:5].strip()] == ["0", "1", "2", "130", "143"]
+    assert [line.split()[0] for line in codes if line[:5].strip()] == ["0", "1", "2", "3", "4", "130", "143"]
     assert max(map(len, codes)) <= 80
 
 
