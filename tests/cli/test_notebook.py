@@ -1,6 +1,7 @@
 """`lossbench.run` from Python and in a notebook, and the notebook that the README links to."""
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import lossbench
 from lossbench.config import SETTINGS, Config
 from lossbench.errors import InputError
 
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "benchmark.ipynb"
 FAST = {"epochs": 2, "repeats": 1, "image_size": 32}
 
 
@@ -102,3 +104,17 @@ def test_a_notebook_shows_bad_input_as_one_line(tmp_path):
         executed("import lossbench\nlossbench.run('ce', epochs=0)", folder=tmp_path)
     shown = error.value.traceback.split("------------------\n")[-1].split()
     assert " ".join(shown) == "InputError: --epochs 0 is out of range; use 1 to 100000"
+
+
+def test_the_notebook_that_the_readme_links_to_runs(tmp_path):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in notebook.cells), "clear them"
+    resources = {"metadata": {"path": str(tmp_path)}}
+    codes = [c for c in NotebookClient(notebook, timeout=300, resources=resources).execute().cells if "outputs" in c]
+    train, table, plot, _, measured = (cell.outputs for cell in codes)
+    assert "<table" in train[-1].data["text/html"]
+    assert "arcface" in table[-1].data["text/html"]
+    assert any("image/png" in output.get("data", {}) for output in plot)
+    here, there = re.search(r"measured here: (\S+) at FPR 0.1; in the benchmark: (\S+)\n", measured[0].text).groups()
+    assert float(here) == pytest.approx(float(there), abs=0.1)
+    assert (tmp_path / "results" / "orl" / "benchmark.toml").is_file()
