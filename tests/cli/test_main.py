@@ -145,13 +145,12 @@ def test_run_twice_prints_the_same_table_and_report_writes_everything(lossbench,
     assert "untrained*" in first
     code, _, _ = lossbench("report", out / "orl")
     assert code == 0
-    figures = {"training_curves", "tpr_fpr", "similarities", "angles", "query_map"}
+    figures = {"tpr_fpr", "accuracy_id_rate", "similarities", "training_curves", "angles", "query_map"}
     assert {p.name for p in (out / "orl" / "figures").iterdir()} == {
         f"{f}.{e}" for f in figures for e in ("svg", "png")
     }
-    assert {p.name for p in (out / "orl" / "tables").iterdir()} == {
-        f"{table}.csv" for table in ("summary", "runs", "verdicts", "ranks")
-    }
+    tables = {f"{table}.{kind}" for table in ("summary", "runs", "verdicts", "ranks") for kind in ("csv", "tex")}
+    assert {p.name for p in (out / "orl" / "tables").iterdir()} == {*tables, "disagreements.csv"}
     text = (out / "orl" / "report.md").read_text()
     assert all(f"figures/{figure}.png" in text for figure in figures)
 

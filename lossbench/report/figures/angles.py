@@ -3,32 +3,38 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
-import seaborn as sns
 
-from lossbench.report.figures.look import Drawn, panels
-from lossbench.report.theme import colours
-from lossbench.results.metric_fields import flat_metrics, shown_in
+from lossbench.report.figures.look import INK, LABEL, Drawn, panels, pens, short_names
+from lossbench.results.metric_fields import shown_in
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
 
+_ROW = 0.19  # inches a loss
+
 
 def angles(study: Study, found: Sequence[Verdict]) -> Drawn:
-    """Draw the angle statistics in degrees: a point per repeat, a bar at the mean."""
-    rows = []
-    for record in study.finished:
-        flat = flat_metrics(record)
-        for figure in shown_in("angles"):
-            degrees = flat.get(figure.key, np.nan)
-            rows.append({"loss": record["entrant"], "angle": figure.title, "degrees": degrees})
-    frame = pd.DataFrame(rows)
-    drawing, axes = panels(2, 3, 11, 0.55 * len(study.entrants) + 2.4)
-    for ax, figure in zip(axes, shown_in("angles"), strict=True):
-        own = frame[frame["angle"] == figure.title]
-        shared = {"x": "degrees", "y": "loss", "order": study.entrants, "ax": ax, "legend": False}
-        sns.stripplot(own, hue="loss", palette=colours(study.entrants), jitter=False, alpha=0.6, **shared)
-        sns.pointplot(own, color="black", marker="|", markersize=12, linestyle="none", errorbar=None, **shared)
-        ax.set(title=figure.title, ylabel="", xlabel="degrees")
+    """Draw the angle statistics in degrees, a row per loss: a point per repeat, a bar at the mean."""
+    names, drawn = study.entrants, pens(study)
+    figures = shown_in("angles")
+    drawing, axes = panels(1, len(figures), _ROW * len(names) + 0.9, sharey=True)
+    for ax, figure in zip(axes, figures, strict=True):
+        for row, name in enumerate(names):
+            values = np.array([v for v in study.values(name, figure.key).values() if np.isfinite(v)])
+            if len(values):
+                colour = drawn[name].colour
+                ax.plot(values, np.full(len(values), row), "o", color=colour, ms=4.5, mew=0, alpha=0.55)
+                ax.plot([values.mean()], [row], "|", color=INK, ms=9, mew=1.4)
+        ax.set_title(figure.title)
+        ax.set(xlabel="degrees", ylim=(len(names) - 0.4, -0.6))
+        ax.locator_params(axis="x", nbins=4)
+        ax.margins(x=0.08)
+        ax.tick_params(axis="y", length=0)
+    labels = short_names(names)
+    axes[0].set_yticks(range(len(names)), [labels[name] for name in names], size=LABEL, color=INK)
     return Drawn(
-        drawing, "Angle statistics (ArcFace, table 3). Dots are repeats, bars their mean. Intra: smaller is tighter."
+        drawing,
+        "Angles in degrees (ArcFace, table 3): dots are repeats, bars their mean. W-EC: from a class center to the "
+        "mean embedding of its class. Intra: from an embedding to the mean of its person; smaller is tighter. "
+        "W-Inter and Inter: from a center or mean to the nearest other one; larger is further apart. A loss "
+        "generalises where Intra stays small and Inter large on query, people not seen in training.",
     )

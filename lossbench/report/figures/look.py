@@ -1,23 +1,31 @@
-"""The one theme of all figures: type, sizes, resolution, grid, and how each loss is drawn."""
+"""The one theme of all figures: type, sizes, grid, how each loss is drawn, and labels beside what they name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure as Drawing
 
-from lossbench.report.theme import colours
+from lossbench.losses.plugin import UNTRAINED
+from lossbench.report.figures.labels import spread
+from lossbench.report.theme import OTHERS, colours_of, inked
+from lossbench.results.study import Study
 from lossbench.utils.text import rate_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-DPI = 110  # of PNG
-DASHES: tuple[Any, ...] = (
-    "", (4, 1.5), (1, 1), (3, 1, 1, 1), (5, 1, 1, 1, 1, 1), (2, 2), (6, 2), (1, 3)
+WIDTH = 9.0  # of every figure, in inches
+INK, SOFT = "#1b1b19", "#5a5a55"  # the page's
+LABEL = 8.0  # points, of the names of losses
+_LONGEST = 26  # characters of such a name
+_DASHES: tuple[Any, ...] = (
+    "-", (0, (5, 1.5)), (0, (1.2, 1)), (0, (4, 1, 1, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (2.5, 1.2)), (0, (8, 1.5)),
+    (0, (8, 1.5, 1.5, 1.5)),
 )  # fmt: skip
+_MARKERS = "osD^vPX*"
 
 
 class Drawn(NamedTuple):
@@ -27,19 +35,50 @@ class Drawn(NamedTuple):
     caption: str
 
 
+class Pen(NamedTuple):
+    """How a loss is drawn in every figure. `named`: it is told apart; the others are thin grey lines."""
+
+    colour: str
+    dashes: Any
+    marker: str
+    named: bool
+
+    @property
+    def ink(self) -> str:
+        """The colour of its name, dark enough to read."""
+        return inked(self.colour)
+
+    @property
+    def width(self) -> float:
+        """Of its lines, in points."""
+        return 1.6 if self.named else 0.7
+
+    @property
+    def order(self) -> int:
+        """What lies above what."""
+        return 3 if self.named else 2
+
+
 def style() -> dict[Any, Any]:
     """Return matplotlib's settings for all figures.
 
     Bytes repeat, text is kept as text, and nothing is read as a formula: a spec may contain a dollar sign.
     """
     fixed = {"svg.hashsalt": "lossbench", "svg.fonttype": "none", "text.parse_math": False}
-    return {**sns.axes_style("ticks"), "axes.grid": True, "grid.alpha": 0.3, "font.size": 9, **fixed}
+    text = {"font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9.5, "axes.titlelocation": "left"}
+    text |= {"axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "axes.titleweight": "bold"}
+    inks = dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor"), INK)
+    lines = {"axes.edgecolor": "#8a8a84", "xtick.color": "#8a8a84", "ytick.color": "#8a8a84", "axes.linewidth": 0.8}
+    lines |= {"xtick.labelcolor": SOFT, "ytick.labelcolor": SOFT, "xtick.major.size": 3, "ytick.major.size": 3}
+    lines |= {"axes.spines.top": False, "axes.spines.right": False, "xtick.minor.size": 2, "ytick.minor.size": 2}
+    grid = {"axes.grid": True, "grid.color": "#e4e4df", "grid.linewidth": 0.7, "axes.axisbelow": True}
+    return {**sns.axes_style("ticks"), **text, **inks, **lines, **grid, **fixed}
 
 
-def panels(rows: int, columns: int, width: float, height: float) -> "tuple[Drawing, list[Axes]]":
-    """Return a drawing of so many inches, and its axes row by row."""
-    drawing = Drawing(figsize=(width, height), layout="constrained")
-    return drawing, list(np.atleast_1d(drawing.subplots(rows, columns)).flat)
+def panels(rows: int, columns: int, height: float, **options: Any) -> "tuple[Drawing, list[Axes]]":
+    """Return a drawing of the width of all figures and a height in inches, and its axes row by row."""
+    drawing = Drawing(figsize=(WIDTH, height), layout="constrained")
+    return drawing, list(np.atleast_1d(drawing.subplots(rows, columns, **options)).flat)
 
 
 def plain_ticks(axis: "Axis") -> None:
@@ -48,12 +87,48 @@ def plain_ticks(axis: "Axis") -> None:
     axis.set_minor_formatter("")
 
 
-def lines_of(names: Sequence[str]) -> dict[str, Any]:
-    """Return what seaborn draws each entrant's line with: colour and dashes, the same in every figure.
+def pens(study: Study) -> dict[str, Pen]:
+    """Return how each entrant is drawn; `untrained` is named too, dotted and grey."""
+    found, place = {}, 0
+    for name, colour in colours_of(study).items():
+        named = colour != OTHERS
+        dashes: Any = (0, (1, 1.6)) if name == UNTRAINED else _DASHES[place] if named else "-"
+        found[name] = Pen(colour, dashes, "." if name == UNTRAINED else _MARKERS[place] if named else "o", named)
+        place += named and name != UNTRAINED
+    return found
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return the entrants' names as labels: long ones without their middle, as long as that leaves them apart.
+
+    Example:
+        >>> short_names(["ce", "arcface:margin=0.3:scale=64.0+0.5*triplet"])["ce"]
+        'ce'
+    """
+    half = _LONGEST // 2
+    short = {name: name if len(name) <= _LONGEST else f"{name[: half - 1]}…{name[-half:]}" for name in names}
+    return short if len(set(short.values())) == len(short) else {name: name for name in names}
+
+
+def label_ends(
+    ax: "Axes", ends: Mapping[str, tuple[float, float]], drawn: Mapping[str, Pen], height: float, *, left: bool = False
+) -> None:
+    """Write the names of lines beside the axes, at the height of their ends, with a leader where they had to move.
 
     Args:
-        names: all entrants of the report.
+        ax: with its final limits.
+        ends: where each line ends, in data.
+        drawn: the pens.
+        height: of the axes in inches, about.
+        left: names stand left of the axes, at the lines' first points.
     """
-    dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(names)}
-    order = {"hue_order": names, "style_order": names}
-    return {"hue": "loss", "style": "loss", **order, "palette": colours(names), "dashes": dashes}
+    names, gap = short_names(list(ends)), LABEL * 1.25 / 72 / height
+    at = [float(ax.transAxes.inverted().transform(ax.transData.transform(end))[1]) for end in ends.values()]
+    for (name, end), y in zip(ends.items(), spread(at, gap, 0.0, 1.0), strict=True):
+        ax.annotate(
+            names[name], end, (-0.035 if left else 1.035, y), textcoords="axes fraction",
+            ha="right" if left else "left", va="center", color=drawn[name].ink, size=LABEL,
+            arrowprops={"arrowstyle": "-", "color": drawn[name].colour, "lw": 0.6, "shrinkA": 1, "shrinkB": 1,
+                        "relpos": (float(left), 0.5)},
+            annotation_clip=False,
+        )  # fmt: skip

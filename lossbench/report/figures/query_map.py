@@ -39,7 +39,7 @@ def query_map(study: Study, found: Sequence[Verdict]) -> Drawn | None:
     if not runs:
         return None
     columns = min(4, len(runs))
-    drawing, axes = panels(-(-len(runs) // columns), columns, 3 * columns, 3.2 * -(-len(runs) // columns))
+    drawing, axes = panels(-(-len(runs) // columns), columns, 2.6 * -(-len(runs) // columns))
     first: Floats | None = None
     people = 0
     for ax, (name, record), saved in zip(axes, runs, embeddings_side_by_side([r for _, r in runs]), strict=False):

@@ -1,20 +1,27 @@
 """Identification rate against false-positive rate (TAR against FAR)."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import seaborn as sns
+import numpy.typing as npt
 import torch
 
 from lossbench.metrics import identification_rate
-from lossbench.metrics.operating_point import is_thin
-from lossbench.report.figures.look import Drawn, lines_of, panels, plain_ticks
+from lossbench.metrics.operating_point import ENOUGH, is_thin
+from lossbench.report.figures.look import SOFT, Drawn, Pen, label_ends, panels, pens, plain_ticks
 from lossbench.results.arrays import read_embeddings
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
+from lossbench.utils.text import rate_text
 
-_LOWEST, _HIGHEST, _PER_DECADE = 1e-4, 0.5, 6.5  # false-positive rates of the curve; it goes down to the points shown
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = npt.NDArray[np.float64]
+
+_LOWEST, _HIGHEST, _PER_DECADE = 1e-4, 0.5, 10  # false-positive rates of the curve; it goes down to the points shown
+_HEIGHT = 4.6
 
 
 def tpr_fpr(study: Study, found: Sequence[Verdict]) -> Drawn:
@@ -23,33 +30,71 @@ def tpr_fpr(study: Study, found: Sequence[Verdict]) -> Drawn:
     Raises:
         RunDamaged: a run's embeddings are missing or damaged.
     """
-    points, chosen = [], study.fprs
-    lowest = min([_LOWEST, *chosen])
-    count = round(1 + _PER_DECADE * np.log10(_HIGHEST / lowest))
-    curve = np.logspace(np.log10(lowest), np.log10(_HIGHEST), count).tolist()
+    lowest = min([_LOWEST, *study.fprs])
+    curve = np.geomspace(lowest, _HIGHEST, round(1 + _PER_DECADE * np.log10(_HIGHEST / lowest)))
+    fprs = np.concatenate([curve, study.fprs])
+    rates: dict[str, list[Floats]] = {}
+    negatives = []
     for record in study.finished:
         saved = read_embeddings(record)
         query, labels, distractors = (torch.from_numpy(saved[n]) for n in ("query", "query_labels", "distractors"))
-        rates = identification_rate(query, labels, distractors, [*curve, *chosen])
-        for i, (fpr, tpr) in enumerate(zip(rates.fpr.tolist(), rates.tpr.tolist(), strict=True)):
-            thin = is_thin(fpr, rates.negatives)
-            points.append({"loss": record["entrant"], "fpr": fpr, "tpr": tpr, "chosen": i >= len(curve), "thin": thin})
-    frame = pd.DataFrame(points).dropna()
-    drawing, (ax,) = panels(1, 1, 6, 4)
-    look = lines_of(study.entrants)
-    lines = frame[~frame["chosen"]]
-    sns.lineplot(lines, x="fpr", y="tpr", ax=ax, errorbar=("pi", 100), err_kws={"alpha": 0.1}, **look)
-    for name, colour in look["palette"].items():
-        own = frame[frame["chosen"] & (frame["loss"] == name)].groupby("fpr")
-        for (fpr, tpr), thin in zip(own["tpr"].mean().items(), own["thin"].any(), strict=True):
-            face = "white" if thin else colour
-            ax.plot([fpr], [tpr], "o", markersize=4, markeredgecolor=colour, markerfacecolor=face)
-    ax.set(xscale="log", xlabel="false-positive rate (FPR, FAR)", ylabel="identification rate (TPR, TAR)")
-    ax.set(ylim=(0, 1.02))
+        measured = identification_rate(query, labels, distractors, fprs.tolist())
+        rates.setdefault(record["entrant"], []).append(measured.tpr.numpy())
+        negatives.append(measured.negatives)
+    drawing, (ax,) = panels(1, 1, _HEIGHT)
+    ax.set(xscale="log", xlim=(lowest, _HIGHEST), ylim=(0, 1.02))
+    ax.set(xlabel="false-positive rate (FPR, FAR)", ylabel="identification rate (TPR, TAR)")
     plain_ticks(ax.xaxis)
-    sns.move_legend(ax, "best", title=None, frameon=False)
-    return Drawn(
-        drawing,
-        "Identification rate on unseen people against the false-positive rate. Bands span the repeats; markers are the "
-        "operating points, hollow where fewer than ten negatives lie above the threshold.",
+    ax.yaxis.tick_right()  # the names stand at the left, where the lines are apart
+    ax.yaxis.set_label_position("right")
+    ax.spines[["left", "right"]].set_visible([False, True])
+    fewest, drawn, ends = min(negatives), pens(study), {}
+    for name, own in rates.items():
+        lines = np.stack(own)
+        kept = np.isfinite(lines.sum(axis=0))  # a mean over fewer repeats would be another line
+        on_curve = np.flatnonzero(kept[: len(curve)])
+        _line(ax, fprs[on_curve], lines[:, on_curve], drawn[name])
+        if drawn[name].named and len(on_curve):
+            ends[name] = (float(fprs[on_curve[0]]), float(lines[:, on_curve[0]].mean()))
+            for i in np.flatnonzero(kept[len(curve) :]) + len(curve):
+                _point(ax, fprs[i], lines[:, i].mean(), drawn[name], is_thin(fprs[i], fewest))
+    ax.set_xlim(left=min((at for at, _ in ends.values()), default=lowest))
+    _mark_limit(ax, ENOUGH / fewest)
+    label_ends(ax, ends, drawn, _HEIGHT - 0.6, left=True)
+    return Drawn(drawing, _caption(study, fewest, [name for name, pen in drawn.items() if not pen.named]))
+
+
+def _line(ax: "Axes", fprs: Floats, rates: Floats, pen: Pen) -> None:
+    """Draw the mean of rates [R, F], and where it tells losses apart the range of the repeats."""
+    ax.plot(fprs, rates.mean(axis=0), color=pen.colour, ls=pen.dashes, lw=pen.width, zorder=pen.order)
+    if pen.named and len(rates) > 1:
+        ax.fill_between(fprs, rates.min(axis=0), rates.max(axis=0), color=pen.colour, alpha=0.07, lw=0)
+
+
+def _point(ax: "Axes", fpr: float, rate: float, pen: Pen, thin: bool) -> None:
+    face = "white" if thin else pen.colour
+    ax.plot([fpr], [rate], "o", ms=4.5, mec=pen.colour, mfc=face, zorder=4)
+
+
+def _mark_limit(ax: "Axes", limit: float) -> None:
+    """Shade the rates that fewer than ten negatives decide."""
+    low, high = ax.get_xlim()
+    if limit <= low:
+        return
+    ax.axvspan(low, min(limit, high), color="#f1f1ee", zorder=0)
+    ax.axvline(limit, color=SOFT, lw=0.8, ls=(0, (4, 3)), zorder=1)
+    ax.annotate(
+        f"fewer than {ENOUGH} negatives\nabove the threshold", (limit, 1.0), (-5, -3), textcoords="offset points",
+        xycoords=("data", "axes fraction"), ha="right", va="top", size=7.5, color=SOFT,
+    )  # fmt: skip
+
+
+def _caption(study: Study, fewest: int, others: Sequence[str]) -> str:
+    more = f" Grey lines: the other {len(others)} losses." if others else ""
+    limit = rate_text(ENOUGH / fewest, 2)
+    return (
+        "Identification rate (TAR) on unseen people against the false-positive rate (FAR): higher is better. Lines "
+        f"are means, bands the range of the repeats, markers the operating points of the tables. Left of {limit}, "
+        f"where it is shaded and markers are hollow, fewer than {ENOUGH} of {fewest:,} negatives lie above "
+        "the threshold, so a handful of pairs decides the order." + more
     )

@@ -1,16 +1,24 @@
 """The cosine similarities of pairs of unseen people."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import seaborn as sns
 
-from lossbench.report.figures.look import Drawn, panels
+from lossbench.losses.plugin import UNTRAINED
+from lossbench.report.figures.look import INK, Drawn, panels, short_names
 from lossbench.results.arrays import read_embeddings
+from lossbench.results.metric_fields import HEADLINE, at
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
+from lossbench.utils.text import rate_text
+
+_BINS, _FEW = 50, 12  # of -1 to 1; panels that may stand in rows of three
+_TALLEST = 2.2  # times the median peak: what is narrower leaves its panel, so that the others can be seen
+_SAME, _DIFFERENT = "#0173b2", "#d55e00"
+_DASHES = ("-", (0, (5, 1.5)), (0, (2.5, 1.2)), (0, (1, 1)))  # of the operating points, the largest rate first
 
 
 def similarities(study: Study, found: Sequence[Verdict]) -> Drawn:
@@ -19,25 +27,61 @@ def similarities(study: Study, found: Sequence[Verdict]) -> Drawn:
     Raises:
         RunDamaged: a run's embeddings are missing or damaged.
     """
-    names = list(dict.fromkeys(record["entrant"] for record in study.finished))
-    drawing, axes = panels(-(-len(names) // 4), min(4, len(names)), 3 * min(4, len(names)), 2.4 * -(-len(names) // 4))
-    edges = np.linspace(-1, 1, 41)
+    edges = np.linspace(-1, 1, _BINS + 1)
+    counts: dict[str, npt.NDArray[np.int64]] = {}
+    for record in study.finished:
+        own = similarity_counts(read_embeddings(record), edges)
+        counts[record["entrant"]] = counts.get(record["entrant"], 0) + own
+    names = [name for name in study.entrants if name in counts]
+    columns = min((3, 4) if len(names) <= _FEW else (4,), key=lambda width: -len(names) % width)
+    columns = min(columns, len(names))
+    rows = math.ceil(len(names) / columns)
+    drawing, axes = panels(rows, columns, (1.75 if len(names) <= _FEW else 1.35) * rows + 0.6, sharex=True, sharey=True)
+    labels, rates = short_names(names), study.fprs[:HEADLINE]
     for ax, name in zip(axes, names, strict=False):
-        own = [record for record in study.finished if record["entrant"] == name]
-        counts = np.sum([similarity_counts(read_embeddings(record), edges) for record in own], axis=0)
-        shared: dict[str, Any] = {"x": (edges[:-1] + edges[1:]) / 2, "bins": edges.tolist(), "stat": "density"}
-        shared |= {"element": "step", "alpha": 0.35}
-        colours = sns.color_palette("colorblind")
-        sns.histplot(ax=ax, weights=counts[1], color=colours[1], label="different people", hatch="//", **shared)
-        sns.histplot(ax=ax, weights=counts[0], color=colours[0], label="same person", **shared)
-        ax.set(title=name, xlabel="cosine", ylabel="density")
+        shares = counts[name] / np.maximum(counts[name].sum(axis=1, keepdims=True), 1)
+        for share, colour, label in zip(shares, (_SAME, _DIFFERENT), ("same person", "different people"), strict=True):
+            ax.stairs(share, edges, fill=True, color=colour, alpha=0.3, lw=0, label=label)
+            ax.stairs(share, edges, color=colour, lw=1)
+        for rate, dashes in zip(rates, _DASHES, strict=False):
+            if not math.isnan(threshold := study.estimate(name, at("threshold", rate)).mean):
+                label = f"threshold at FPR {rate_text(rate)}"
+                ax.axvline(threshold, color=INK, lw=0.9, ls=dashes, label=label)
+        ax.set_title(labels[name], color=INK)
+        ax.tick_params(axis="y", left=False, labelleft=False)
+        ax.grid(axis="y", visible=False)
     for ax in axes[len(names) :]:
         ax.set_axis_off()
-    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    for ax in axes[
+        max(0, len(names) - columns) : len(names)
+    ]:  # the lowest of every column, where the last row is short
+        ax.tick_params(axis="x", labelbottom=True)
+    drawing.supxlabel("cosine similarity", size=9, color=INK)
+    axes[0].set_xlim(*_range([*counts.values()], edges))
+    peaks = [float((own / np.maximum(own.sum(axis=1, keepdims=True), 1)).max()) for own in counts.values()]
+    axes[0].set_ylim(0, 1.05 * min(max(peaks), _TALLEST * float(np.median(peaks))))
+    axes[0].set_xticks([tick for tick in (-1, -0.5, 0, 0.5, 1) if axes[0].get_xlim()[0] <= tick])
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    drawing.legend([*handles.values()], [*handles], loc="outside upper left", ncols=3, frameon=False, fontsize=8)
+    more = f" {UNTRAINED} is the backbone before its first step." if UNTRAINED in names else ""
     return Drawn(
         drawing,
-        "Cosine similarities of image pairs of unseen people: the less the two distributions overlap, the better.",
+        "Cosine similarities of image pairs of unseen people, repeats pooled; each area is 1. All panels share both "
+        "axes, and a peak may leave its panel. A vertical line is the threshold of an operating point, the mean over "
+        "the repeats: what lies right of it is accepted. The more of the blue and the less of the orange area lies "
+        "there, the better; a shift of both alike changes nothing." + more,
     )
+
+
+def _range(counts: Sequence[npt.NDArray[np.int64]], edges: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the cosines between which all but a thousandth of each loss's pairs of each kind lie."""
+    lows, highs = [], []
+    for row in np.concatenate(list(counts)):
+        if total := row.sum():
+            share = np.cumsum(row) / total
+            lows.append(edges[int(np.searchsorted(share, 0.0005))])
+            highs.append(edges[min(int(np.searchsorted(share, 0.9995)) + 1, len(edges) - 1)])
+    return (float(min(lows)), float(max(highs))) if lows else (-1.0, 1.0)
 
 
 def similarity_counts(saved: dict[str, npt.NDArray[Any]], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

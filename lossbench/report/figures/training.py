@@ -1,14 +1,22 @@
 """Training curves."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
-import seaborn as sns
+import numpy as np
+import numpy.typing as npt
 
-from lossbench.report.figures.look import Drawn, lines_of, panels, plain_ticks
+from lossbench.report.figures.look import Drawn, Pen, label_ends, panels, pens, plain_ticks
 from lossbench.results.history import read_history, relative_losses
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = npt.NDArray[np.float64]
+
+_HEIGHT = 3.9
 
 
 def training_curves(study: Study, found: Sequence[Verdict]) -> Drawn | None:
@@ -17,25 +25,48 @@ def training_curves(study: Study, found: Sequence[Verdict]) -> Drawn | None:
     Raises:
         RunDamaged: a run's history is damaged.
     """
-    rows = []
+    curves: dict[str, list[Floats]] = {}
     for record in study.finished:
-        history = read_history(record)
-        for line, loss in zip(history, relative_losses(history), strict=True):
-            rows.append(
-                {"loss": record["entrant"], "epoch": line["epoch"], "relative": loss, "val": line["val_accuracy"]}
-            )
-    if not rows:
+        if history := read_history(record):
+            vals = [line["val_accuracy"] for line in history]
+            epochs = [line["epoch"] for line in history]
+            curves.setdefault(record["entrant"], []).append(np.array([epochs, relative_losses(history), vals]))
+    if not curves:
         return None
-    frame = pd.DataFrame(rows)
-    drawing, axes = panels(1, 2, 10, 3.6)
-    shared = {"data": frame, "x": "epoch", "errorbar": ("pi", 100), "err_kws": {"alpha": 0.1}}
-    shared |= lines_of(study.trained)
-    sns.lineplot(**shared, y="relative", ax=axes[0], legend=False)
-    sns.lineplot(**shared, y="val", ax=axes[1])
-    axes[0].set(ylabel="training loss / that of epoch 1")
-    axes[1].set(ylabel="accuracy on val")
-    if frame["relative"].min() > 0:
+    drawing, axes = panels(1, 2, _HEIGHT)
+    drawn, losses = pens(study), np.concatenate([curve[1] for own in curves.values() for curve in own])
+    if np.nanmin(losses) > 0:
         axes[0].set_yscale("log")
         plain_ticks(axes[0].yaxis)
-    sns.move_legend(axes[1], "center left", bbox_to_anchor=(1.02, 0.5), title=None, frameon=False)
-    return Drawn(drawing, "Training: loss relative to its first epoch, and accuracy on val. Bands span the repeats.")
+    axes[0].set_title("Training loss over that of the first epoch")
+    axes[1].set_title("Accuracy on val")
+    last = max(curve[0, -1] for own in curves.values() for curve in own)
+    for row, ax in enumerate(axes, start=1):
+        ends = {name: _curves(ax, own, row, drawn[name]) for name, own in curves.items()}
+        ax.set(xlabel="epoch", xlim=(1, max(2.0, last)))
+        if row == 2:
+            ax.set_ylim(0, 1.02)
+        ax.set_ylim(ax.get_ylim())
+        kept = {name: end for name, end in ends.items() if drawn[name].named and np.isfinite(end).all()}
+        label_ends(ax, kept, drawn, _HEIGHT - 0.9)
+    others = sum(not drawn[name].named for name in curves)
+    return Drawn(
+        drawing,
+        "Training, epoch by epoch. Left: the training loss relative to its first epoch, so that losses of different "
+        "scales can be compared in how they fall, not in how low. Right: accuracy on val, which the epoch is selected "
+        "by if at all. Lines are means, bands the range of the repeats." + (f" Grey: {others} more." if others else ""),
+    )
+
+
+def _curves(ax: "Axes", own: Sequence[Floats], row: int, pen: Pen) -> tuple[float, float]:
+    """Draw the mean of a row of some curves [3, E] over their epochs, and its range; returns where the line ends.
+
+    A mean is drawn as far as all repeats go.
+    """
+    length = min(curve.shape[1] for curve in own)
+    epochs, lines = own[0][0, :length], np.stack([curve[row, :length] for curve in own])
+    mean = lines.mean(axis=0)
+    ax.plot(epochs, mean, color=pen.colour, ls=pen.dashes, lw=pen.width, zorder=pen.order)
+    if pen.named and len(lines) > 1:
+        ax.fill_between(epochs, lines.min(axis=0), lines.max(axis=0), color=pen.colour, alpha=0.1, lw=0)
+    return float(epochs[-1]), float(mean[-1])

@@ -8,11 +8,14 @@ from typing import NamedTuple
 import matplotlib as mpl
 
 from lossbench.report.figures.angles import angles
-from lossbench.report.figures.look import DPI, Drawn, style
+from lossbench.report.figures.look import Drawn, style
 from lossbench.report.figures.query_map import query_map
+from lossbench.report.figures.ranks import ranks
 from lossbench.report.figures.rates import tpr_fpr
 from lossbench.report.figures.similarities import similarities
+from lossbench.report.figures.tradeoff import tradeoff
 from lossbench.report.figures.training import training_curves
+from lossbench.report.theme import DPI
 from lossbench.results.arrays import without_embeddings
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
@@ -31,9 +34,11 @@ class Figure(NamedTuple):
 
 
 FIGURES: tuple[Figure, ...] = (
-    Figure("training_curves", training_curves),
     Figure("tpr_fpr", tpr_fpr, of_unseen=True),
+    Figure("ranks", ranks),
+    Figure("accuracy_id_rate", tradeoff),
     Figure("similarities", similarities, of_unseen=True),
+    Figure("training_curves", training_curves),
     Figure("angles", angles),
     Figure("query_map", query_map, of_unseen=True),
 )

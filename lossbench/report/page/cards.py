@@ -11,7 +11,7 @@ from lossbench.losses.registry import find_plugins
 from lossbench.report.explain import topic_of
 from lossbench.report.page.drawings import Drawing, passport_drawings, training_drawings
 from lossbench.report.tables import failures, text
-from lossbench.report.theme import colours
+from lossbench.report.theme import colours_of
 from lossbench.results.metric_fields import metric, shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import Study
@@ -47,7 +47,7 @@ def cards(study: Study) -> list[Card]:
     Raises:
         InputError: a run's history is damaged.
     """
-    known, palette = find_plugins(), colours(study.entrants)
+    known, palette = find_plugins(), colours_of(study)
     made = []
     for place, name in enumerate(study.entrants):
         own = study.of_entrant(name)

@@ -30,6 +30,7 @@ from lossbench.report.sections import (
     verified,
 )  # fmt: skip
 from lossbench.report.tables import MEANING, failures, mark, one_repeat_line, thin_line
+from lossbench.report.theme import DPI
 from lossbench.report.unsettled import unsettled
 from lossbench.report.verdicts import verdict_text
 from lossbench.results.metric_fields import shown_in
@@ -113,8 +114,8 @@ def page(findings: Findings, drawn: Sequence[tuple[str, str]], apart: Disagreed 
 
 
 def _figure(folder: Path, stem: str, caption: str) -> Figure:
-    """Return a figure as it stands in the page; its size is that of its PNG."""
+    """Return a figure as it stands in the page; its size is that of its PNG, in the pixels of a page."""
     png, svg = ((folder / f"{stem}.{kind}").read_bytes() for kind in ("png", "svg"))
-    width, height = struct.unpack(">II", png[16:24])
+    width, height = (round(pixels * 96 / DPI) for pixels in struct.unpack(">II", png[16:24]))
     kind, data = ("svg+xml", svg) if len(svg) <= _LARGEST_SVG else ("png", png)
     return Figure(stem, caption, f"data:image/{kind};base64,{base64.b64encode(data).decode()}", width, height)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.report.page.shapes import Bar, axis_of, bar
 from lossbench.report.tables import mark, text
-from lossbench.report.theme import colours
+from lossbench.report.theme import colours_of
 from lossbench.results.metric_fields import metric, shown_in
 from lossbench.results.store import Record
 from lossbench.results.study import Study
@@ -105,7 +105,7 @@ def results(study: Study, found: Sequence[Verdict]) -> Results:
     for key, title, topic, form in _COST:
         columns.append(Column(key, "cost", title, "", topic))
         cells.append([_cost_cell(study.of_entrant(name), key, form) for name in study.entrants])
-    palette = colours(study.entrants)
+    palette = colours_of(study)
     rows = [
         _row(name, place, palette[name], study.of_entrant(name), tuple(column[place] for column in cells))
         for place, name in enumerate(study.entrants)

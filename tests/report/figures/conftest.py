@@ -2,14 +2,23 @@
 
 import json
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
+from lossbench.report.figures.look import style
 from lossbench.results.arrays import save_arrays
 from lossbench.results.metric_fields import shown_in
 from lossbench.results.study import Study
 
 PEOPLE, EACH, OTHERS, EPOCHS = 14, 3, 30, 4
+
+
+@pytest.fixture(autouse=True)
+def _theme():
+    """Figures are drawn in their theme, as `write_figures` does."""
+    with mpl.rc_context(style()):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +39,7 @@ def study(tmp_path_factory):
             (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
             metrics = {"tpr@0.1": 0.5, "tpr@0.01": 0.5, **{one.key: rng.uniform(10, 90) for one in shown_in("angles")}}
             shared = {"entrant": entrant, "repeat": repeat, "status": "finished", "folder": str(folder)}
-            records.append({**shared, "people": {"query": PEOPLE}, "metrics": metrics})
+            records.append({**shared, "people": {"query": PEOPLE, "test": PEOPLE}, "metrics": metrics})
     failed = {**records[0], "repeat": 2, "status": "failed", "folder": "nowhere", "metrics": {}}
     return Study((*records[:2], failed, *records[2:]), {})
 

@@ -49,7 +49,7 @@ def test_people_with_most_images_come_first_and_their_look_is_the_same_everywher
     records = runs(["a", "b", "untrained"])
     axes = query_map(Study(tuple(records), {}), []).drawing.axes
     titles = ["a\nR-precision 0.50", "b\nR-precision 0.51", "untrained\nR-precision 0.52"]
-    assert [ax.get_title() for ax in axes] == titles
+    assert [ax.get_title(loc="left") for ax in axes] == titles
     for ax in axes:
         assert [len(dots.get_offsets()) for dots in ax.collections] == [9, 5, 4, 3]
         assert look(ax) == look(axes[0])

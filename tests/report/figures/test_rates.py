@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from lossbench.metrics.operating_point import is_thin
 from lossbench.report.figures.rates import tpr_fpr
+from lossbench.report.theme import OTHERS
 from lossbench.results.study import Study
 
 
@@ -20,8 +22,8 @@ def pairs(record):
 
 
 def curves(ax):
-    """The lines of a drawing: seaborn draws them in the order of the entrants, and empty ones for the legend."""
-    return [line for line in ax.get_lines() if len(line.get_xdata()) > 1]
+    """The curves of a drawing, in the order of the entrants."""
+    return [line for line in ax.get_lines() if len(line.get_xdata()) > 5]
 
 
 @pytest.mark.parametrize("i", range(3))
@@ -37,6 +39,18 @@ def test_the_curve_of_rates_is_that_of_sorted_scores(study, i):
     np.testing.assert_allclose(means, np.mean(expected, axis=0), atol=1e-6)
     assert math.isclose(fprs[-1], 0.5)
     assert fprs[0] * len(negatives) >= 1, "fewer negatives do not support a rate"
+
+
+def test_the_band_is_the_range_of_the_repeats(study):
+    (ax,) = tpr_fpr(study, []).drawing.axes
+    alone = []
+    for repeat in range(2):
+        own = Study(tuple(r for r in study.finished if r["repeat"] == repeat), {})
+        alone.append(curves(tpr_fpr(own, []).drawing.axes[0])[0].get_xydata())
+    points = ax.collections[0].get_paths()[0].vertices
+    for (fpr, one), (_, other) in zip(*alone, strict=True):
+        edges = points[np.isclose(points[:, 0], fpr), 1]
+        assert {min(edges), max(edges)} == {min(one, other), max(one, other)}
 
 
 def test_untrained_is_grey(study):
@@ -64,3 +78,27 @@ def test_a_point_that_the_data_does_not_support_is_not_drawn(run):
     drawing = drawn(run("ce", (0.2, 1e-6)))
     assert markers(drawing) == [(0.2, False)]
     assert 1 / 80 <= min(curves(drawing.axes[0])[0].get_xdata()) < 0.05
+
+
+def test_the_supported_limit_is_the_smallest_rate_that_ten_negatives_decide(run):
+    drawing = drawn(run("ce", (0.2, 0.05)))
+    (limit,) = [line.get_xdata()[0] for line in drawing.axes[0].lines if list(line.get_ydata()) == [0, 1]]
+    assert limit == 10 / 80
+    assert is_thin(limit - 1e-3, 80)
+    assert not is_thin(limit, 80)
+    assert "Left of 0.12, where it is shaded and markers are hollow, fewer than 10 of 80" in caption(run("b", (0.2,)))
+
+
+def caption(*records):
+    return tpr_fpr(Study(records, {}), []).caption
+
+
+def test_names_stand_beside_the_first_points_and_the_many_are_grey(run):
+    records = [run(f"loss{i}", (0.2, 0.05), seed=i) for i in range(10)]
+    records = [{**record, "repeat": 0, "people": {"query": 2, "test": 2}} for record in records]
+    drawing = drawn(*records)
+    names = [text.get_text() for text in drawing.axes[0].texts if text.get_text().startswith("loss")]
+    assert len(names) == 8
+    assert sum(to_rgb(line.get_color()) == to_rgb(OTHERS) for line in curves(drawing.axes[0])) == 2
+    assert caption(*records).endswith("Grey lines: the other 2 losses.")
+    assert len(markers(drawing)) == 8 * 2

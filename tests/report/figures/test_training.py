@@ -14,6 +14,13 @@ def history(record):
     return [json.loads(line) for line in Path(record["folder"], "history.jsonl").read_text().splitlines()]
 
 
+def band(ax, i):
+    """The lower and the upper edge of a band."""
+    points = ax.collections[i].get_paths()[0].vertices
+    xs = sorted(set(points[:, 0]))
+    return [[edge(points[points[:, 0] == x, 1]) for x in xs] for edge in (min, max)]
+
+
 @pytest.mark.parametrize("i", [0, 1])
 def test_training_curves_are_means_over_the_repeats(study, i):
     drawing = training_curves(study, []).drawing
@@ -21,11 +28,25 @@ def test_training_curves_are_means_over_the_repeats(study, i):
     losses = [[line["train_loss"] / lines[0]["train_loss"] for line in lines] for lines in histories]
     accuracies = [[line["val_accuracy"] for line in lines] for lines in histories]
     for ax, values in zip(drawing.axes, (losses, accuracies), strict=True):
-        epochs, means = [line for line in ax.get_lines() if len(line.get_xdata()) > 1][i].get_xydata().T
+        epochs, means = ax.get_lines()[i].get_xydata().T
         assert epochs.tolist() == list(range(1, len(values[0]) + 1))
         np.testing.assert_allclose(means, np.mean(values, axis=0))
-    assert [text.get_text() for text in drawing.axes[1].get_legend().get_texts()] == study.trained
+        np.testing.assert_allclose(band(ax, i), [np.min(values, axis=0), np.max(values, axis=0)])
+        assert [text.get_text() for text in ax.texts] == study.trained
 
 
 def test_nothing_trained_is_no_figure(study):
     assert training_curves(Study(tuple(study.of_entrant("untrained")), {}), []) is None
+
+
+def test_a_mean_ends_where_the_shortest_repeat_does(tmp_path):
+    records = []
+    for repeat, epochs in enumerate((5, 3)):
+        folder = tmp_path / str(repeat)
+        folder.mkdir()
+        lines = [{"epoch": i + 1, "train_loss": 2.0 - i / 10, "val_accuracy": 0.5} for i in range(epochs)]
+        (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        shared = {"entrant": "ce", "repeat": repeat, "status": "finished", "metrics": {}}
+        records.append({**shared, "folder": str(folder)})
+    drawing = training_curves(Study(tuple(records), {}), []).drawing
+    assert [ax.get_lines()[0].get_xdata().tolist() for ax in drawing.axes] == [[1, 2, 3]] * 2
