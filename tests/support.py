@@ -25,7 +25,10 @@ from lossbench.config import Config
 from lossbench.conformance.probe import Subject
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.spec import parse_spec
+from lossbench.report.compare.comparison import Comparison, side_by_side
+from lossbench.report.findings import Findings
 from lossbench.results.study import Study
+from lossbench.results.verdicts import verdicts
 from lossbench.training.train import train
 
 FAST = {"epochs": 2, "image_size": 32, "repeats": 2}
@@ -251,6 +254,20 @@ def whole(record):
 
 
 REPORTED = [whole(record) for record in RECORDS]
+
+
+def compared(**runs: Sequence[dict[str, Any]]) -> Comparison:
+    """Return benchmarks side by side, each by its label, of these records."""
+    found = {}
+    for label, own in runs.items():
+        study = Study(tuple(own), {})
+        found[label] = Findings(SETTINGS, study, verdicts(study), [])
+    return side_by_side(found)
+
+
+def renamed(names: dict[str, str], runs: Sequence[dict[str, Any]] = REPORTED) -> list[dict[str, Any]]:
+    """Return records whose losses have other names; the others keep theirs."""
+    return [{**run, "entrant": names.get(run["entrant"], run["entrant"])} for run in runs]
 
 
 FACE_SIZE = (178, 218)

@@ -1,22 +1,36 @@
-"""`lossbench report`: a benchmark's write-up. Nothing here imports torch before the command needs it."""
+"""`lossbench report`: a benchmark's write-up, and several side by side. No torch is imported before it is needed."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lossbench.cli.options import speaks
+from lossbench.errors import InputError
 
 
 def mount(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("report")(speaks(report_))
+    app.command("report")(report_)
 
 
 def report_(
-    folder: Annotated[
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FOLDER]...",
+            help="A benchmark's folder, such as results/orl; two or more with --compare.",
+            show_default="the latest in results/",
+        ),
+    ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Put benchmarks side by side, into a folder of its own: which verdicts change."),
+    ] = False,
+    out: Annotated[
         Path | None,
-        typer.Argument(help="A benchmark's folder, such as results/orl.", show_default="the latest in results/"),
+        typer.Option(
+            help="With --compare: the folder to write into.", show_default="compare-A-B beside the first benchmark"
+        ),
     ] = None,
 ) -> None:
     """Write a benchmark's report into its folder.
@@ -25,7 +39,20 @@ def report_(
     CSV and as LaTeX, figures as SVG and PNG.
     """
     from lossbench.cli import console
-    from lossbench.report.write import latest_benchmark, write_report
 
-    for path in write_report(folder or latest_benchmark(Path("results")), on_progress=console.step):
-        console.step(f"wrote {path}")
+    folders = folders or []
+    if compare:
+        from lossbench.report.compare.write import write_comparison
+
+        paths = write_comparison(folders, out)
+    else:
+        if out is not None:
+            raise InputError("--out belongs to --compare; a report is written into its benchmark's folder")
+        if len(folders) > 1:
+            named = " ".join(map(str, folders))
+            raise InputError(f"report takes one folder, not {len(folders)}; side by side: --compare {named}")
+        from lossbench.report.write import latest_benchmark, write_report
+
+        paths = write_report(folders[0] if folders else latest_benchmark(Path("results")), on_progress=console.say)
+    for path in paths:
+        console.say(f"wrote {path}")

@@ -17,12 +17,21 @@ from lossbench.report.markup import Part
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def rendered(template: str, links: Mapping[str, str], *, provisional: str = "", refresh: int = 0, **values: Any) -> str:
+def rendered(
+    template: str,
+    links: Mapping[str, str],
+    *,
+    terms: bool = True,
+    provisional: str = "",
+    refresh: int = 0,
+    **values: Any,
+) -> str:
     """Return a page.
 
     Args:
         template: the name of a template that extends base.html.
         links: where the names of losses in sentences lead to; empty where they lead nowhere.
+        terms: whether the page has a glossary, to which the headings of its tables lead.
         provisional: what is said on top of a page that will change; empty otherwise.
         refresh: seconds after which the page loads itself again; 0 for never.
         values: what the template takes.
@@ -35,7 +44,8 @@ def rendered(template: str, links: Mapping[str, str], *, provisional: str = "", 
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.globals |= {"topic": topic_of, "topic_of": topic_of_heading, "shapes_of": _shapes}
+    of_heading = topic_of_heading if terms else lambda heading: ""
+    environment.globals |= {"topic": topic_of, "topic_of": of_heading, "shapes_of": _shapes}
     environment.globals["pieces"] = lambda text: _pieces(text, links)
     frame = {"style": Markup(style), "script": Markup(script), "policy": _policy(style, script)}
     return environment.get_template(template).render(**frame, provisional=provisional, refresh=refresh, **values)
@@ -63,4 +73,4 @@ def _shapes(part: Part) -> list[str]:
     return ["number" if all(_NUMBER.match(cell) for cell in column) else "words" for column in columns]
 
 
-_NUMBER = re.compile(r"[-+−]?\d[\d.,]*( |$)|–?$")
+_NUMBER = re.compile(r"[-+−]?\d[\d.,]*=?( |$)|–?$")

@@ -10,7 +10,7 @@ from lossbench.results.store import Record
 from lossbench.results.study import Study
 from lossbench.utils.text import clipped, listed
 
-_ELSEWHERE = ("out", "jobs", "device", "max_minutes")  # settings of the place, which change no figure
+ELSEWHERE = ("out", "jobs", "device", "max_minutes")  # settings of the place, which change no figure
 
 
 class Difference(NamedTuple):
@@ -27,10 +27,10 @@ def differences(study: Study) -> list[Difference]:
     questions: tuple[tuple[str, str, Callable[[Record], Any]], ...] = (
         ("batches", "batches", lambda r: r.get("sampler")),
         ("accuracy by", "accuracy", lambda r: r.get("accuracy_by")),
-        ("device", "seconds", lambda r: _machine(r, "device")),
-        ("threads", "seconds", lambda r: _machine(r, "threads")),
-        ("lossbench", "fingerprint", lambda r: _machine(r, "lossbench")),
-        ("Python", "fingerprint", lambda r: _machine(r, "python")),
+        ("device", "seconds", lambda r: machine_of(r, "device")),
+        ("threads", "seconds", lambda r: machine_of(r, "threads")),
+        ("lossbench", "fingerprint", lambda r: machine_of(r, "lossbench")),
+        ("Python", "fingerprint", lambda r: machine_of(r, "python")),
     )
     found = []
     for what, topic, ask in questions:
@@ -52,7 +52,7 @@ def command(settings: Mapping[str, Any]) -> list[str]:
         ['lossbench run', '--losses ce,arcface', "--data 'my faces'", '--epochs 5']
     """
     words = ["lossbench run"]
-    for name in (name for name in SETTINGS if name not in _ELSEWHERE):
+    for name in (name for name in SETTINGS if name not in ELSEWHERE):
         value, option = settings.get(name), f"--{name.replace('_', '-')}"
         if value is True:
             words.append(option)
@@ -84,13 +84,14 @@ def versions(settings: Mapping[str, Any], records: Sequence[Record]) -> list[tup
     protocol = records[0].get("protocol")
     packages = protocol.get("versions") if isinstance(protocol, dict) else None
     found = [("lossbench, of the report", str(settings["record"]["lossbench"]))]
-    found += [(key, _all(_machine(r, key) for r in records)) for key in ("lossbench", "python", "system", "device")]
-    found.append(("threads", _all(_machine(r, "threads") for r in records)))
+    found += [(key, _all(machine_of(r, key) for r in records)) for key in ("lossbench", "python", "system", "device")]
+    found.append(("threads", _all(machine_of(r, "threads") for r in records)))
     found += [(str(k), str(v)) for k, v in packages.items()] if isinstance(packages, dict) else []
     return [(clipped(label), clipped(text, 200)) for label, text in found if text]
 
 
-def _machine(record: Record, key: str) -> Any:
+def machine_of(record: Record, key: str) -> Any:
+    """Return what a record says of the machine that made it; None where it does not say."""
     machine = record.get("machine")
     return machine.get(key) if isinstance(machine, dict) else None
 
