@@ -40,15 +40,11 @@ def test_equivalence_here_and_a_lead_there():
     told = " ".join(sentences(compared(x=near, y=REPORTED)))
     assert "a is ahead of b on y but equivalent on x, in accuracy by class means (" in told
     noisy = [
-        changed(r, ("metrics", "test_accuracy_ncm"), 0.5 + 0.1 * (hash((r["entrant"], r["repeat"])) % 3)) for r in near
+        changed(run, ("metrics", "test_accuracy_ncm"), 0.7 + 0.2 * ((run["repeat"] + (run["entrant"] == "a")) % 2))
+        for run in near
     ]
-    noisy = [
-        changed(r, ("metrics", "test_accuracy_ncm"), 0.9 if (r["repeat"] + ord(r["entrant"][0])) % 2 else 0.7)
-        for r in near
-    ]
-    assert "are equivalent on x but not separable on y, in accuracy by class means (" in " ".join(
-        sentences(compared(x=near, y=noisy))
-    )
+    told = " ".join(sentences(compared(x=near, y=noisy)))
+    assert "are equivalent on x but not separable on y, in accuracy by class means (" in told
 
 
 def test_where_nothing_can_be_compared_the_reason_is_said():
