@@ -67,12 +67,22 @@ def document(wanted: bool) -> Iterator[Callable[[Any], None]]:
         _in_document.reset(before)
 
 
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook: IPython is imported, and its shell has one."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
 def terminal() -> "Console":
-    """Return rich's console, wide if the output is a file or a pipe. In a notebook it prints plain text."""
+    """Return rich's console, wide if the output is a file, a pipe or a notebook, which gets plain text."""
     from rich.console import Console
 
-    console = Console(highlight=False, force_jupyter=False)
-    return console if console.is_terminal else Console(highlight=False, force_jupyter=False, width=_WIDE)
+    # a notebook's kernel sets FORCE_COLOR, which rich takes for a terminal
+    plain = False if in_notebook() else None
+    console = Console(highlight=False, force_jupyter=False, force_terminal=plain)
+    if console.is_terminal:
+        return console
+    return Console(highlight=False, force_jupyter=False, force_terminal=plain, width=_WIDE)
 
 
 def error(message: str) -> None:

@@ -2,8 +2,8 @@
 
 import html
 import inspect
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from importlib import import_module
 from os import PathLike, fspath
@@ -30,7 +30,9 @@ def run(
     """Train every loss on the same backbone, split and images, and return one row per run, as `load_results` does.
 
     It is `lossbench run`: what is finished is not trained again, an interrupted benchmark continues, and a failed run
-    is a row with its reason. While it runs, a bar shows how far it is; at the end it prints the answer in words.
+    is a row with its reason. While it runs, a bar shows how far it is; at the end it prints the answer in words. In a
+    script, call it below ``if __name__ == "__main__":`` where `jobs` is above 1, since each job starts as the script
+    does.
 
     Args:
         losses: specs, as a list or separated by commas: ``["ce", "arcface:margin=0.3", "./my_loss.py"]``.
@@ -60,15 +62,32 @@ def run(
     config = checked(typed(_plain({"losses": losses, **settings}), "lossbench.run"))
     repeats = config.resolved().repeats
     assert repeats is not None
-    progress = NotebookProgress if in_notebook() else BenchProgress
+    progress = NotebookProgress if console.in_notebook() else BenchProgress
     with console.at_level(console.Level.QUIET if quiet else console.Level.NORMAL):
-        with progress(repeats) as listener:
+        with _torch_as_before(), progress(repeats) as listener:
             made = compare(config, listener, force=force, retry_failed=retry_failed, verify=verify)
         for sentence in made.answer:
             console.step(sentence)
     from lossbench.results.loading import load_results
 
     return load_results(made.folder)
+
+
+@contextmanager
+def _torch_as_before() -> Iterator[None]:
+    """Leave torch's random numbers and determinism to the caller as they were."""
+    import torch
+
+    mode = torch.get_deterministic_debug_mode()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]  # the stubs lack it
+    tuned = torch.backends.cudnn.benchmark
+    try:
+        with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+            yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = tuned
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,12 +111,6 @@ def _signature() -> inspect.Signature:
         if one.name != first.name
     ]
     return inspect.Signature([first, *settings, *flags], return_annotation="pd.DataFrame")
-
-
-def in_notebook() -> bool:
-    """Return whether this process is the kernel of a notebook: IPython is imported, and its shell has one."""
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 class NotebookProgress(BenchProgress):

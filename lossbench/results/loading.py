@@ -75,4 +75,8 @@ def load_backbone(run: str | Path, *, network: str | Path | None = None) -> "nn.
         >>> embeddings.shape
         torch.Size([2, 128])
     """
-    return trained_backbone(find_run(Path(run)), network=None if network is None else str(network))
+    import torch
+
+    record = find_run(Path(run))
+    with torch.random.fork_rng(devices=[]):  # building it draws weights, which those of the run replace
+        return trained_backbone(record, network=None if network is None else str(network))

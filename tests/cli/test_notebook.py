@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from support import WORDS
@@ -61,6 +62,20 @@ def test_bad_input_is_one_line_of_an_input_error(tmp_path, settings, says):
     assert not (tmp_path / "out").exists()
 
 
+def test_torch_is_left_to_the_caller_as_it_was(tmp_path):
+    set_by_others = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("warn")
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    before = torch.get_rng_state()
+    try:
+        lossbench.run("ce", out=tmp_path, quiet=True, **FAST)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.get_deterministic_debug_mode() == 1
+        assert torch.utils.deterministic.fill_uninitialized_memory
+    finally:
+        torch.set_deterministic_debug_mode(set_by_others)
+
+
 def test_its_signature_shows_every_setting_with_its_default():
     shown = inspect.signature(lossbench.run).parameters
     assert {*SETTINGS, "force", "retry_failed", "verify", "quiet"} == shown.keys()
@@ -83,17 +98,29 @@ def test_importing_the_package_and_its_names_is_light():
     assert error.startswith("no loss called 'arcfce'; did you mean 'arcface'?")
 
 
+class Watching(NotebookClient):
+    """Remembers what a notebook changed in place."""
+
+    def process_message(self, message, cell, index):
+        if message["msg_type"] == "update_display_data":
+            self.seen = [*getattr(self, "seen", []), message["content"]["data"]["text/html"]]
+        return super().process_message(message, cell, index)
+
+
 def executed(*cells, folder):
+    """Execute cells in a new notebook in a folder; returns the cells and what was changed in place."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    return NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute().cells
+    client = Watching(notebook, timeout=120, resources={"metadata": {"path": str(folder)}})
+    return client.execute().cells, client.seen
 
 
 def test_a_notebook_shows_a_bar_that_changes_in_place(tmp_path):
     code = "import lossbench\nruns = lossbench.run('ce', epochs=3, repeats=1, image_size=32, out='out')"
-    (cell,) = executed(code, folder=tmp_path)
+    (cell,), seen = executed(code, folder=tmp_path)
     bars = [output for output in cell.outputs if output.output_type == "display_data"]
     assert len(bars) == 1
-    assert bars[0].data["text/html"] == "", "it is gone at the end"
+    assert bars[0].data["text/html"] == seen[-1] == "", "it is gone at the end"
+    assert '<progress value="2" max="3"></progress> ce · repeat 1/1 · epoch 2/3 · 2/3 ' in "".join(seen)
     text = "".join(output.text for output in cell.outputs if output.output_type == "stream")
     assert "ce · repeat 1/1 · test accuracy " in text
     assert "\x1b" not in text

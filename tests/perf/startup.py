@@ -1,4 +1,4 @@
-"""Start-up of `lossbench list` and `--help` as a ratio to `python -c "import typer, rich"`, measured in turn.
+"""Start-up of `lossbench list`, `--help` and a completion, beside `python -c "import typer, rich"`, measured in turn.
 
     python tests/perf/startup.py [PAIRS]
 
@@ -13,9 +13,11 @@ import sys
 import time
 from pathlib import Path
 
+COMPLETION = {"_LOSSBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "lossbench\nrun\n--losses\narc", "COMP_CWORD": "3"}
 
-def seconds(*words: str) -> float:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+def seconds(*words: str, **variables: str) -> float:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | variables
     start = time.perf_counter()
     subprocess.run(words, check=True, capture_output=True, env=environment)
     return time.perf_counter() - start
@@ -24,16 +26,15 @@ def seconds(*words: str) -> float:
 def main() -> None:
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     script = Path(sys.executable).with_name("lossbench")
-    for words in (["list"], ["--help"]):
+    for words, variables in ((["list"], {}), (["--help"], {}), ([], COMPLETION)):
         ratios = []
         for _ in range(pairs + 1):
             bare = seconds(sys.executable, "-c", "import typer, rich")
-            ratios.append(seconds(str(script), *words) / bare)
+            ratios.append(seconds(str(script), *words, **variables) / bare)
         ratios = ratios[1:]  # the first pair warms the file cache
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        print(
-            f"lossbench {words[0]}: {statistics.median(ratios):.2f} of import typer, rich (median of {pairs}, {spread})"
-        )
+        name = words[0] if words else "run --losses arc<TAB>"
+        print(f"lossbench {name}: {statistics.median(ratios):.2f} of import typer, rich (median of {pairs}, {spread})")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ def test_a_backbone_gives_the_embeddings_that_were_measured(folder, orl, pixels)
     run = run_of(folder, "ce")
     kept = read_arrays(read_record(run) | {"folder": str(run)}, "embeddings.npz", ["query", "query_files"])
     rows = [orl.names.index(name) for name in kept["query_files"][:8].tolist()]
+    before = torch.get_rng_state()
     backbone = lossbench.load_backbone(run)
+    assert torch.equal(torch.get_rng_state(), before), "random numbers are the caller's"
     assert not any(module.training for module in backbone.modules())
     with torch.inference_mode():
         embeddings = backbone(to_images(pixels[rows]))
