@@ -16,11 +16,11 @@ A claim is a file ``<place>/<number>`` that names its process. Its life:
 180 seconds are the grace period of an NFS server that restarts (90 s), in which nobody can renew anything, the longest
 time for which a client may believe old attributes (60 s), one beat, and some room.
 
-**Guaranteed**: at most one process renames a given file into place under a given claim after that claim was taken over:
-none. The one that takes over first deletes the old claim file, then the old process's half-written files, and only
-then looks what is finished. The old process writes its half-written file before it checks its claim, and renames it
-after. So either the check fails, or the rename fails, or the file is in place before the new process looks. This holds
-wherever a process is stopped and for however long.
+**Guaranteed**: what the old process has not put in place when the new one looks what is finished, it never puts in
+place. The new one first deletes the old claim file, then the old process's half-written files, and only then looks.
+The old one writes its half-written file before it checks its claim, and renames it after. So either the check fails,
+or the renaming fails, or the file is in place before the new one looks, wherever the old one is stopped and for
+however long. Of several that take over at once, one makes the next number.
 
 **Assumed**, as NFS v3 and v4 do by default, and every local file system: exclusive creation and rename are atomic on
 the server. Opening a file asks the server for it anew (close-to-open consistency). A client that has changed a folder
@@ -31,9 +31,10 @@ every look that matters, because clients also remember for up to 60 s that a fil
 
 **Not guaranteed**: that nothing is ever done twice. A process that did not run for `STALE` seconds loses its claim
 though it lives, and what it did since its last whole file is done again. What is appended or deleted without
-`whole_file` is only checked just before, not at the same instant. Processes on Windows do not know each other's
-death and wait for `STALE` seconds; so does everyone for a process killed between making its file and writing its
-name. All processes must be allowed to write each other's files.
+`whole_file` is only checked just before, not at the same instant. A process that hangs while its threads run keeps its
+claim. Processes on Windows do not know each other's death and wait for `STALE` seconds; so does everyone for a process
+that was killed between making its file and writing its name, or whose machine was started again. All processes must
+be allowed to write each other's files, and nobody may delete the folder of claims while one of them runs.
 """
 
 import errno
@@ -76,15 +77,17 @@ def claimed(place: Path, guarded: Path) -> Iterator[bool]:
         ClaimLost: at the end of a `whole_file` and from `heed_fence`, in the context.
         OSError: `place` or `guarded` cannot be written.
     """
-    claim = _make(place, guarded)
-    if claim is None:
-        yield False
-        return
+    claim = None
     try:
-        with fenced(claim.token, claim.check):
-            yield True
+        claim = _make(place, guarded)
+        if claim is None:
+            yield False
+        else:
+            with fenced(claim.token, claim.check):
+                yield True
     finally:
-        claim.end()
+        if claim is not None:
+            claim.end()
 
 
 @contextmanager
@@ -149,7 +152,10 @@ class _Claim:
 
     def __init__(self, file: Path, token: str):
         self.file, self.token, self._ended = file, token, Event()
-        Thread(target=self._renew, name=f"claim {file}", daemon=True).start()
+
+    def start(self) -> None:
+        """Renew it from now on."""
+        Thread(target=self._renew, name=f"claim {self.file}", daemon=True).start()
 
     def _renew(self) -> None:
         while not self._ended.wait(BEAT):
@@ -187,12 +193,13 @@ def _make(place: Path, guarded: Path) -> _Claim | None:
         return None
     claim = _Claim(file, token)
     try:
+        claim.start()
         with open(descriptor, "w", encoding="utf-8") as opened:  # noqa: PTH123  it has no path
             json.dump({**asdict(Owner.this_process()), "token": token}, opened)
         faster = _highest(place)[0] > last + 1  # the first look was out of date: others have come further
         if not faster:
             _retire(place, last, guarded)
-    except OSError:
+    except BaseException:  # Ctrl-C too: in a notebook the process lives on
         claim.end()
         raise
     if faster:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -293,10 +294,15 @@ def test_patience_ends(folders):
         pass
 
 
-def test_a_disk_that_is_full_leaves_no_claim(folders, monkeypatch):
-    with monkeypatch.context() as full:
-        full.setattr(claims.json, "dump", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        with pytest.raises(OSError, match="No space left"), claimed(*folders):
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt("No space left")])
+def test_a_full_disk_and_an_interrupt_leave_no_claim_and_no_thread(folders, monkeypatch, error):
+    def stop(*_):
+        raise error
+
+    with monkeypatch.context() as changed:
+        changed.setattr(claims.json, "dump", stop)
+        with pytest.raises(type(error), match="No space left"), claimed(*folders):
             pass
     with claimed(*folders) as mine:
         assert mine
+    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("claim ")])
