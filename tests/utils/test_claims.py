@@ -306,3 +306,43 @@ def test_a_full_disk_and_an_interrupt_leave_no_claim_and_no_thread(folders, monk
     with claimed(*folders) as mine:
         assert mine
     wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("claim ")])
+
+
+def test_of_two_that_look_at_the_same_time_one_gets_it(folders, monkeypatch):
+    real, rivals = claims._highest, []
+
+    def look(place):
+        found = real(place)
+        if not rivals:
+            rivals.append(None)
+            rivals.append(claims._make(*folders))
+        return found
+
+    monkeypatch.setattr(claims, "_highest", look)
+    with claimed(*folders) as mine:
+        assert not mine
+    rivals[1].check()
+    rivals[1].end()
+    with claimed(*folders) as mine:
+        assert mine
+
+
+def test_what_the_old_process_begins_to_write_while_it_is_replaced_is_deleted_too(folders, monkeypatch):
+    """It has checked its claim, which was still there, and has not renamed its file yet."""
+    other = subprocess.Popen([sys.executable, "-c", START + HOLD, *map(str, folders), "a"], stdin=-1, stdout=-1)
+    assert other.stdout.readline() == b"True\n"
+    token = json.loads((folders[0] / "1").read_text())["token"]
+    real = claims._delete_half_written
+
+    def deleted(folder, tokens):
+        real(folder, tokens)
+        if (folders[0] / "1").exists():
+            (folder / f".run.json.{token}").touch()
+
+    monkeypatch.setattr(claims, "_delete_half_written", deleted)
+    monkeypatch.setattr(owner, "this_machine", lambda: ("a", "a"))
+    other.kill()
+    other.communicate()
+    with claimed(*folders) as mine:
+        assert mine
+        assert list(folders[1].iterdir()) == []
