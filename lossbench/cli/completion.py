@@ -1,4 +1,4 @@
-"""What a shell completes: losses, backbones, data sets and choices. Nothing here imports torch.
+"""What a shell completes: losses, backbones, data sets, choices and topics. Nothing here imports torch.
 
 `lossbench --install-completion` sets it up in bash, zsh, fish and PowerShell.
 """
@@ -61,6 +61,13 @@ def complete_data(incomplete: str) -> list[str]:
 def complete_checked(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return what `lossbench check` takes: losses, or networks with --backbone."""
     return complete_backbones(incomplete) if ctx.params.get("backbone") else complete_losses(ctx, incomplete)
+
+
+def complete_topics(incomplete: str) -> list[str]:
+    """Return the topics of `lossbench explain` that begin so."""
+    from lossbench.report.glossary import GLOSSARY
+
+    return _starting((term.topic for terms in GLOSSARY.values() for term in terms), incomplete)
 
 
 def complete_device(incomplete: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lossbench.cli import comparison, data, doctor, lists, losses, models, report
+from lossbench.cli.completion import complete_topics
 from lossbench.cli.options import GroupedCommand, Json, speaks, takes
 from lossbench.config import Config, read_config
 from lossbench.errors import InputError, NobodyListens, stopped
@@ -201,7 +202,10 @@ doctor.mount(app)
 @app.command()
 def explain(
     topic: Annotated[
-        list[str] | None, typer.Argument(help="A term: fpr, verdict, threshold-transfer.", show_default="list them")
+        list[str] | None,
+        typer.Argument(
+            help="A term: fpr, verdict, threshold-transfer.", show_default="list them", autocompletion=complete_topics
+        ),
     ] = None,
 ) -> None:
     """Print what a word or a figure of the report means: definition, formula, unit and source."""

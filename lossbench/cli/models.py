@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossbench.cli.completion import complete_backbones, complete_device
 from lossbench.cli.options import Json, speaks
 from lossbench.errors import InputError, RunDamaged
 from lossbench.utils.settings import read_list
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
     from lossbench.results.store import Record
 
 Backbone = Annotated[
-    str | None, typer.Option(help="The file of the runs' own network, ./my_net.py: only what is named is executed.")
+    str | None,
+    typer.Option(
+        help="The file of the runs' own network, ./my_net.py: only what is named is executed.",
+        autocompletion=complete_backbones,
+    ),
 ]
-Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda.", autocompletion=complete_device)]
 
 
 def mount(app: typer.Typer) -> None:

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
+from lossbench.cli.options import speaks
 from lossbench.errors import InputError
 
 
 def mount(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("report")(report_)
+    app.command("report")(speaks(report_))
 
 
 def report_(
@@ -53,6 +54,6 @@ def report_(
             raise InputError(f"report takes one folder, not {len(folders)}; side by side: --compare {named}")
         from lossbench.report.write import latest_benchmark, write_report
 
-        paths = write_report(folders[0] if folders else latest_benchmark(Path("results")), on_progress=console.say)
+        paths = write_report(folders[0] if folders else latest_benchmark(Path("results")), on_progress=console.step)
     for path in paths:
-        console.say(f"wrote {path}")
+        console.step(f"wrote {path}")

@@ -41,6 +41,8 @@ def completed(*words, cwd=None):
         (("check", "--backbone", "mobilef"), ["mobilefacenet"]),
         (("passport", "adac"), ["adacos"]),
         (("list", "ba"), ["backbones"]),
+        (("explain", "threshold-t"), ["threshold-transfer"]),
+        (("evaluate", "--device", "cu"), ["cuda"]),
         (("run", "--losses", "zzz"), []),
     ],
 )

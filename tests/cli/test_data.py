@@ -71,6 +71,16 @@ def test_prepare_check_show_and_cache(monkeypatch, capsys):
     assert "0 stores" in lossbench(monkeypatch, capsys, "data", "cache")[1]
 
 
+@pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize(("option", "lines"), [("-q", 0), ("-v", 21)])
+def test_commands_that_count_are_quiet_or_verbose(monkeypatch, capsys, option, lines):
+    """120 images: a line at every twentieth, and one with the seconds."""
+    code, out, _ = lossbench(monkeypatch, capsys, "data", "check", "tree", option)
+    assert code == 0
+    assert out.count("looking at images: ") == lines
+    assert "split.json" in out, "the findings are the result"
+
+
 def open_data_store():
     from lossbench.data.images.store import open_store
 

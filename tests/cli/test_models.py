@@ -28,6 +28,13 @@ def test_embed_points_out_names_of_the_training(lossbench, trained, tree, tmp_pa
     assert "note: 4 names also occur in the training set of ce r0 (p0, p1, p2, ...)" in out
 
 
+def test_a_quiet_embed_says_no_more_than_its_notes(lossbench, trained, tree, tmp_path):
+    code, out, _ = lossbench("embed", run_of(trained, "ce"), tree / "train", "--out", tmp_path / "e.npz", "-q")
+    assert code == 0
+    assert out.startswith("note: 4 names also occur in the training set of ce r0")
+    assert (out.count("\n"), (tmp_path / "e.npz").is_file()) == (1, True)
+
+
 def test_known_people_of_any_run_are_pointed_out(lossbench, orl, tmp_path):
     """Each repeat has another fold: whom one has not seen, another was trained on."""
     assert lossbench("run", *TREE_WORDS[:-1], 2, "--data", "orl", "--out", tmp_path)[0] == 0

@@ -27,3 +27,8 @@ def test_what_cannot_be_meant_is_one_line(lossbench, tmp_path, monkeypatch, word
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"error: {says}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quiet_report_is_written_without_a_word(lossbench, trained):
+    assert lossbench("report", trained, "-q") == (0, "", "")
+    assert (trained / "report.html").is_file()
