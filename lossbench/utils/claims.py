@@ -10,14 +10,14 @@ A claim is a file ``<place>/<number>`` that names its process. Its life:
   or if it has not been renewed for `STALE` seconds on the monotonic clock of the process that watches. Clocks of
   different machines are never compared. A look after a gap counts as `BEAT` seconds at most, so that a watcher that
   was itself suspended, or waited for the server, does not take its own absence for another's.
-- **Checked** before every `whole_file` of its process is renamed into place, and by `heed_fence`: if the file is gone,
-  `ClaimLost` is raised. A taken-over process that wakes up again ends its work there.
+- **Checked** before every `whole_file` of its process is renamed into place, and by `heed_fence`: if the file is gone
+  or renamed, `ClaimLost` is raised. A taken-over process that wakes up again ends its work there.
 
 180 seconds are the grace period of an NFS server that restarts (90 s), in which nobody can renew anything, the longest
 time for which a client may believe old attributes (60 s), one beat, and some room.
 
 **Guaranteed**: what the old process has not put in place when the new one looks what is finished, it never puts in
-place. The new one first deletes the old claim file, then the old process's half-written files, and only then looks.
+place. The new one first ends the old claim, then deletes the old process's half-written files, and only then looks.
 The old one writes its half-written file before it checks its claim, and renames it after. So either the check fails,
 or the renaming fails, or the file is in place before the new one looks, wherever the old one is stopped and for
 however long. Of several that take over at once, one makes the next number.
@@ -176,8 +176,8 @@ class _Claim:
     def end(self) -> None:
         """Let others have it."""
         self._ended.set()
-        with suppress(OSError):  # lost, or the server is away: then it is taken over in time
-            self.file.rename(self.file.with_name(self.file.name + _OVER))
+        with suppress(OSError):  # the server is away: then it is taken over in time
+            _end(self.file)
 
 
 def _make(place: Path, guarded: Path) -> _Claim | None:
@@ -226,24 +226,24 @@ def _is_over(entry: Path) -> bool:
 
 
 def _retire(place: Path, last: int, guarded: Path) -> None:
-    """Delete all claims up to a number, and what their processes have half written.
+    """End all claims up to a number, delete what their processes have half written, and the claims.
 
-    That is done before, lest it stays where this process is killed, and after: from then on, whatever they have not
-    renamed yet cannot be renamed any more.
+    In this order: once a claim is over, its process renames nothing that it has not written by now. And as long as the
+    claim is there, it says whose files are to be deleted, should this process be killed.
     """
-    old = [entry for entry in _claims(place) if _number(entry) <= last]
-    tokens = [token for entry in old if not _is_over(entry) and (token := _read(entry)[1])]
-    _delete_half_written(guarded, tokens)
-    for entry in old:
-        entry.unlink(missing_ok=True)
+    for entry in [entry for entry in _claims(place) if _number(entry) <= last and not _is_over(entry)]:
+        _end(entry)
     _refresh(guarded)
-    _delete_half_written(guarded, tokens)
+    for entry in [entry for entry in _claims(place) if _number(entry) <= last]:
+        if token := _read(entry)[1]:
+            for half in guarded.glob(f".*.{token}*"):
+                half.unlink(missing_ok=True)
+        entry.unlink(missing_ok=True)
 
 
-def _delete_half_written(folder: Path, tokens: list[str]) -> None:
-    for token in tokens:
-        for half in folder.glob(f".*.{token}*"):
-            half.unlink(missing_ok=True)
+def _end(file: Path) -> None:
+    with suppress(FileNotFoundError):  # somebody else has ended it
+        file.rename(file.with_name(file.name + _OVER))
 
 
 def _refresh(folder: Path) -> None:

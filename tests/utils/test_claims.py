@@ -327,22 +327,34 @@ def test_of_two_that_look_at_the_same_time_one_gets_it(folders, monkeypatch):
         assert mine
 
 
-def test_what_the_old_process_begins_to_write_while_it_is_replaced_is_deleted_too(folders, monkeypatch):
-    """It has checked its claim, which was still there, and has not renamed its file yet."""
-    other = subprocess.Popen([sys.executable, "-c", START + HOLD, *map(str, folders), "a"], stdin=-1, stdout=-1)
-    assert other.stdout.readline() == b"True\n"
+def test_what_a_killed_process_has_half_written_is_deleted_even_if_the_first_that_does_so_is_killed_too(
+    folders, process, here
+):
+    dying = """
+refresh = claims._refresh
+def die(folder):
+    refresh(folder)
+    if not (guarded / "killed").exists():
+        (guarded / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+claims._refresh = die
+"""
+    other = process(HOLD, "a")
+    assert other.stdout.readline() == "True\n"
     token = json.loads((folders[0] / "1").read_text())["token"]
-    real = claims._delete_half_written
-
-    def deleted(folder, tokens):
-        real(folder, tokens)
-        if (folders[0] / "1").exists():
-            (folder / f".run.json.{token}").touch()
-
-    monkeypatch.setattr(claims, "_delete_half_written", deleted)
-    monkeypatch.setattr(owner, "this_machine", lambda: ("a", "a"))
+    (folders[1] / f".run.json.{token}").touch()
     other.kill()
     other.communicate()
+    assert process(dying + HOLD, "a").wait() == -signal.SIGKILL
+    assert {file.name for file in folders[0].iterdir()} == {"1.over", "2"}
+    here("a")
     with claimed(*folders) as mine:
         assert mine
-        assert list(folders[1].iterdir()) == []
+        assert [file.name for file in folders[1].iterdir()] == ["killed"]
+    assert {file.name for file in folders[0].iterdir()} == {"3.over"}
+
+
+def test_under_many_schedules_a_record_is_put_in_place_once():
+    command = Path(__file__).parents[1] / "perf" / "claim_schedules.py"
+    done = subprocess.run([sys.executable, command, "150"], capture_output=True, text=True)
+    assert done.stdout.startswith("150 schedules: written 150 times, claims lost before it "), done.stdout + done.stderr
