@@ -13,7 +13,7 @@ from lossbench.errors import InputError, RunDamaged
 from lossbench.losses.head import Head
 from lossbench.models.backbones import OURS, build_backbone
 from lossbench.results.store import Record
-from lossbench.utils.files import write_bytes
+from lossbench.utils.files import is_file, write_bytes
 from lossbench.utils.plugin_file import is_plugin_file, plugin_fingerprint
 from lossbench.utils.text import clipped
 
@@ -59,6 +59,19 @@ def load_backbone(record: Record, head: Head | None = None, *, network: str | No
     if head is not None:
         _fill(head.eval(), weights, "head.", record)
     return backbone.eval().to(memory_format=torch.channels_last)  # as it was trained: the last bits depend on it
+
+
+def head_weight(record: Record) -> Tensor | None:
+    """Return what a run's head keeps under `weight`, its class centers if it is [C, D]; None where it keeps nothing so.
+
+    No plugin is executed. None also where the run has no weights: records are often passed on without them.
+
+    Raises:
+        RunDamaged: the weights are damaged, or of another run.
+    """
+    if not is_file(Path(record["folder"]) / WEIGHTS):
+        return None
+    return _read_weights(record).get("head.weight")
 
 
 def own_network(record: Record) -> str | None:

@@ -66,16 +66,18 @@ def query_map(study: Study, found: Sequence[Verdict]) -> Drawn | None:
     )
 
 
-def shown_images(labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return which query images [N] are drawn, and whose they are [N]: 0 is the person with most images.
+def shown_images(
+    labels: npt.NDArray[np.int64], people: int = PEOPLE
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return which images [N] are drawn, and whose they are [N]: 0 is the person with most images.
 
     Example:
         >>> shown_images(np.array([5, 7, 7]))
         (array([1, 2, 0]), array([0, 0, 1]))
     """
     counts = Counter(labels.tolist())
-    people = sorted(counts, key=lambda label: (-counts[label], label))[:PEOPLE]
-    own = [np.flatnonzero(labels == label)[:_IMAGES] for label in people]
+    chosen = sorted(counts, key=lambda label: (-counts[label], label))[:people]
+    own = [np.flatnonzero(labels == label)[:_IMAGES] for label in chosen]
     return np.concatenate(own), np.repeat(np.arange(len(own)), [len(rows) for rows in own])
 
 

@@ -13,6 +13,7 @@ from lossbench.report.figures.query_map import query_map
 from lossbench.report.figures.ranks import ranks
 from lossbench.report.figures.rates import tpr_fpr
 from lossbench.report.figures.similarities import similarities
+from lossbench.report.figures.sphere import sphere
 from lossbench.report.figures.tradeoff import tradeoff
 from lossbench.report.figures.training import training_curves
 from lossbench.report.theme import DPI
@@ -41,6 +42,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("training_curves", training_curves),
     Figure("angles", angles),
     Figure("query_map", query_map, of_unseen=True),
+    Figure("sphere", sphere, of_unseen=True),
 )
 
 
