@@ -33,6 +33,13 @@ def report_(
             help="With --compare: the folder to write into.", show_default="compare-A-B beside the first benchmark"
         ),
     ] = None,
+    faces: Annotated[
+        bool,
+        typer.Option(
+            "--faces",
+            help="Also show the faces on which two losses disagree most: for data that allows it, as orl does.",
+        ),
+    ] = False,
 ) -> None:
     """Write a benchmark's report into its folder.
 
@@ -43,6 +50,8 @@ def report_(
 
     folders = folders or []
     if compare:
+        if faces:
+            raise InputError("--faces belongs to the report of one benchmark; leave it out beside --compare")
         from lossbench.report.compare.write import write_comparison
 
         paths = write_comparison(folders, out)
@@ -54,6 +63,7 @@ def report_(
             raise InputError(f"report takes one folder, not {len(folders)}; side by side: --compare {named}")
         from lossbench.report.write import latest_benchmark, write_report
 
-        paths = write_report(folders[0] if folders else latest_benchmark(Path("results")), on_progress=console.step)
+        folder = folders[0] if folders else latest_benchmark(Path("results"))
+        paths = write_report(folder, faces=faces, on_progress=console.step)
     for path in paths:
         console.step(f"wrote {path}")

@@ -19,6 +19,7 @@ class DataInfo(NamedTuple):
     """What a data set is, who is credited for it, the settings that suit it, and how it is opened.
 
     `read` takes what the user gave for ``--data``. `is_folder` says whether that is a path; else it is a name.
+    `withheld` takes the same, and says what it is whose faces may not be shown; empty where they may.
     """
 
     what: str
@@ -30,6 +31,7 @@ class DataInfo(NamedTuple):
     batch_size: int
     repeats: int
     folds: int = 1  # class-disjoint ones, which repeats take in turn
+    withheld: Callable[[str], str] = lambda _: ""
 
 
 def _orl(_: str) -> "FaceSet":
@@ -49,6 +51,19 @@ def _tree(path: str) -> "FaceSet":
     from lossbench.data.tree import read_tree
 
     return read_tree(path)
+
+
+_FOR_RESEARCH = {"celeba": "CelebA", "lfw": "LFW", "rec": "an InsightFace training set"}  #: by kind of source
+
+
+def _withheld(path: str) -> str:
+    """Return what a folder was prepared from, where that is released for research alone; its owner shows all else."""
+    from lossbench.data.split_file import SplitFile
+
+    prepared = SplitFile.of(Path(path))
+    source = prepared.content.get("source") if prepared else None
+    kind = source.get("kind") if isinstance(source, dict) else None
+    return _FOR_RESEARCH.get(kind, "") if isinstance(kind, str) else ""
 
 
 FOLDER = "DIR"  # stands for every folder
@@ -73,6 +88,7 @@ DATA = {
         epochs=30,
         batch_size=64,
         repeats=3,
+        withheld=_withheld,
     ),
 }
 NAMES = tuple(name for name in DATA if name != FOLDER)
@@ -81,6 +97,19 @@ NAMES = tuple(name for name in DATA if name != FOLDER)
 def data_info(data: str) -> DataInfo:
     """Return the facts of what ``--data`` names: a data set by its name, else a folder, whether it is there or not."""
     return DATA.get(data, DATA[FOLDER])
+
+
+def refuse_faces(data: str) -> None:
+    """Refuse to show faces of what ``--data`` names, where that does not allow it.
+
+    Raises:
+        InputError: a folder that was prepared from photos released for research alone.
+    """
+    if source := data_info(data).withheld(data):
+        raise InputError(
+            f"--faces {shown(data)} was prepared from {source}, whose faces may not be published; leave --faces out: "
+            "the report then gives file names and numbers"
+        )
 
 
 def open_data(

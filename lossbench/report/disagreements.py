@@ -37,12 +37,13 @@ class Case(NamedTuple):
 class Disagreed:
     """Two losses and the pairs of images that one of them alone accepts, at one false-positive rate in one repeat.
 
-    `counts` are the positives and the negatives there are. `places` in a case count the query images, `queries` of
-    them, and then the distractors.
+    `split` is the fingerprint of who is where in that repeat, `counts` are the positives and the negatives there are.
+    `places` in a case count the query images, `queries` of them, and then the distractors.
     """
 
     losses: tuple[str, str]
     repeat: int
+    split: str
     fpr: float
     thresholds: tuple[float, float]
     counts: tuple[int, int]
@@ -95,6 +96,7 @@ def disagreed(study: Study) -> Disagreed | None:
     return Disagreed(
         losses=(a, b),
         repeat=int(one["repeat"]),
+        split=str(one.get("split")),
         fpr=fpr,
         thresholds=thresholds,
         counts=(int(one["metrics"]["positives"]), int(one["metrics"]["negatives"])),
@@ -134,7 +136,7 @@ def disagreements_part(found: Disagreed | None) -> Part | None:
     )
     headers = ["pair of images", "files", *(f"cosine of {name}" for name in found.losses)]
     rows = [
-        [found.called(kind), " – ".join(clipped(name) for name in case.images), *(f"{c:.3f}" for c in case.cosines)]
+        [found.called(kind), " – ".join(clipped(name) for name in case.images), *(f"{c:z.3f}" for c in case.cosines)]
         for kind, case in found.listed(_SAID)
     ]
     return Part("Where the two best losses disagree", text, headers, rows)

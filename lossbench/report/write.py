@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lossbench.errors import InputError
 from lossbench.report.disagreements import disagreed, disagreement_table
+from lossbench.report.face_images import face_images
 from lossbench.report.findings import read_findings
 from lossbench.report.gains import gap_table, split_table
 from lossbench.report.latex.tables import latex_tables
@@ -30,21 +31,27 @@ def latest_benchmark(results: Path) -> Path:
     return files[-1].parent
 
 
-def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda line: None) -> list[Path]:
+def write_report(
+    folder: Path, *, faces: bool = False, on_progress: Callable[[str], None] = lambda line: None
+) -> list[Path]:
     """Write the comparison of a benchmark's latest settings into its folder.
 
     Args:
         folder: a benchmark's folder, such as results/orl.
+        faces: also show the faces on which two losses disagree most.
         on_progress: called with a line of text before a slow step.
 
     Returns:
         The paths written: the page, the report in Markdown, the verdicts and the report's two folders.
 
     Raises:
-        InputError: there is no such folder, no run in it, or a damaged record; or the folder cannot be written.
+        InputError: there is no such folder, no run in it, or a damaged record; the folder cannot be written; or faces
+            are asked for that may not be shown or are not there.
     """
     findings = read_findings(folder)
     study, records, found = findings.study, findings.study.records, findings.verdicts
+    apart = disagreed(study)
+    images = face_images(findings.settings, apart) if faces else None
     tables, figures = folder / "tables", folder / "figures"
     try:
         tables.mkdir(exist_ok=True)
@@ -52,8 +59,7 @@ def write_report(folder: Path, *, on_progress: Callable[[str], None] = lambda li
         on_progress(embeddings_line(records) or "drawing the figures")
         from lossbench.report.figures.write import write_figures
 
-        drawn = write_figures(study, found, figures)  # may fail, so it comes before the tables are replaced
-        apart = disagreed(study)
+        drawn = write_figures(study, found, figures, images)  # may fail: it comes before the tables are replaced
         pairs: tuple[Place, ...] = ("verification",) if with_figures(records, "verification") else ()
         places: tuple[Place, ...] = ("headline", "points", *pairs, "gallery", "transfer", "retrieval", "clusters")
         everything_shown = shown_in(*places, "angles", "speed", fprs=study.fprs)

@@ -49,6 +49,17 @@ def test_the_answer_comes_first_everywhere(lossbench, tmp_path):
     assert f"{first['image_1']} – {first['image_2']}" in page
 
 
+def test_faces_are_shown_on_request_alone_and_taken_away_again(lossbench, tmp_path):
+    lossbench("run", "--losses", "ce,cosface", "--out", tmp_path, *FAST)
+    folder = tmp_path / "orl"
+    assert lossbench("report", folder, "--faces")[0] == 0
+    assert {file.name for file in folder.glob("figures/faces.*")} == {"faces.svg", "faces.png"}
+    assert "Faces on which two losses disagree most" in (folder / "report.html").read_text()
+    assert lossbench("report", folder)[0] == 0
+    assert not list(folder.glob("figures/faces.*"))
+    assert "Faces on which" not in (folder / "report.html").read_text()
+
+
 def test_a_file_of_an_older_lossbench_names_what_it_trained_with(lossbench, tmp_path):
     """There was no choice: AdamW and the cosine."""
     lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)

@@ -55,8 +55,9 @@ def sphere(study: Study, found: Sequence[Verdict]) -> Drawn | None:
     runs, left_out = for_panels(study, [run for run in first_runs(study.records) if _is_drawn(run[1])])
     if not runs:
         return None
-    columns = min(4, len(runs))
-    drawing, axes = panels(-(-len(runs) // columns), columns, 3.1 * columns, 3.7 * -(-len(runs) // columns))
+    columns = 2 if len(runs) == 4 else min(3, len(runs))
+    rows = -(-len(runs) // columns)
+    drawing, axes = panels(rows, columns, 3.7 * columns, 4.4 * rows)
     like: Floats | None = None
     heads = []
     for ax, (name, record), saved in zip(axes, runs, embeddings_side_by_side([r for _, r in runs]), strict=False):
@@ -169,7 +170,8 @@ def _measured(record: Record) -> str:
 def _draw(ax: "Axes", shown: Sphere) -> None:
     angle = np.linspace(0, 2 * np.pi, 181)
     for title, height in _ROWS.items():
-        for place in _PLACES.values():
+        for back, place in _PLACES.items():
+            ax.text(place - 0.98, height + 0.86, "back" if back else "front", fontsize=7, color="0.45")
             ax.fill(place + np.cos(angle), height + np.sin(angle), facecolor="0.97", edgecolor="0.6", linewidth=0.8)
             for degrees in (30, 60):
                 radius = np.sqrt(2) * np.sin(np.radians(degrees) / 2)
@@ -178,7 +180,7 @@ def _draw(ax: "Axes", shown: Sphere) -> None:
                 across, up = np.array([-1, 1]) * np.cos(turn), np.array([-1, 1]) * np.sin(turn)
                 ax.plot(place + across, height + up, color="0.88", linewidth=0.5)
         ax.text(0, height - 1.06, title, ha="center", va="top", fontsize=8, color="0.3")
-    look: dict[str, Any] = {"s": 16, "linewidths": 0.3, "edgecolors": "white"}
+    look: dict[str, Any] = {"s": 17, "linewidths": 0.4, "edgecolors": "white"}
     _scatter(ax, shown.closed, shown.closed_person, _ROWS["training people"], look)
     _scatter(ax, shown.query, shown.query_person, _ROWS["query people"], look)
     _stars(ax, shown)
@@ -202,4 +204,4 @@ def _stars(ax: "Axes", shown: Sphere) -> None:
         colour = palette[number_ % len(palette)]
         look: dict[str, Any] = {"facecolors": colour if shown.of_head else "none", "edgecolors": "black"}
         at = x + _PLACES[bool(behind)], y + _ROWS["training people"]
-        ax.scatter(*at, marker="*", s=90, linewidths=0.8, zorder=4, **look)
+        ax.scatter(*at, marker="*", s=130, linewidths=0.7, zorder=2.5, **look)  # below the images

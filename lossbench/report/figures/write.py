@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 
+from lossbench.report.face_images import FaceImages
 from lossbench.report.figures.angles import angles
+from lossbench.report.figures.faces import faces
 from lossbench.report.figures.look import Drawn, style
 from lossbench.report.figures.query_map import query_map
 from lossbench.report.figures.ranks import ranks
@@ -46,13 +48,16 @@ FIGURES: tuple[Figure, ...] = (
 )
 
 
-def write_figures(study: Study, found: Sequence[Verdict], folder: Path) -> list[tuple[str, str]]:
+def write_figures(
+    study: Study, found: Sequence[Verdict], folder: Path, images: FaceImages | None = None
+) -> list[tuple[str, str]]:
     """Draw every figure as SVG and PNG; those of unseen people only where all runs have embeddings of them.
 
     Args:
         study: all runs of the report.
         found: their verdicts.
         folder: exists.
+        images: the faces of two losses' disagreements; without, those that an earlier report shows are removed.
 
     Returns:
         File stem and caption of each figure, in reading order.
@@ -64,8 +69,9 @@ def write_figures(study: Study, found: Sequence[Verdict], folder: Path) -> list[
     nobody_unseen = not all(record["people"]["query"] for record in study.finished)
     recorded_alone = nobody_unseen or bool(without_embeddings(study.finished))
     written = []
+    shown = [] if images is None else [Figure("faces", lambda study, found: faces(images))]
     with mpl.rc_context(style()):
-        for stem, draw, of_unseen in FIGURES:
+        for stem, draw, of_unseen in (*FIGURES, *shown):
             if (of_unseen and recorded_alone) or (drawn := draw(study, found)) is None:
                 continue
             drawn.drawing.draw_without_rendering()
@@ -75,4 +81,7 @@ def write_figures(study: Study, found: Sequence[Verdict], folder: Path) -> list[
                 drawn.drawing.savefig(whole, format=kind, dpi=DPI, metadata=metadata)
                 write_bytes(folder / f"{stem}.{kind}", whole.getbuffer())
             written.append((stem, drawn.caption))
+    if images is None:
+        for kind in ("svg", "png"):
+            (folder / f"faces.{kind}").unlink(missing_ok=True)
     return written
