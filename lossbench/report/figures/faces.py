@@ -8,12 +8,11 @@ from matplotlib.figure import Figure as Drawing
 from lossbench.metrics.disagreement import Kind
 from lossbench.report.disagreements import Case, Disagreed, counted
 from lossbench.report.face_images import FaceImages
-from lossbench.report.figures.look import Drawn
-from lossbench.utils.text import clipped
+from lossbench.report.figures.look import INK, WIDTH, Drawn, short_names
 
 _PAIRS = 4  # of a kind, side by side
 _SIDE = 112  # pixels of an image
-_WIDTH, _TITLE, _IMAGE, _TEXT = 11.0, 0.34, 1.5, 0.5  # inches: of all, and the heights of a row's parts
+_TITLE, _IMAGE, _TEXT = 0.34, 1.26, 0.5  # inches: the heights of a row's parts
 _GAP = 0.06  # inches between the two images of a pair
 
 
@@ -28,13 +27,13 @@ def faces(images: FaceImages) -> Drawn | None:
     if not rows:
         return None
     height = (_TITLE + _IMAGE + _TEXT) * len(rows)
-    drawing = Drawing(figsize=(_WIDTH, height))
+    drawing = Drawing(figsize=(WIDTH, height))
     for row, (kind, cases) in enumerate(rows):
         top = height - row * height / len(rows)
         called = apart.called(kind)
         drawing.text(0.01, (top - 0.1) / height, called, ha="left", va="top", fontweight="bold")
         for column, case in enumerate(cases):
-            _pair(drawing, _WIDTH * (column + 0.5) / _PAIRS, top - _TITLE, case, apart, kind, images)
+            _pair(drawing, WIDTH * (column + 0.5) / _PAIRS, top - _TITLE, case, apart, kind, images)
     return Drawn(
         drawing,
         f"Faces on which two losses disagree most: {apart.choice}. {counted(apart)} A row is a kind of disagreement; "
@@ -69,9 +68,10 @@ def _pair(
         ax.imshow(np.asarray(image), interpolation="nearest")
         ax.set_anchor("E" if side else "W")
         ax.set_axis_off()
+    short = short_names(apart.losses)
     for line, (name, cosine, cut) in enumerate(zip(apart.losses, case.cosines, apart.thresholds, strict=True)):
         accepted = kind.first_accepts == (line == 0)
-        said = f"{clipped(name, 24)} {cosine:z.2f} {'>' if accepted else '≤'} {cut:.2f}"
+        said = f"{short[name]} {cosine:z.2f} {'>' if accepted else '≤'} {cut:.2f}"
         weight = "bold" if accepted else "normal"
         at = middle / width, (top - _IMAGE - 0.05 - 0.17 * line) / height
-        drawing.text(*at, said, ha="center", va="top", fontsize=8, color="0.15", fontweight=weight)
+        drawing.text(*at, said, ha="center", va="top", fontsize=8, color=INK, fontweight=weight)

@@ -110,6 +110,12 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     return short if len(set(short.values())) == len(short) else {name: name for name in names}
 
 
+def title(ax: "Axes", name: str, measured: str = "") -> None:
+    """Write a loss's name above its panel, and below it what was measured of it, smaller."""
+    ax.set_title(name, loc="left", pad=16 if measured else None)
+    ax.text(0, 1.02, measured, transform=ax.transAxes, fontsize=8, color=SOFT, va="bottom")
+
+
 def label_ends(
     ax: "Axes", ends: Mapping[str, tuple[float, float]], drawn: Mapping[str, Pen], height: float, *, left: bool = False
 ) -> None:

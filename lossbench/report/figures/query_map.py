@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import seaborn as sns
 
-from lossbench.report.figures.look import Drawn, panels
+from lossbench.report.figures.look import Drawn, panels, short_names, title
 from lossbench.report.standings import first_runs, for_panels
 from lossbench.results.arrays import embeddings_side_by_side
 from lossbench.results.metric_fields import metric, number
 from lossbench.results.store import Record
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
-from lossbench.utils.text import clipped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +39,8 @@ def query_map(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         return None
     columns = min(4, len(runs))
     drawing, axes = panels(-(-len(runs) // columns), columns, 2.6 * -(-len(runs) // columns))
+    drawing.set_layout_engine("constrained", h_pad=0.1)  # inches: room above the upper names
+    names = short_names([name for name, _ in runs])
     first: Floats | None = None
     people = 0
     for ax, (name, record), saved in zip(axes, runs, embeddings_side_by_side([r for _, r in runs]), strict=False):
@@ -49,7 +50,7 @@ def query_map(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         places = layout(saved["query"][rows], person, like=first)
         first, people = places if first is None else first, int(person.max()) + 1
         _draw(ax, places, person)
-        ax.set_title(clipped(name, 36) + _measured(record), fontsize=9)
+        title(ax, names[name], _measured(record))
     for ax in axes[len(runs) :]:
         ax.set_axis_off()
     counts = np.bincount(saved["query_labels"])
@@ -118,7 +119,7 @@ def _standard(places: Floats) -> Floats:
 
 def _measured(record: Record) -> str:
     value = number(record["metrics"].get(_SHOWN))
-    return "" if np.isnan(value) else f"\n{metric(_SHOWN).title} {value:.2f}"
+    return "" if np.isnan(value) else f"{metric(_SHOWN).title} {value:.2f}"
 
 
 def _draw(ax: "Axes", places: Floats, person: npt.NDArray[np.int64]) -> None:
@@ -127,6 +128,6 @@ def _draw(ax: "Axes", places: Floats, person: npt.NDArray[np.int64]) -> None:
         x, y = places[person == number_].T
         look = {"marker": MARKERS[number_], "color": palette[number_ % len(palette)]}
         ax.scatter(x, y, s=28, linewidths=0.3, edgecolors="white", **look)
-    ax.spines[:].set_color("0.7")
+    ax.spines[:].set(visible=True, color="0.7")
     reach = 1.08 * float(np.abs(places).max())
     ax.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")

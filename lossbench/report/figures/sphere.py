@@ -9,7 +9,7 @@ import numpy.typing as npt
 import seaborn as sns
 
 from lossbench.errors import RunDamaged
-from lossbench.report.figures.look import Drawn, panels
+from lossbench.report.figures.look import SOFT, Drawn, panels, short_names, title
 from lossbench.report.figures.query_map import MARKERS, shown_images
 from lossbench.report.standings import first_runs, for_panels
 from lossbench.results.arrays import embeddings_side_by_side, read_arrays
@@ -18,7 +18,6 @@ from lossbench.results.store import Record
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
 from lossbench.results.weights import head_weight
-from lossbench.utils.text import clipped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,14 +56,16 @@ def sphere(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         return None
     columns = 2 if len(runs) == 4 else min(3, len(runs))
     rows = -(-len(runs) // columns)
-    drawing, axes = panels(rows, columns, 3.7 * columns, 4.4 * rows)
+    drawing, axes = panels(rows, columns, (5.1 if columns == 2 else 3.75) * rows)
+    drawing.set_layout_engine("constrained", h_pad=0.1)  # inches: room above the upper names
+    names = short_names([name for name, _ in runs])
     like: Floats | None = None
     heads = []
     for ax, (name, record), saved in zip(axes, runs, embeddings_side_by_side([r for _, r in runs]), strict=False):
         shown, like = on_sphere(record, saved, like)
         heads.append(shown.of_head)
         _draw(ax, shown)
-        ax.set_title(clipped(name, 36) + _measured(record), fontsize=9)
+        title(ax, names[name], _measured(record))
     for ax in axes[len(runs) :]:
         ax.set_axis_off()
     hollow = "" if all(heads) else " (hollow where a head has none: the mean of the person's training images)"
@@ -164,14 +165,14 @@ def _measured(record: Record) -> str:
     values = {name: number(record["metrics"].get(f"{name}_intra")) for name in ("train", "query")}
     if any(np.isnan(value) for value in values.values()):
         return ""
-    return f"\nIntra: train {values['train']:.0f}°, query {values['query']:.0f}°"
+    return f"Intra: train {values['train']:.0f}°, query {values['query']:.0f}°"
 
 
 def _draw(ax: "Axes", shown: Sphere) -> None:
     angle = np.linspace(0, 2 * np.pi, 181)
-    for title, height in _ROWS.items():
+    for people, height in _ROWS.items():
         for back, place in _PLACES.items():
-            ax.text(place - 0.98, height + 0.86, "back" if back else "front", fontsize=7, color="0.45")
+            ax.text(place - 0.98, height + 0.86, "back" if back else "front", fontsize=7, color=SOFT)
             ax.fill(place + np.cos(angle), height + np.sin(angle), facecolor="0.97", edgecolor="0.6", linewidth=0.8)
             for degrees in (30, 60):
                 radius = np.sqrt(2) * np.sin(np.radians(degrees) / 2)
@@ -179,7 +180,7 @@ def _draw(ax: "Axes", shown: Sphere) -> None:
             for turn in np.arange(0, np.pi, np.pi / 4):
                 across, up = np.array([-1, 1]) * np.cos(turn), np.array([-1, 1]) * np.sin(turn)
                 ax.plot(place + across, height + up, color="0.88", linewidth=0.5)
-        ax.text(0, height - 1.06, title, ha="center", va="top", fontsize=8, color="0.3")
+        ax.text(0, height - 1.06, people, ha="center", va="top", fontsize=8, color=SOFT)
     look: dict[str, Any] = {"s": 17, "linewidths": 0.4, "edgecolors": "white"}
     _scatter(ax, shown.closed, shown.closed_person, _ROWS["training people"], look)
     _scatter(ax, shown.query, shown.query_person, _ROWS["query people"], look)
