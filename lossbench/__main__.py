@@ -8,6 +8,7 @@ from contextlib import suppress
 from types import FrameType
 
 from lossbench.errors import stopped as stopped_message
+from lossbench.utils.launch import launch
 
 
 def main() -> None:
@@ -45,6 +46,8 @@ def main() -> None:
         run()
     except BaseException as error:
         if not stopped:
+            if launch().size > 1:  # torchrun ends us now: what there is to say has been said
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
             raise
         # SystemExit: the command line has reported it; else it came earlier, or a library replaced the exception
         _leave(stopped, reported=isinstance(error, SystemExit))
@@ -67,7 +70,7 @@ def _leave(number: int, *, reported: bool = False) -> None:
     with suppress(OSError, RuntimeError):  # the stream is closed, or the signal came in the middle of a write
         sys.stdout.write("\033[?25h" if sys.stdout.isatty() else "")  # a progress bar hides the cursor
         sys.stdout.flush()
-        sys.stderr.write("" if reported else f"error: {stopped_message(sys.argv[1:])}\n")
+        sys.stderr.write("" if reported or launch().silent else f"error: {stopped_message(sys.argv[1:])}\n")
         sys.stderr.flush()
     os._exit(128 + number)  # the exit code by which shells report a signal
 

@@ -190,6 +190,16 @@ class Config:
         0.1, touches="training", low=0, high=0.9, help="Share of the steps in which the learning rate rises."
     )
 
+    sample_centers: float | None = _of_training(
+        None,
+        touches="training",
+        low=1e-6,
+        high=1,
+        default_text="all",
+        help="In each step, score the classes of the batch and others drawn at random: this share of all classes "
+        "(Partial FC), for losses whose class weights serve the softmax alone.",
+    )
+
     repeats: int | None = _of_statistics(
         None,
         touches="neither",

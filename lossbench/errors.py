@@ -19,6 +19,14 @@ class RunDamaged(InputError):
         super().__init__(f"{what}; delete the run's folder and run its command again, which trains only this run")
 
 
+class ProcessLost(InputError):
+    """One of several processes that train together has ended or failed alone. `said`: another has reported it."""
+
+    def __init__(self, what: str, *, said: bool = False):
+        self.said = said
+        super().__init__(what)
+
+
 class NobodyListens(BaseException):
     """Standard output is closed, as in ``lossbench run | head``. A `BaseException`: it is no failure of a run."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from ranked import processes
 from support import TREE_WORDS
 
 from lossbench.cli.main import main
@@ -71,3 +72,10 @@ def trained(lossbench, tree, tmp_path) -> Path:
     """The folder of a finished benchmark of ce and triplet on the tree of real faces."""
     assert lossbench("run", "--data", tree, "--out", tmp_path / "results", *TREE_WORDS)[0] == 0
     return tmp_path / "results" / "faces"
+
+
+@pytest.fixture(scope="session")
+def in_ranks():
+    """Let two or three processes do something together: see `ranked.processes`."""
+    with processes() as run:
+        yield run

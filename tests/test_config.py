@@ -39,6 +39,7 @@ RANGES = {
     "weight_decay": (0, 10),
     "dropout": (0, 0.95),
     "warmup": (0, 0.9),
+    "sample_centers": (1e-6, 1),
     "jobs": (1, 1024),
     "threads": (1, 1024),
 }
@@ -64,6 +65,7 @@ OTHER = {  # a value of every setting that is not its default
     "schedule": "step:3,7",
     "weight_decay": 0.0,
     "warmup": 0.0,
+    "sample_centers": 0.1,
     "repeats": 13,
     "smallest_difference": 0.05,
     "until_settled": True,

@@ -12,6 +12,7 @@ from lossbench.benchmark.inputs import Inputs, gather
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.plan import Again, Run, plan_runs
 from lossbench.benchmark.queue import in_turn, one_of, tidy
+from lossbench.benchmark.ranks import follow, leading, refuse_lost_device, together
 from lossbench.benchmark.settings_file import left_out, write_benchmark_file
 from lossbench.benchmark.until_settled import until_settled
 from lossbench.benchmark.workers import in_workers
@@ -32,7 +33,8 @@ def run_benchmark(
 ) -> tuple[Path, list[Record]]:
     """Train every entrant in every repeat and return the benchmark's folder and all records asked for.
 
-    Several processes may do this on one folder: each run is trained by one of them, and all return all records.
+    Several processes may do this on one folder: each run is trained by one of them, and all return all records. Those
+    that torchrun has started together train each run together; the first of them reports, and the others return none.
 
     Args:
         config: settings as the user gave them.
@@ -48,7 +50,16 @@ def run_benchmark(
     """
     if once:
         _refuse_more_than_once(config.jobs, force=force, retry_failed=retry_failed)
-    inputs = gather(config, listener, verify=verify)
+    with together(config, lambda: gather(config, listener, verify=verify)) as inputs:
+        if not inputs.ranks.first:
+            return inputs.folder, follow(inputs)
+        with leading(inputs):
+            return _run_benchmark(inputs, listener, force=force, retry_failed=retry_failed, once=once)
+
+
+def _run_benchmark(
+    inputs: Inputs, listener: Listener, *, force: bool, retry_failed: bool, once: bool
+) -> tuple[Path, list[Record]]:
     if inputs.config.until_settled and len(inputs.specs) < 2:
         raise InputError("--until-settled compares losses; name two or more, such as --losses ce,arcface")
     read_looks(inputs.folder)  # the verdicts will need it: a damaged file is reported before any training
@@ -135,13 +146,16 @@ def _do_repeats(
     jobs = min(config.jobs, len(todo))
     made = {} if jobs > 1 else in_turn(inputs, todo, listener)
     if rest := [run for run in todo if run.hash not in made]:
+        refuse_lost_device(inputs)
         made |= in_workers(inputs, rest, listener, max(jobs, 1), threads)
     return [{**(run.record or made[run.hash]), "folder": str(run.folder)} for run in runs]
 
 
 def _planned(inputs: Inputs, repeats: int) -> list[Run]:
     config = replace(inputs.config, repeats=repeats)
-    return plan_runs(config, inputs.specs, inputs.faces, inputs.fingerprints, inputs.device.type, inputs.folder)
+    return plan_runs(
+        config, inputs.specs, inputs.faces, inputs.fingerprints, inputs.device.type, inputs.folder, inputs.ranks.size
+    )
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from lossbench.benchmark.inputs import Inputs, Pixels, refuse_changed
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.plan import Again, Run
+from lossbench.benchmark.ranks import train_together
 from lossbench.data.faces import Split
-from lossbench.errors import CONTINUE, InputError, RunDamaged
+from lossbench.errors import CONTINUE, InputError, ProcessLost, RunDamaged
 from lossbench.evaluation.health import Outcome, failure_reason
 from lossbench.evaluation.measure import Measured, measure
 from lossbench.losses.head import Head
@@ -26,8 +27,8 @@ from lossbench.results.history import Epoch, TrainingFacts, read_training_facts,
 from lossbench.results.schema import SCHEMA
 from lossbench.results.store import Record, write_record
 from lossbench.results.weights import WEIGHTS, load_backbone, save_weights
+from lossbench.training.checkpoint import drop_checkpoints
 from lossbench.training.seeds import initial_backbone
-from lossbench.training.train import train
 from lossbench.utils.files import heed_fence, write_text
 from lossbench.utils.machine import machine_facts, peak_memory_mib
 from lossbench.utils.text import described
@@ -55,7 +56,7 @@ def execute(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Rec
         refuse_changed(inputs)
         heed_fence()
         if run.again in (Again.from_the_start, Again.measured):
-            (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+            drop_checkpoints(run.folder)
         for name in ("traceback.txt", "run.json"):
             (run.folder / name).unlink(missing_ok=True)
         return _trained_and_measured(inputs, pixels, run, listener)
@@ -94,7 +95,7 @@ def _recorded(run: Run, work: Callable[[], Record]) -> Record:
     try:
         written = write_record(run.folder, work())
         if not can_go_on(written):
-            (run.folder / "checkpoint.pt").unlink(missing_ok=True)
+            drop_checkpoints(run.folder)
     except OSError as error:
         raise InputError(
             f"{run.folder} cannot be written ({error.strerror or error}); fix that, then {CONTINUE}"
@@ -115,7 +116,7 @@ def _trained_and_measured(inputs: Inputs, pixels: Pixels, run: Run, listener: Li
     try:
         found = _train_and_measure(inputs, pixels, run, on_epoch, listener)
     except (Exception, SystemExit) as error:  # an error in a loss is that run's result and does not stop the others
-        if _is_disk(error, run.folder):
+        if _is_disk(error, run.folder) or isinstance(error, ProcessLost):
             raise
         found = _failure(inputs, _explained(run, error, inputs.device), len(done))
     return _record(inputs, run, found, done, time.time() - started)
@@ -192,21 +193,21 @@ def _how_measured(run: Run) -> dict[str, Any]:
 def _train_and_measure(
     inputs: Inputs, pixels: Pixels, run: Run, on_epoch: Callable[[Epoch], None], listener: Listener
 ) -> dict[str, Any]:
-    config, split = inputs.config, inputs.faces.split(run.repeat)
+    config = inputs.config
     if run.spec is None:
         backbone = initial_backbone(config, run.repeat).to(inputs.device).to(memory_format=torch.channels_last)
         digest = save_weights(run.folder / WEIGHTS, backbone, None)
         found = _measured_or_failed(inputs, pixels, run, backbone, None, None)
         return {"epoch": 0, "image_statistics": _statistics(backbone), "weights_sha256": digest, **found}
-    trained = train(
-        config, run.spec, run.repeat, split, pixels.faces, run.folder, on_epoch=on_epoch, on_note=listener.note
-    )
+    trained = train_together(inputs, pixels.faces, run, on_epoch=on_epoch, on_note=listener.note)
     facts = TrainingFacts([epoch.train_loss for epoch in trained.history], trained.steps, trained.moved)
     digest = save_weights(run.folder / WEIGHTS, trained.backbone, trained.head)
     found = _measured_or_failed(inputs, pixels, run, trained.backbone, trained.head, facts)
     what = {"steps": facts.steps, "moved": facts.moved}
     parameters = sum(parameter.numel() for parameter in trained.head.parameters())
     done = {"epoch": trained.selected_epoch, "training": what, "head_parameters": parameters}
+    if trained.processes:
+        done["processes"] = trained.processes
     return {**done, "image_statistics": _statistics(trained.backbone), "weights_sha256": digest, **found}
 
 

@@ -29,6 +29,7 @@ TRAINING = (
     "data/images/*.py",
     "utils/threads.py",
     "utils/device.py",
+    "utils/distributed.py",
     "utils/schedule.py",
     "utils/plugin_file.py",
 )
@@ -42,11 +43,12 @@ MEASURING = (
 )
 
 _TRAINING_PACKAGES = ("torch", "torchvision", "timm", "pytorch-metric-learning", "pillow")
+_LATER = ("sample_centers",)  # settings that older runs do not have: their hashes stay while these are not used
 _MEASURING_PACKAGES = ("numpy", "scipy", "scikit-learn")
 
 
 def training_protocol(
-    config: Config, fingerprints: Mapping[str, str], splits: Sequence[str], device_type: str
+    config: Config, fingerprints: Mapping[str, str], splits: Sequence[str], device_type: str, processes: int = 1
 ) -> dict[str, Any]:
     """Return everything that all runs of a benchmark share and that can change what they learn.
 
@@ -56,6 +58,7 @@ def training_protocol(
             files, where it is one of the user's own, and ``pretrained`` that of the file of weights it starts from.
         splits: SHA-256 of the split of every fold.
         device_type: cpu or cuda.
+        processes: that train a run together.
     """
     looks_ahead = config.select == "val" or config.track  # then measuring takes part in the training
     return {
@@ -69,6 +72,7 @@ def training_protocol(
         "measuring_code": _code(MEASURING) if looks_ahead else None,
         "threads": config.threads if device_type == "cpu" else None,  # sums are split among them
         "versions": {name: _version(name) for name in _TRAINING_PACKAGES},
+        **({"processes": processes} if processes > 1 else {}),  # as before there could be several
     }
 
 
@@ -88,10 +92,12 @@ def measuring_protocol(config: Config, fingerprints: Mapping[str, str]) -> dict[
 
 
 def _settings(config: Config, touches: Touches) -> dict[str, Any]:
+    """Return the settings that touch it, but for pairs, which count by their content."""
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
     values["backbone"] = config.backbone and backbone_name(config.backbone)  # files count by their content
     values["pretrained"] = config.pretrained and Path(config.pretrained).name
-    return {name: values[name] for name in settings_touching(touches) if name != "pairs"}  # pairs: by their content
+    unset = {name for name in _LATER if values[name] is None}
+    return {name: values[name] for name in settings_touching(touches) if name not in {"pairs", *unset}}
 
 
 @cache

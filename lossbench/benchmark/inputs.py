@@ -31,6 +31,7 @@ from lossbench.models.pretrained import weights_digest
 from lossbench.results.metric_fields import NOBODY_UNSEEN
 from lossbench.training.seeds import initial_backbone
 from lossbench.utils.device import be_deterministic, device_of
+from lossbench.utils.distributed import ALONE, Ranks
 from lossbench.utils.hashing import sha
 from lossbench.utils.plugin_file import is_plugin_file, plugin_fingerprint
 
@@ -40,6 +41,7 @@ class Inputs:
     """What all runs share except the pixels: small enough to send to another process, which maps the pixels itself.
 
     `config` is resolved. `fingerprints` are the SHA-256 of the images, by name; `split_file` that of split.json.
+    `ranks` are the processes that train each run together.
     """
 
     config: Config
@@ -50,6 +52,7 @@ class Inputs:
     fingerprints: dict[str, str]
     split_file: str | None
     folder: Path
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)

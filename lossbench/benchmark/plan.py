@@ -58,6 +58,7 @@ def plan_runs(
     fingerprints: Mapping[str, str],
     device_type: str,
     folder: Path,
+    processes: int = 1,
 ) -> list[Run]:
     """List the runs, repeat by repeat.
 
@@ -68,12 +69,13 @@ def plan_runs(
         fingerprints: SHA-256 of what the images are, by name.
         device_type: cpu or cuda.
         folder: of the benchmark.
+        processes: that train a run together.
 
     Raises:
         InputError: a plugin that cannot be built, or a record that is damaged.
     """
     splits = [faces.fingerprint(fold) for fold in range(len(faces.folds))]
-    protocol = training_protocol(config, fingerprints, splits, device_type)
+    protocol = training_protocol(config, fingerprints, splits, device_type, processes)
     measuring = measuring_protocol(config, fingerprints)
     entrants: list[tuple[Spec | None, dict[str, Any]]] = [
         (None, {"entrant": UNTRAINED, "hyperparameters": {}, "plugin": None})

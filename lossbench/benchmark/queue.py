@@ -17,6 +17,7 @@ from lossbench.benchmark.locks import claimed, is_held, silence
 from lossbench.benchmark.plan import Run
 from lossbench.errors import InputError
 from lossbench.results.store import Record, read_record
+from lossbench.training.checkpoint import drop_checkpoints
 from lossbench.utils import claims
 from lossbench.utils.claims import ClaimLost
 
@@ -61,7 +62,7 @@ def tidy(run: Run) -> None:
     if run.record is not None and not can_go_on(run.record) and checkpoint.exists():
         with claimed(run.folder) as mine:
             if mine and read_record(run.folder) is not None:
-                checkpoint.unlink(missing_ok=True)
+                drop_checkpoints(run.folder)
 
 
 def made_meanwhile(run: Run) -> Run:

@@ -142,6 +142,8 @@ def _difference(theirs: Any, ours: dict[str, Any]) -> str | None:
         return "another version of lossbench"
     if theirs.get("versions") != ours["versions"]:
         return "other versions of the packages"
+    if theirs.get("processes") != ours.get("processes"):
+        return f"{theirs.get('processes', 1)} processes together"
     if theirs.get("threads") != ours["threads"]:
         return f"{theirs.get('threads')} threads (--threads {theirs.get('threads')} reuses them)"
     return None

@@ -13,8 +13,9 @@ from lossbench.cli import comparison, data, doctor, lists, losses, models, repor
 from lossbench.cli.completion import complete_topics
 from lossbench.cli.options import GroupedCommand, Json, speaks, takes
 from lossbench.config import Config, read_config
-from lossbench.errors import InputError, NobodyListens, stopped
+from lossbench.errors import InputError, NobodyListens, ProcessLost, stopped
 from lossbench.utils.files import too_long
+from lossbench.utils.launch import launch
 
 # typer names this one class of usage errors publicly; its base is the class of them all.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -54,6 +55,8 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to fail
     try:
         code = app(standalone_mode=False)
+    except ProcessLost as error:
+        raise _end(2, str(error), said=error.said) from None
     except InputError as error:
         raise _end(2, str(error)) from None
     except _UsageError as error:
@@ -76,10 +79,12 @@ def main() -> None:
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
-def _end(code: int, message: str) -> SystemExit:
+def _end(code: int, message: str, *, said: bool | None = None) -> SystemExit:
+    """Print the line and return what ends the process; of torchrun's processes the first says it, if not told."""
     from lossbench.cli import console
 
-    console.error(message)
+    if not (launch().silent if said is None else said):
+        console.error(message)
     return SystemExit(code)
 
 
@@ -157,6 +162,9 @@ def run(
         given["plugins"] = tuple(given["plugins"])
     options = {"force": force, "retry_failed": retry_failed, "verify": not no_verify}
     chosen = comparison.checked(given, read_config(config) if config else None)
+    if launch().silent:  # one of torchrun's processes, of which the first reports
+        _take_part(chosen, options)
+        return
     if once:
         raise typer.Exit(_once(chosen, json, options))
     with console.document(json) as write:
@@ -166,6 +174,13 @@ def run(
         write(comparison.figures(made))
     if made.nothing_finished:
         raise typer.Exit(1)
+
+
+def _take_part(config: Config, options: dict[str, bool]) -> None:
+    from lossbench.benchmark.driver import run_benchmark
+    from lossbench.benchmark.ranks import Silence
+
+    run_benchmark(config, Silence(), **options)
 
 
 def _run(config: Config, options: dict[str, bool]) -> comparison.Comparison:

@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lossbench.utils.device import in_any_order
+from lossbench.utils.distributed import Ranks
 
 Elementwise = Callable[[Tensor], Tensor]
 
@@ -47,7 +48,12 @@ class Plan(NamedTuple):
 
 
 def own_and_rest(
-    unit: Tensor, weight: Tensor, labels: Tensor, scale: Tensor, others: Elementwise | None = None
+    unit: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    scale: Tensor,
+    others: Elementwise | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the own-class cosines [B] and ``log(sum over j != y of exp(scale * others(c_j)))`` [B].
 
@@ -59,10 +65,13 @@ def own_and_rest(
         labels: [B] int64 in 0..C-1; anything else raises (IndexError on the CPU).
         scale: [B], of unit's dtype.
         others: elementwise map of the other-class cosines [B, n]; what it captures counts as constant.
+        ranks: the processes that share the classes out, each with the same embeddings and with the weights of its own
+            classes; `labels` then count from the first of these, and those outside are other processes' classes. What
+            is returned is of all classes, and so is the gradient of `unit` and of `scale`.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and ranks is None:
         return _at_once(unit, weight, labels, scale, others)
-    own, rest = _OwnAndRest.apply(unit, weight, labels, scale, others)
+    own, rest = _OwnAndRest.apply(unit, weight, labels, scale, others, ranks)
     return own, rest
 
 
@@ -81,7 +90,13 @@ def _at_once(
 class _OwnAndRest(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, unit: Tensor, weight: Tensor, labels: Tensor, scale: Tensor, others: Elementwise | None
+        ctx: Any,
+        unit: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        scale: Tensor,
+        others: Elementwise | None,
+        ranks: Ranks | None,
     ) -> tuple[Tensor, Tensor]:
         plan = _plan_for(unit, weight, others)
         with torch.autocast(unit.device.type, enabled=False):
@@ -98,18 +113,22 @@ class _OwnAndRest(torch.autograd.Function):
                 score = (cos if others is None else others(cos)).mul(scale.unsqueeze(1))
                 _set_own(score, labels, block, torch.full_like(scale, -torch.inf))
                 rest = torch.logaddexp(rest, score.logsumexp(1))
-            own_rows = weight.index_select(0, labels).to(unit.dtype)
+            rows = labels if ranks is None else labels.clamp(0, len(weight) - 1)
+            own_rows = weight.index_select(0, rows).to(unit.dtype)
             own = (unit.view(len(unit), *(1,) * (weight.ndim - 2), -1) * own_rows).sum(-1)
-            own = own * inverse.index_select(0, labels)
+            own = own * inverse.index_select(0, rows)
+            own = own if own.ndim == 1 else own.amax(1)
+            if ranks is not None:
+                own, rest = _joined(own.masked_fill(rows != labels, 0), rest, ranks)
         ctx.save_for_backward(unit, weight, labels, scale, inverse, rest)
-        ctx.plan, ctx.others, ctx.kept = plan, others, kept
-        return own if own.ndim == 1 else own.amax(1), rest
+        ctx.plan, ctx.others, ctx.kept, ctx.ranks = plan, others, kept, ranks
+        return own, rest
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, grad_own: Tensor, grad_rest: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, Tensor | None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, Tensor | None, None, None]:
         unit, weight, labels, scale, inverse, rest = ctx.saved_tensors
         rest = rest.clamp_min(torch.finfo(rest.dtype).min)  # with one class, minus infinity minus itself is NaN
         grad_unit, grad_scale = torch.zeros_like(unit), torch.zeros_like(scale)
@@ -142,7 +161,18 @@ class _OwnAndRest(torch.autograd.Function):
                     grad.mul_(inv)
                 del every
                 grad_unit.addmm_(grad, rows)
-        return grad_unit, grad_weight, None, grad_scale if ctx.needs_input_grad[3] else None, None
+        if ctx.ranks is not None:
+            ctx.ranks.sum_(grad_unit)
+            if ctx.needs_input_grad[3]:
+                ctx.ranks.sum_(grad_scale)
+        return grad_unit, grad_weight, None, grad_scale if ctx.needs_input_grad[3] else None, None, None
+
+
+def _joined(own: Tensor, rest: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:
+    """Return the own-class cosines [B], which one process has and the others have as 0, and the `rest` [B] of all."""
+    highest = ranks.max_(rest.clone()).clamp_min_(torch.finfo(rest.dtype).min)
+    own, total = ranks.sum_(torch.stack([own, (rest - highest).exp()]))
+    return own, total.log() + highest
 
 
 def _plan_for(unit: Tensor, weight: Tensor, others: Elementwise | None) -> Plan:

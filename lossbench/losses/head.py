@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossbench.losses.blocked_softmax import KEEP_NUMBERS, own_and_rest
+from lossbench.losses.sharded_softmax import ClassShard
 from lossbench.utils.device import in_any_order
 
 
@@ -137,7 +138,7 @@ def cosine(x: Tensor, weight: Tensor) -> Tensor:
 
 def margin_softmax(
     embeddings: Tensor,
-    weight: Tensor,
+    weight: Tensor | ClassShard,
     labels: Tensor,
     push: Callable[[Tensor], Tensor],
     scale: float | Tensor,
@@ -149,7 +150,8 @@ def margin_softmax(
 
     Args:
         embeddings: [B, D], any norm, any float dtype.
-        weight: [C, D] class weights, any norm; or [C, K, D], of which each class's nearest counts.
+        weight: [C, D] class weights, any norm; or [C, K, D], of which each class's nearest counts; or what several
+            processes share out of them.
         labels: [B] int64 in 0..C-1.
         push: maps the own-class cosines [B] to the margin-carrying ones [B]; differentiable, finite slope at +-1.
         scale: s, a number or one per sample [B].
@@ -165,7 +167,8 @@ def margin_softmax(
         >>> margin_softmax(embeddings, weight, labels, lambda own: own - 0.5, scale=2.0)  # -log(e / (e + 1))
         tensor(0.3133)
     """
-    if weight.ndim == 3 and len(embeddings) * weight.shape[:2].numel() <= KEEP_NUMBERS and others is None:
+    small = weight.ndim == 3 and len(embeddings) * weight.shape[:2].numel() <= KEEP_NUMBERS and others is None
+    if small and isinstance(weight, Tensor):
         every = cosine(embeddings, weight.flatten(0, 1)).view(len(embeddings), *weight.shape[:2])
         nearest = every.detach().max(2, keepdim=True).indices
         others_of_class = torch.arange(weight.shape[1], device=weight.device) != nearest
@@ -175,7 +178,10 @@ def margin_softmax(
     unit = F.normalize(embeddings.to(dtype), dim=1)
     scales = scale.to(dtype) if isinstance(scale, Tensor) else unit.new_full((1,), scale)
     scales = scales.expand(len(unit))
-    own, rest = own_and_rest(unit, weight, labels, scales, others)
+    if isinstance(weight, ClassShard):
+        own, rest = weight.own_and_rest(unit, labels, scales, others)
+    else:
+        own, rest = own_and_rest(unit, weight, labels, scales, others)
     return -F.logsigmoid(scales * push(own).to(dtype) - rest).mean()
 
 
@@ -195,7 +201,7 @@ def margin_cross_entropy(
     return F.cross_entropy(z * (scale.unsqueeze(-1) if isinstance(scale, Tensor) else scale), labels)
 
 
-def own_cosine(embeddings: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+def own_cosine(embeddings: Tensor, weight: Tensor | ClassShard, labels: Tensor) -> Tensor:
     """Return the cosines [B] with the own class alone, as constants: for thresholds and statistics.
 
     With weights [C, K, D], those with each of its K centers: [B, K].
@@ -207,7 +213,10 @@ def own_cosine(embeddings: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
         tensor([1., 1.])
     """
     dtype = torch.promote_types(embeddings.dtype, torch.float32)
-    rows = weight.detach().index_select(0, labels).to(dtype)
+    if isinstance(weight, ClassShard):
+        rows = weight.own_rows(labels).to(dtype)
+    else:
+        rows = weight.detach().index_select(0, labels).to(dtype)
     wide = embeddings.detach().to(dtype)
     return F.cosine_similarity(wide if rows.ndim == 2 else wide.unsqueeze(1), rows, dim=-1, eps=1e-12)
 

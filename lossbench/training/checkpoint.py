@@ -1,4 +1,8 @@
-"""What a run needs to continue after its process ended: written whole after every epoch, never unpickled."""
+"""What a run needs to continue after its process ended: written whole after every epoch, never unpickled.
+
+Of several processes each writes a file, with the classes it holds: ``checkpoint.pt``, ``checkpoint-1.pt`` and so on.
+The new files take the places of the old ones only when all of them are there.
+"""
 
 import io
 from collections.abc import Callable
@@ -10,6 +14,7 @@ from torch import Tensor, nn
 
 from lossbench.losses.head import Head
 from lossbench.results.history import Epoch
+from lossbench.utils.distributed import ALONE, Ranks
 from lossbench.utils.files import write_bytes
 
 
@@ -25,8 +30,9 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     history: list[Epoch],
     best: dict[str, Any] | None,
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Replace ``folder/checkpoint.pt`` by one of this moment, whole or not at all.
+    """Replace this process's checkpoint in `folder` by one of this moment, whole or not at all.
 
     Args:
         folder: the run's.
@@ -36,6 +42,7 @@ def save_checkpoint(
         history: the epochs that are finished.
         best: the best epoch on val and both states then (``epoch``, ``backbone``, ``head``); None where the last
             epoch is what counts.
+        ranks: the processes that train together; all must come here.
 
     Raises:
         OSError: the file cannot be written.
@@ -49,15 +56,57 @@ def save_checkpoint(
     }
     data = io.BytesIO()  # torch.save to a file hides a full disk behind a RuntimeError
     torch.save(state, data)
-    write_bytes(folder / "checkpoint.pt", data.getbuffer())
+    path = _path(folder, ranks)
+    if ranks.size == 1:
+        write_bytes(path, data.getbuffer())
+        return
+    write_bytes(_next(path), data.getbuffer())
+    ranks.wait()
+    _next(path).replace(path)
+    ranks.wait()
 
 
-def read_checkpoint(folder: Path, device: torch.device, on_note: Callable[[str], None]) -> dict[str, Any] | None:
+def drop_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of all processes in a run's folder."""
+    for file in [*folder.glob("checkpoint*.pt"), *folder.glob(".checkpoint*.pt.*")]:
+        file.unlink(missing_ok=True)
+
+
+def read_checkpoint(
+    folder: Path, device: torch.device, on_note: Callable[[str], None], ranks: Ranks = ALONE
+) -> dict[str, Any] | None:
     """Return what `save_checkpoint` was given, as states by name, or None where there is nothing to continue from.
 
-    A damaged file counts as none; `on_note` then gets one line.
+    A damaged file counts as none; `on_note` then gets one line. Several processes return the same epoch, or all none.
     """
-    path = folder / "checkpoint.pt"
+    path = _path(folder, ranks)
+    state = _read(path, device, on_note)
+    if ranks.size == 1:
+        return state
+    epochs = ranks.everyones(_epochs(state))
+    if _epochs(state) < max(epochs):  # stopped between the two: some files had taken their places
+        state = _read(_next(path), device, on_note)
+    found = ranks.everyones(_epochs(state))
+    if min(found) != max(found):
+        if max(epochs):
+            on_note(f"the processes' checkpoints in {folder} are not of one epoch; this run starts again")
+        return None
+    return state
+
+
+def _epochs(state: dict[str, Any] | None) -> int:
+    return len(state["history"]) if state else 0
+
+
+def _path(folder: Path, ranks: Ranks) -> Path:
+    return folder / ("checkpoint.pt" if ranks.first else f"checkpoint-{ranks.rank}.pt")
+
+
+def _next(path: Path) -> Path:
+    return path.with_suffix(".next.pt")
+
+
+def _read(path: Path, device: torch.device, on_note: Callable[[str], None]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:

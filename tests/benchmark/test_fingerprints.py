@@ -20,6 +20,7 @@ HARMLESS = {
         "utils/files",
         "utils/text",
         "utils/hashing",
+        "utils/launch",
         "utils/settings",
         "utils/memory",
         "utils/processes",
@@ -101,3 +102,14 @@ def test_measuring_code_is_part_of_a_training_that_uses_it(setting, looks_ahead,
     after = protocols(config)
     assert before[1] != after[1]
     assert (before[0] != after[0]) == looks_ahead
+
+
+def test_several_processes_and_sampled_centers_are_other_runs_and_unused_leave_the_hash():
+    protocols = [
+        training_protocol(config, {"data": "faces"}, ["split"], "cpu", processes)
+        for config, processes in ((CONFIG, 1), (CONFIG, 2), (CONFIG, 3), (replace(CONFIG, sample_centers=0.1), 1))
+    ]
+    assert "processes" not in protocols[0]
+    assert "sample_centers" not in protocols[0]["config"]
+    assert [protocol.get("processes") for protocol in protocols] == [None, 2, 3, None]
+    assert protocols[3]["config"] == protocols[0]["config"] | {"sample_centers": 0.1}

@@ -12,7 +12,7 @@ GROUPS = {
     "Losses": {"losses", "plugins", "deconfound"},
     "Data": {"data", "identities", "min-images", "images-per-identity", "pairs", "flip", "no-verify"},
     "Network": {"backbone", "pretrained", "embedding-dim", "image-size", "dropout"},
-    "Training": {"epochs", "batch-size", "lr", "optimizer", "schedule", "weight-decay", "warmup"},
+    "Training": {"epochs", "batch-size", "lr", "optimizer", "schedule", "weight-decay", "warmup", "sample-centers"},
     "Statistics": {
         "repeats",
         "seed",

@@ -1,0 +1,97 @@
+"""Which heads share their class weights out over processes, and the weights of all classes put together again.
+
+Those that use a parameter called ``weight`` in `margin_softmax` and `own_cosine` alone; a trial finds out. All others
+are replicated: every process computes the whole loss of the whole batch, which is as exact.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from lossbench.losses.head import Head, Mix
+from lossbench.losses.sharded_softmax import ClassShard
+from lossbench.utils.distributed import Ranks
+from lossbench.utils.text import described
+
+
+def share_out(head: Head, trial: Head, ranks: Ranks, sample: float | None = None) -> dict[str, str]:
+    """Replace the weights of all classes in `head` by this process's, wherever that can be.
+
+    Args:
+        head: to train; a mix with all its parts.
+        trial: another one of the same spec, with few classes, on which it is tried.
+        ranks: the processes.
+        sample: the share of its classes that a process scores in a step; all if None.
+
+    Returns:
+        By the name of a loss's class, an empty text, or why every process keeps and scores all of its classes.
+    """
+    found, parts = {}, dict(head.named_modules())
+    for name, part in trial.named_modules():
+        if isinstance(part, Head) and not isinstance(part, Mix):
+            found[type(part).__name__] = obstacle(part)
+            if not found[type(part).__name__]:
+                _put(parts[name], ClassShard(parts[name].weight, ranks, sample))
+    return found
+
+
+def obstacle(head: Head) -> str:
+    """Return why a head's class weights cannot be shared out, or an empty text."""
+    weight = head._parameters.get("weight")
+    if weight is None or weight.ndim not in (2, 3):
+        return "it has no class weights called weight"
+    embeddings = torch.linspace(-1, 1, 16 * weight.shape[-1]).mul(9).sin().view(16, -1)
+    labels = torch.arange(16) // 4 % len(weight)
+    losses = []
+    with torch.random.fork_rng(devices=[]):
+        for shared in (False, True):
+            torch.manual_seed(0)
+            try:
+                tried = copy.deepcopy(head).train()
+                if shared:
+                    _put(tried, ClassShard(weight))
+                losses.append(tried(embeddings, labels))
+            except Exception as error:  # a plugin may raise anything
+                return f"its class weights are used outside margin_softmax ({described(error)[:200]})"
+    return (
+        ""
+        if torch.allclose(losses[0], losses[1], equal_nan=True)
+        else "its loss changes with its class weights shared out"
+    )
+
+
+def shards_of(head: nn.Module) -> list[ClassShard]:
+    """Return what has been shared out in a head."""
+    return [module for module in head.modules() if isinstance(module, ClassShard)]
+
+
+@contextmanager
+def whole(head: nn.Module) -> Iterator[None]:
+    """Let the first process's head have the weights of all classes while the context lasts; all must come here."""
+    held = put_whole(head)
+    try:
+        yield
+    finally:
+        for part, shard in held:
+            _put(part, shard)
+
+
+def put_whole(head: nn.Module) -> list[tuple[nn.Module, ClassShard]]:
+    """Put the weights of all classes back into the first process's head; return what stood in their places."""
+    held: list[tuple[nn.Module, ClassShard]] = []
+    for part in head.modules():
+        shard = part._modules.get("weight")
+        if isinstance(shard, ClassShard):
+            held.append((part, shard))
+    for part, shard in held:
+        if (weight := shard.whole()) is not None:
+            _put(part, nn.Parameter(weight))
+    return held
+
+
+def _put(part: nn.Module, weight: ClassShard | nn.Parameter) -> None:
+    del part.weight
+    part.weight = weight

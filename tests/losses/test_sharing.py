@@ -1,0 +1,78 @@
+"""Which losses share their class weights out is found by a trial, and said."""
+
+import pytest
+import torch
+from support import plugin
+
+from lossbench.losses.head import Head, margin_softmax
+from lossbench.losses.loading import load_head, trial_head
+from lossbench.losses.registry import find_plugins
+from lossbench.losses.sharded_softmax import ClassShard
+from lossbench.losses.sharing import obstacle, put_whole, shards_of, share_out, whole
+from lossbench.losses.spec import parse_spec
+from lossbench.utils.distributed import ALONE, Ranks
+
+REPLICATED = {"adacos", "ce", "center", "p2sgrad", "proxy_anchor", "sphereface2", "triplet", "uniface"}
+
+
+def built(text, classes=7):
+    return load_head(text, num_classes=classes, embedding_dim=4), trial_head(parse_spec(text, find_plugins()))
+
+
+@pytest.mark.parametrize("name", [name for name in find_plugins() if not name.startswith("pml:")])
+def test_every_loss_that_is_a_margin_softmax_is_shared_out(name):
+    head, trial = built(name)
+    before = torch.random.get_rng_state()
+    found = share_out(head, trial, Ranks(0, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    if name == "arcface_triplet":
+        assert found == {"ArcFace": "", "Triplet": "it has no class weights called weight"}
+    else:
+        assert [bool(reason) for reason in found.values()] == [name in REPLICATED]
+    assert [len(shard.rows) for shard in shards_of(head)] == [3] * (name not in REPLICATED)
+
+
+def test_a_mix_shares_out_what_it_can():
+    head, trial = built("arcface+0.5*ce")
+    found = share_out(head, trial, Ranks(1, 2))
+    assert found["ArcFace"] == ""
+    assert "linear(): argument 'weight'" in found["CE"]
+    assert [len(shard.rows) for shard in shards_of(head)] == [4]
+
+
+def test_a_loss_that_looks_at_all_weights_is_not_shared_out(tmp_path):
+    loss = "margin_softmax(embeddings, self.weight, labels, lambda own: own, 30.0)"
+    for name, returned in (
+        ("norms", f"{loss} + self.weight.norm()"),
+        ("count", f"{loss} + len(self.weight.shape[1:])"),
+    ):
+        path = plugin(tmp_path, name, f"\n    def forward(self, embeddings, labels):\n        return {returned}\n")
+        reason = obstacle(trial_head(parse_spec(path, find_plugins())))
+        assert bool(reason) is (name == "norms"), reason
+
+
+def test_a_loss_that_looks_at_what_is_there_is_not_shared_out():
+    class Sly(Head):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(10, 8))
+
+        def forward(self, embeddings, labels):
+            loss = margin_softmax(embeddings, self.weight, labels, lambda own: own, 30.0)
+            return loss if isinstance(self.weight, torch.Tensor) else 2 * loss
+
+    assert obstacle(Sly()) == "its loss changes with its class weights shared out"
+
+
+def test_the_weights_of_all_classes_come_back():
+    head, trial = built("subcenter_arcface+0.5*cosface")
+    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    share_out(head, trial, ALONE)
+    assert "parts.0.weight.rows" in head.state_dict()
+    with whole(head):
+        assert head.state_dict().keys() == before.keys()
+        assert all(torch.equal(tensor, before[name]) for name, tensor in head.state_dict().items())
+        assert head.logits(torch.randn(3, 4)).shape == (3, 7)
+    assert [type(part.weight) for part in head.parts] == [ClassShard, ClassShard]
+    put_whole(head)
+    assert head.state_dict().keys() == before.keys()
