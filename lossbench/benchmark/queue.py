@@ -112,14 +112,14 @@ def one_of(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> Record | 
 
     Runs that nobody has begun come first, so that one that kills its process does not keep the others from being done.
     Where only runs of other processes are left, and some have been silent for long, those are watched until they are
-    taken over or heard of.
+    taken over or heard of; for twice that time at most, because the clocks that tell the silence may differ.
 
     Raises:
         InputError: as `attempt`.
     """
     left = sorted(todo, key=lambda run: is_held(run.folder))
     pixels = open_pixels(inputs, listener)
-    watching = False
+    watching: float | None = None  # since when
     while left:
         for run in list(left):
             if (done := attempt(inputs, pixels, run, listener)) is not None:
@@ -127,10 +127,11 @@ def one_of(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> Record | 
                 record = tell(listener, run, done)
                 if not done.elsewhere:
                     return record
-        if not any(silence(run.folder) > claims.STALE for run in left):
+        now = time.monotonic()
+        if now - (watching or now) > 2 * claims.STALE or not any(silence(r.folder) > claims.STALE for r in left):
             break
-        if not watching:
-            watching = True
+        if watching is None:
+            watching = now
             listener.note(
                 f"a process has been silent for {claims.STALE:.0f} s; "
                 "watching it for as long before its run is taken over"

@@ -2,13 +2,14 @@
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 from support import Recorder, bench, figures
 
 from lossbench.benchmark.inputs import gather, open_pixels
 from lossbench.benchmark.locks import claimed
-from lossbench.benchmark.plan import plan_runs
+from lossbench.benchmark.plan import Again, plan_runs
 from lossbench.benchmark.queue import LONGEST_PAUSE, Queue, attempt, in_turn, one_of
 from lossbench.config import Config
 from lossbench.errors import InputError
@@ -30,6 +31,27 @@ def test_what_another_process_made_since_the_plan_is_taken_from_it(tmp_path):
     made = in_turn(inputs, runs, heard := Recorder())
     assert heard.trained == []
     assert figures([made[run.hash] for run in runs]) == figures(records)
+
+
+def test_a_run_that_is_to_be_repeated_keeps_its_record_where_its_claim_is_lost(tmp_path, monkeypatch):
+    folder, _, _ = bench(tmp_path, "ce", **SETTINGS)
+    inputs, runs = planned(tmp_path)
+    before = (runs[1].folder / "run.json").read_bytes()
+    again = replace(runs[1], record=None, replaces=runs[1].record, again=Again.from_the_start)
+    place = folder / ".claims" / again.folder.name
+
+    def stand_still(inputs):
+        """Another process takes the run over meanwhile."""
+        (file,) = place.iterdir()
+        file.rename(file.with_name(f"{file.name}.over"))
+
+    monkeypatch.setattr("lossbench.benchmark.execute.refuse_changed", stand_still)
+    assert attempt(inputs, open_pixels(inputs, Recorder()), again, heard := Recorder()) is None
+    assert heard.notes == [
+        "ce, repeat 1, is left to another process: this process did not run for 180 s, and another one took over its "
+        "work"
+    ]
+    assert (runs[1].folder / "run.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("finished", [False, True], ids=["to be trained", "to be measured again"])
