@@ -27,6 +27,10 @@ def report_(
         bool,
         typer.Option("--compare", help="Put benchmarks side by side, into a folder of its own: which verdicts change."),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Draw the report again as runs finish, until the last one has; Ctrl-C ends it."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -45,25 +49,46 @@ def report_(
 
     report.html is the whole report on one page, which opens offline. Beside it: report.md, verdicts.json, tables as
     CSV and as LaTeX, figures as SVG and PNG.
+
+    With --watch, which may start before the benchmark, report.html says how many runs are done and loads itself again.
     """
     from lossbench.cli import console
 
     folders = folders or []
     if compare:
-        if faces:
-            raise InputError("--faces belongs to the report of one benchmark; leave it out beside --compare")
+        if faces or watch:
+            option = "--faces" if faces else "--watch"
+            raise InputError(f"{option} belongs to the report of one benchmark; leave it out beside --compare")
         from lossbench.report.compare.write import write_comparison
 
-        paths = write_comparison(folders, out)
-    else:
-        if out is not None:
-            raise InputError("--out belongs to --compare; a report is written into its benchmark's folder")
-        if len(folders) > 1:
-            named = " ".join(map(str, folders))
-            raise InputError(f"report takes one folder, not {len(folders)}; side by side: --compare {named}")
-        from lossbench.report.write import latest_benchmark, write_report
+        _say_written(write_comparison(folders, out))
+        return
+    if out is not None:
+        raise InputError("--out belongs to --compare; a report is written into its benchmark's folder")
+    if len(folders) > 1:
+        named = " ".join(map(str, folders))
+        raise InputError(f"report takes one folder, not {len(folders)}; side by side: --compare {named}")
+    folder, results = folders[0] if folders else None, Path("results")
+    if watch:
+        _watch(folder, results, faces=faces)
+        return
+    from lossbench.report.write import latest_benchmark, write_report
 
-        folder = folders[0] if folders else latest_benchmark(Path("results"))
-        paths = write_report(folder, faces=faces, on_progress=console.step)
+    _say_written(write_report(folder or latest_benchmark(results), faces=faces, on_progress=console.step))
+
+
+def _watch(folder: Path | None, results: Path, *, faces: bool) -> None:
+    from lossbench.cli import console
+    from lossbench.report.watch import watch
+
+    try:
+        _say_written(watch(folder, results, console.step, faces=faces))
+    except KeyboardInterrupt:
+        console.step("stopped; the report stays as it was drawn last")
+
+
+def _say_written(paths: list[Path]) -> None:
+    from lossbench.cli import console
+
     for path in paths:
         console.step(f"wrote {path}")

@@ -19,7 +19,8 @@ class Findings:
 
     `settings` is the content of benchmark.toml, including its table ``record``; `answer` the sentences that come first
     (see `results.answer`); `looks` are those that decided the verdicts, where repeats were added until all was settled;
-    `left_out` counts the runs in the folder that were made with other settings.
+    `left_out` counts the runs in the folder that were made with other settings. `provisional` says, where the report is
+    watched, how many runs are done; empty otherwise.
     """
 
     settings: Mapping[str, Any]
@@ -28,6 +29,7 @@ class Findings:
     answer: Sequence[str]
     looks: Looks | None = None
     left_out: int = 0
+    provisional: str = ""
 
 
 def read_findings(folder: Path) -> Findings:

@@ -34,6 +34,7 @@ def markdown(findings: Findings, drawn: Sequence[tuple[str, str]]) -> str:
     lines = [
         f"# Losses compared on {plain(study.records[0]['data'])}",
         "",
+        *paragraph(findings.provisional and f"Provisional: {findings.provisional}."),
         *(f"- {plain(sentence)}" for sentence in findings.answer),
         "",
         *paragraph(f"{MEANING}."),

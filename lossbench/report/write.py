@@ -6,7 +6,7 @@ from pathlib import Path
 from lossbench.errors import InputError
 from lossbench.report.disagreements import disagreed, disagreement_table
 from lossbench.report.face_images import face_images
-from lossbench.report.findings import read_findings
+from lossbench.report.findings import Findings, read_findings
 from lossbench.report.gains import gap_table, split_table
 from lossbench.report.latex.tables import latex_tables
 from lossbench.report.markdown import markdown
@@ -48,7 +48,21 @@ def write_report(
         InputError: there is no such folder, no run in it, or a damaged record; the folder cannot be written; or faces
             are asked for that may not be shown or are not there.
     """
-    findings = read_findings(folder)
+    return write_findings(folder, read_findings(folder), faces=faces, on_progress=on_progress)
+
+
+def write_findings(
+    folder: Path,
+    findings: Findings,
+    *,
+    faces: bool = False,
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Write what a benchmark has found, as `write_report` does.
+
+    Raises:
+        InputError: as `write_report`; or the embeddings or the history of a run are damaged.
+    """
     study, records, found = findings.study, findings.study.records, findings.verdicts
     apart = disagreed(study)
     images = face_images(findings.settings, apart) if faces else None

@@ -27,6 +27,10 @@ class Benchmark(NamedTuple):
     left_out: int
 
 
+class NoRunsYet(InputError):
+    """A benchmark has no finished run with its latest settings."""
+
+
 def read_benchmark(folder: Path) -> Benchmark:
     """Read a benchmark's latest settings and their records.
 
@@ -40,7 +44,7 @@ def read_benchmark(folder: Path) -> Benchmark:
     everything = load_records(folder)
     records = of_benchmark(everything, settings["record"])
     if not records:
-        raise InputError(
+        raise NoRunsYet(
             f"no finished runs with the settings of {folder / 'benchmark.toml'}; "
             f"start with: lossbench run --config {folder / 'benchmark.toml'}"
         )

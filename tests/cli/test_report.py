@@ -20,6 +20,7 @@ def test_a_report_of_all_results_names_the_benchmarks(lossbench, tmp_path):
         (("a", "b"), "report takes one folder, not 2; side by side: --compare a b"),
         (("--out", "x", "a"), "--out belongs to --compare"),
         (("--compare", "--faces", "a", "b"), "--faces belongs to the report of one benchmark"),
+        (("--watch", "--compare", "a", "b"), "--watch belongs to the report of one benchmark"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(lossbench, tmp_path, monkeypatch, words, says):

@@ -16,6 +16,8 @@ from lossbench.report.markup import Part
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
+REFRESH = 10  # seconds after which a provisional page loads itself again
+
 
 def rendered(
     template: str,
@@ -23,7 +25,6 @@ def rendered(
     *,
     terms: bool = True,
     provisional: str = "",
-    refresh: int = 0,
     **values: Any,
 ) -> str:
     """Return a page.
@@ -32,8 +33,7 @@ def rendered(
         template: the name of a template that extends base.html.
         links: where the names of losses in sentences lead to; empty where they lead nowhere.
         terms: whether the page has a glossary, to which the headings of its tables lead.
-        provisional: what is said on top of a page that will change; empty otherwise.
-        refresh: seconds after which the page loads itself again; 0 for never.
+        provisional: how far a benchmark is that runs, said on top of a page that loads itself again; empty otherwise.
         values: what the template takes.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -48,7 +48,12 @@ def rendered(
     environment.globals |= {"topic": topic_of, "topic_of": of_heading, "shapes_of": _shapes}
     environment.globals["pieces"] = lambda text: _pieces(text, links)
     frame = {"style": Markup(style), "script": Markup(script), "policy": _policy(style, script)}
-    return environment.get_template(template).render(**frame, provisional=provisional, refresh=refresh, **values)
+    return environment.get_template(template).render(**frame, provisional=provisional, refresh=REFRESH, **values)
+
+
+def without_refresh(page: str) -> str:
+    """Return a page that no longer loads itself again."""
+    return page.replace(f'<meta http-equiv="refresh" content="{REFRESH}">\n', "")
 
 
 def _policy(style: str, script: str) -> str:

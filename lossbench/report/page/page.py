@@ -70,6 +70,7 @@ def page(findings: Findings, drawn: Sequence[tuple[str, str]], apart: Disagreed 
     return rendered(
         "page.html",
         links,
+        provisional=findings.provisional,
         data=study.records[0]["data"],
         trained=study.trained,
         answer=findings.answer,

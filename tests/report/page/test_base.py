@@ -3,7 +3,7 @@
 import re
 
 from lossbench.report.markup import Part
-from lossbench.report.page.base import _pieces, _policy, _shapes, rendered
+from lossbench.report.page.base import _pieces, _policy, _shapes, rendered, without_refresh
 
 HOSTILE = "<script>alert(1)</script>{{ 7*7 }}"
 
@@ -14,11 +14,14 @@ def test_the_frame_holds_its_policy_and_what_is_provisional():
     assert "default-src &#39;none&#39;" in text
     assert 'http-equiv="refresh"' not in text
     assert 'class="provisional"' not in text
-    watched = rendered("base.html", {}, provisional=HOSTILE, refresh=10)
+    watched = rendered("base.html", {}, provisional=HOSTILE)
     assert '<meta http-equiv="refresh" content="10">' in watched
-    assert '<p class="provisional">&lt;script&gt;alert(1)&lt;/script&gt;{{ 7*7 }}</p>' in watched
+    assert '<p class="provisional">Provisional: &lt;script&gt;alert(1)&lt;/script&gt;{{ 7*7 }}. This page' in watched
+    assert watched.replace("&lt;", "").count("<script>") == text.count("<script>")
     policies = [re.search(r'Content-Security-Policy" content="([^"]*)"', one)[1] for one in (text, watched)]
     assert policies[0] == policies[1]
+    assert 'http-equiv="refresh"' not in without_refresh(watched)
+    assert without_refresh(text) == text
 
 
 def test_the_policy_names_style_and_script_apart():
