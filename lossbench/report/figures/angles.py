@@ -12,8 +12,13 @@ from lossbench.results.verdicts import Verdict
 _ROW = 0.19  # inches a loss
 
 
-def angles(study: Study, found: Sequence[Verdict]) -> Drawn:
-    """Draw the angle statistics in degrees, a row per loss: a point per repeat, a bar at the mean."""
+def angles(study: Study, found: Sequence[Verdict]) -> Drawn | None:
+    """Draw the angle statistics in degrees, a row per loss: a point per repeat, a bar at the mean.
+
+    None where no run finished.
+    """
+    if not study.finished:
+        return None
     names, drawn = study.entrants, pens(study)
     figures = shown_in("angles")
     drawing, axes = panels(1, len(figures), _ROW * len(names) + 0.9, sharey=True)

@@ -72,6 +72,7 @@ def style() -> dict[Any, Any]:
     lines |= {"xtick.labelcolor": SOFT, "ytick.labelcolor": SOFT, "xtick.major.size": 3, "ytick.major.size": 3}
     lines |= {"axes.spines.top": False, "axes.spines.right": False, "xtick.minor.size": 2, "ytick.minor.size": 2}
     grid = {"axes.grid": True, "grid.color": "#e4e4df", "grid.linewidth": 0.7, "axes.axisbelow": True}
+    grid |= {"figure.constrained_layout.w_pad": 0.08, "figure.constrained_layout.h_pad": 0.08}  # inches
     return {**sns.axes_style("ticks"), **text, **inks, **lines, **grid, **fixed}
 
 

@@ -24,8 +24,8 @@ _LOWEST, _HIGHEST, _PER_DECADE = 1e-4, 0.5, 10  # false-positive rates of the cu
 _HEIGHT = 4.6
 
 
-def tpr_fpr(study: Study, found: Sequence[Verdict]) -> Drawn:
-    """Draw the identification rate against the false-positive rate, from the embeddings.
+def tpr_fpr(study: Study, found: Sequence[Verdict]) -> Drawn | None:
+    """Draw the identification rate against the false-positive rate, from the embeddings; None without negatives.
 
     Raises:
         RunDamaged: a run's embeddings are missing or damaged.
@@ -41,6 +41,8 @@ def tpr_fpr(study: Study, found: Sequence[Verdict]) -> Drawn:
         measured = identification_rate(query, labels, distractors, fprs.tolist())
         rates.setdefault(record["entrant"], []).append(measured.tpr.numpy())
         negatives.append(measured.negatives)
+    if not min(negatives):
+        return None
     drawing, (ax,) = panels(1, 1, _HEIGHT)
     ax.set(xscale="log", xlim=(lowest, _HIGHEST), ylim=(0, 1.02))
     ax.set(xlabel="false-positive rate (FPR, FAR)", ylabel="identification rate (TPR, TAR)")
@@ -84,8 +86,8 @@ def _mark_limit(ax: "Axes", limit: float) -> None:
     ax.axvspan(low, min(limit, high), color="#f1f1ee", zorder=0)
     ax.axvline(limit, color=SOFT, lw=0.8, ls=(0, (4, 3)), zorder=1)
     ax.annotate(
-        f"fewer than {ENOUGH} negatives\nabove the threshold", (limit, 1.0), (-5, -3), textcoords="offset points",
-        xycoords=("data", "axes fraction"), ha="right", va="top", size=7.5, color=SOFT,
+        f"fewer than {ENOUGH} negatives\nabove the threshold", (min(limit, high), 1.0), (-5, -3),
+        textcoords="offset points", xycoords=("data", "axes fraction"), ha="right", va="top", size=7.5, color=SOFT,
     )  # fmt: skip
 
 

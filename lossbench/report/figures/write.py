@@ -67,7 +67,7 @@ def write_figures(
         OSError: the disk is full or the folder cannot be written; each figure is then complete or unchanged.
     """
     nobody_unseen = not all(record["people"]["query"] for record in study.finished)
-    recorded_alone = nobody_unseen or bool(without_embeddings(study.finished))
+    recorded_alone = not study.finished or nobody_unseen or bool(without_embeddings(study.finished))
     written = []
     shown = [] if images is None else [Figure("faces", lambda study, found: faces(images))]
     with mpl.rc_context(style()):

@@ -102,3 +102,23 @@ def test_names_stand_beside_the_first_points_and_the_many_are_grey(run):
     assert sum(to_rgb(line.get_color()) == to_rgb(OTHERS) for line in curves(drawing.axes[0])) == 2
     assert caption(*records).endswith("Grey lines: the other 2 losses.")
     assert len(markers(drawing)) == 8 * 2
+
+
+def of_one_person(record, distractors):
+    """Rewrite a run's embeddings: all query images are of one person."""
+    path = f"{record['folder']}/embeddings.npz"
+    saved = dict(np.load(path))
+    changed = {"query_labels": saved["query_labels"] * 0, "distractors": saved["distractors"][:distractors]}
+    np.savez(path, **{**saved, **changed})
+    return record
+
+
+def test_a_limit_beyond_the_axis_is_named_within_it(run):
+    """16 negatives: ten of them are more than the axis shows."""
+    (ax,) = drawn(of_one_person(run("ce", (0.2,)), 2)).axes
+    (told,) = [text for text in ax.texts if text.get_text().startswith("fewer")]
+    assert told.xy[0] == 0.5
+
+
+def test_without_negatives_there_is_no_curve(run):
+    assert tpr_fpr(Study((of_one_person(run("ce", (0.2,)), 0),), {}), []) is None

@@ -43,3 +43,8 @@ def test_figures_of_verdicts_come_after_the_curve(tmp_path, monkeypatch):
     monkeypatch.setattr(write, "FIGURES", [one for one in write.FIGURES if one.stem in ("ranks", "accuracy_id_rate")])
     placed = Study(tuple({**record, "folder": str(tmp_path)} for record in STUDY.records), {})
     assert [stem for stem, _ in write_figures(placed, verdicts(placed), tmp_path)] == ["ranks", "accuracy_id_rate"]
+
+
+def test_without_a_finished_run_nothing_is_drawn(study, tmp_path):
+    failed = Study(tuple({**record, "status": "failed", "metrics": {}} for record in study.records), {})
+    assert [stem for stem, _ in write_figures(failed, [], tmp_path)] == []
