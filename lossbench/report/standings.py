@@ -8,6 +8,7 @@ from lossbench.results.arrays import without_embeddings
 from lossbench.results.metric_fields import HEADLINE, at, fewest_above, metric
 from lossbench.results.store import Record
 from lossbench.results.study import Study
+from lossbench.utils.text import listed
 
 Run = tuple[str, Record]  #: an entrant's name, and its run
 
@@ -65,8 +66,12 @@ def for_panels(study: Study, runs: Sequence[Run], most: int = 8) -> tuple[list[R
     shown = [*order[: most - 2 - len(last)], *order[-2:], *last]
     left_out = len(own) - len(shown)
     rate = f" by identification rate at FPR {fpr:g}" if fpr is not None else ""
-    best = f"the {len(shown) - 2 - len(last)} best losses{rate} and the two worst"
-    said = f"Shown are {best}{' and the untrained backbone' if last else ''}; the other {left_out} are left out."
+    kinds = [
+        f"the {len(shown) - 2 - len(last)} best losses{rate}",
+        "the two worst",
+        *(["the untrained backbone"] * len(last)),
+    ]
+    said = f"Shown are {listed(kinds)}; the other {left_out} are left out."
     return [(name, own[name]) for name in shown], said
 
 

@@ -57,7 +57,7 @@ def test_many_losses_are_shown_by_their_ends_and_said_to_be_left_out(run):
     assert [name for name, _ in shown] == ["l11", "l10", "l9", "l8", "l7", "l1", "l0", "untrained"]
     assert all(record["entrant"] == name for name, record in shown)
     assert said == (
-        "Shown are the 5 best losses by identification rate at FPR 0.1 and the two worst and the untrained backbone; "
+        "Shown are the 5 best losses by identification rate at FPR 0.1, the two worst and the untrained backbone; "
         "the other 5 are left out."
     )
     few, nothing = for_panels(study(*records), runs[:8])

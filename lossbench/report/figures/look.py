@@ -1,6 +1,7 @@
 """The one theme of all figures: type, sizes, grid, how each loss is drawn, and labels beside what they name."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -113,7 +114,9 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 def title(ax: "Axes", name: str, measured: str = "") -> None:
     """Write a loss's name above its panel, and below it what was measured of it, smaller."""
-    ax.set_title(name, loc="left", pad=16 if measured else None)
+    size = None if len(name) <= _LONGEST - 6 else 8
+    whole = "\n".join(wrap(name, _LONGEST + 2)[:3])  # a name that cannot be shortened must not run over other panels
+    ax.set_title(whole, loc="left", pad=16 if measured else None, fontsize=size)
     ax.text(0, 1.02, measured, transform=ax.transAxes, fontsize=8, color=SOFT, va="bottom")
 
 

@@ -23,6 +23,7 @@ PEOPLE = 12  # shapes and colours beyond a dozen cannot be told apart
 MARKERS = "osD^vP<>Xph*"
 _IMAGES = 25  # of a person: more hide one another
 _FEWEST = 5  # images that a map is drawn of
+_CROWDED = 150  # images, beyond which markers are smaller
 _SHOWN = "r_precision"
 
 Floats = npt.NDArray[np.float64]
@@ -127,7 +128,7 @@ def _draw(ax: "Axes", places: Floats, person: npt.NDArray[np.int64]) -> None:
     for number_ in range(int(person.max()) + 1):
         x, y = places[person == number_].T
         look = {"marker": MARKERS[number_], "color": palette[number_ % len(palette)]}
-        ax.scatter(x, y, s=28, linewidths=0.3, edgecolors="white", **look)
+        ax.scatter(x, y, s=28 if len(places) <= _CROWDED else 15, linewidths=0.3, edgecolors="white", **look)
     ax.spines[:].set(visible=True, color="0.7")
     reach = 1.08 * float(np.abs(places).max())
     ax.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from support import STUDY
 
-from lossbench.report.figures.look import WIDTH, label_ends, panels, pens, plain_ticks, short_names
+from lossbench.report.figures.look import WIDTH, label_ends, panels, pens, plain_ticks, short_names, title
 from lossbench.report.theme import OTHERS, PALETTE, REFERENCE, colours_of
 from lossbench.results.study import Study
 
@@ -89,3 +89,13 @@ def test_names_at_the_ends_of_lines_are_apart_and_in_their_order(left):
     inside = ax.get_window_extent()
     assert all(box.x1 < inside.x0 if left else box.x0 > inside.x1 for box in boxes.values())
     assert all(re.fullmatch("#[0-9a-f]{6}", text.get_color()) for text in ax.texts)
+
+
+def test_a_name_stands_above_its_panel_and_a_very_long_one_in_three_lines():
+    _, (one, other) = panels(1, 2, 2)
+    title(one, "ce", "R-precision 0.5")
+    title(other, "x" * 500)
+    assert (one.get_title(loc="left"), [text.get_text() for text in one.texts]) == ("ce", ["R-precision 0.5"])
+    lines = other.get_title(loc="left").split("\n")
+    assert len(lines) == 3
+    assert all(set(line) == {"x"} and len(line) <= 28 for line in lines)
