@@ -51,7 +51,7 @@ def test_faces_released_for_research_are_not_shown(tree, tmp_path, kind, source)
 def test_images_that_are_not_those_of_the_runs_are_refused(tree, tmp_path):
     for settings, says in (
         ({"data": str(tree)}, "holds other images than those of these runs"),
-        ({"data": str(tmp_path / "gone")}, "which is not here; go where it is"),
+        ({"data": str(tmp_path / "gone")}, "which is not there; restore the folder"),
         ({"data": str(tree), "identities": "2"}, "identities in benchmark.toml is '2', not a number"),
     ):
         with pytest.raises(InputError, match=says):
