@@ -57,7 +57,9 @@ def face_images(settings: Mapping[str, Any], apart: Disagreed | None) -> FaceIma
             "of unseen people; leave --faces out"
         )
     if data_info(data).is_folder and not is_folder(Path(data)):
-        raise InputError(f"--faces reads the images of {shown(data)}, which is not there; restore the folder, {_WITHOUT}")
+        raise InputError(
+            f"--faces reads the images of {shown(data)}, which is not there; restore the folder, {_WITHOUT}"
+        )
     chosen = {name: settings.get(name) for name in ("identities", "min_images", "images_per_identity")}
     if odd := [name for name, value in chosen.items() if not isinstance(value, int | None)]:
         raise InputError(f"{odd[0]} in benchmark.toml is {chosen[odd[0]]!r}, not a number; run the benchmark again")
