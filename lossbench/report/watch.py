@@ -1,7 +1,7 @@
 """`lossbench report --watch`: draws a benchmark's report again whenever runs have finished, until all of them have.
 
 What has changed is told from the times and sizes of small files, so that watching costs next to nothing. Drawing takes
-seconds to minutes of a core that the training could use: it gets a quarter of the time at most.
+seconds to minutes of a core that the training could use: it gets a quarter of a core at most.
 """
 
 import time
@@ -18,7 +18,7 @@ from lossbench.results.looks import FILE as LOOKS
 from lossbench.utils.files import write_text
 
 _POLL = 2.0  # seconds between two looks at the files
-_REST = 3  # times as long as a drawing took: the least pause after it
+_REST = 3  # times the processor time that a drawing took: the least pause after it
 
 _DONE = "every run is done"
 
@@ -49,7 +49,7 @@ def watch(folder: Path | None, results: Path, say: Callable[[str], None], *, fac
     try:
         while True:
             at = folder or _latest(results)
-            state, began = _state(at), time.monotonic()
+            state, began = _state(at), time.process_time()
             if state != seen:
                 try:
                     found = _found(at, state, results)
@@ -62,7 +62,7 @@ def watch(folder: Path | None, results: Path, say: Callable[[str], None], *, fac
                 say(found if isinstance(found, str) else f"{found.provisional or _DONE}: wrote {paths[0]}")
                 if not isinstance(found, str) and not found.provisional:
                     return paths
-            _pause(max(_POLL, _REST * (time.monotonic() - began)))
+            _pause(max(_POLL, _REST * (time.process_time() - began)))
     except KeyboardInterrupt:
         if at and (page := at / "report.html").exists():
             write_text(page, without_refresh(page.read_text(encoding="utf-8")))

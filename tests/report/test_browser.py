@@ -8,8 +8,9 @@ import re
 import shutil
 
 import pytest
-from support import REPORTED, SETTINGS, changed
+from support import REPORTED, SETTINGS, changed, compared, renamed
 
+from lossbench.report.compare.write import comparison_page
 from lossbench.report.findings import Findings
 from lossbench.report.page.page import page
 from lossbench.results.answer import answer
@@ -72,13 +73,13 @@ def opened(browser, file):
     """Open the page in a theme and a width; what it asked for and what it complained of is kept beside it."""
     tabs = []
 
-    def open_(theme="light", width="desktop"):
+    def open_(theme="light", width="desktop", path=file):
         tab = browser.new_page(viewport={"width": WIDTHS[width], "height": 900}, color_scheme=theme)
         tab.asked, tab.complaints = [], []
         tab.on("request", lambda request: tab.asked.append(request.url))
         tab.on("console", lambda message: tab.complaints.append(message.text))
         tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
-        tab.goto(file.as_uri())
+        tab.goto(path.as_uri())
         tabs.append(tab)
         return tab
 
@@ -184,3 +185,19 @@ def test_the_two_themes_differ_and_printing_is_light(opened):
     assert tab.evaluate(background) == light
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert tab.locator("details:not([open]):not(.rows)").count() == 0
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_a_comparison_is_as_inert_and_as_accessible(opened, tmp_path, theme):
+    runs = [{**changed(run, ("machine", "device"), HOSTILE), "data": HOSTILE} for run in renamed({"a": HOSTILE})]
+    path = tmp_path / "compare.html"
+    path.write_text(comparison_page(compared(**{"x": renamed({"a": HOSTILE}), LINK: runs})), encoding="utf-8")
+    tab = opened(theme, "phone", path)
+    assert tab.title() == f"x and {LINK} compared"
+    assert [url for url in tab.asked if not url.startswith("data:")] == [path.as_uri()]
+    assert tab.complaints == []
+    assert HOSTILE in tab.locator("main").inner_text()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= WIDTHS["phone"]
+    tab.evaluate(axe.AXE_FILE_PATH.read_text())
+    found = tab.evaluate("axe.run()")
+    assert [(v["id"], [node["html"][:120] for node in v["nodes"]][:3]) for v in found["violations"]] == []
