@@ -109,7 +109,7 @@ def listing(title: str, entries: Sequence[tuple[str, Sequence[str]]]) -> None:
     width = max(len(name) for name, _ in entries) + 2
     print(f"{title}:")
     for name, lines in entries:
-        print("\n".join(f"  {name if i == 0 else '':<{width}}{line}" for i, line in enumerate(lines)))
+        print("\n".join(f"  {name if i == 0 else '':<{width}}{shown(line)}" for i, line in enumerate(lines)))
     print()
 
 

@@ -89,3 +89,8 @@ def test_a_document_stands_alone_on_standard_output(capsys):
         say("a note")
         write({})
     assert capsys.readouterr() == ("a note\n", "")
+
+
+def test_a_listing_lets_no_control_characters_through(capsys):
+    console.listing("data", [("a", ["\x1b[2Jgone", "é"])])
+    assert capsys.readouterr().out == "data:\n  a  \\x1b[2Jgone\n     é\n\n"
