@@ -131,8 +131,8 @@ def disagreements_part(found: Disagreed | None) -> Part | None:
     text = (
         f"{found.choice}. {counted(found)}",
         f"A pair is the clearer, the further both cosines lie from their thresholds. The {_SAID} clearest of each kind "
-        f"are listed by file name, up to {_KEPT} in tables/disagreements.csv. They are worth a look: mislabelled "
-        "images, profiles and bad crops come first.",
+        f"are listed by file name, up to {_KEPT} in tables/disagreements.csv. Look at them for wrong labels, profiles "
+        "and bad crops.",
     )
     headers = ["pair of images", "files", *(f"cosine of {name}" for name in found.losses)]
     rows = [
