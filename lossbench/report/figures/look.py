@@ -1,5 +1,6 @@
 """The one theme of all figures: type, sizes, grid, how each loss is drawn, and labels beside what they name."""
 
+import math
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -84,9 +85,18 @@ def panels(rows: int, columns: int, height: float, **options: Any) -> "tuple[Dra
 
 
 def plain_ticks(axis: "Axis") -> None:
-    """Label a logarithmic axis 1e-5, 0.1, 1: the default labels are formulas, which are switched off."""
+    """Label a logarithmic axis 1e-5, 0.1, 1: the default labels are formulas, which are switched off.
+
+    Where it spans no more than two decades, 0.2 and 0.5 are labelled, too.
+    """
+
+    def between(value: float, _: float) -> str:
+        low, high = axis.get_view_interval()
+        leading = round(value / 10 ** math.floor(math.log10(value) + 1e-9))
+        return rate_text(value) if leading in (2, 5) and high <= 100 * low else ""
+
     axis.set_major_formatter(lambda value, _: rate_text(value))
-    axis.set_minor_formatter("")
+    axis.set_minor_formatter(between)
 
 
 def pens(study: Study) -> dict[str, Pen]:

@@ -47,23 +47,31 @@ def tpr_fpr(study: Study, found: Sequence[Verdict]) -> Drawn | None:
     ax.set(xscale="log", xlim=(lowest, _HIGHEST), ylim=(0, 1.02))
     ax.set(xlabel="false-positive rate (FPR, FAR)", ylabel="identification rate (TPR, TAR)")
     plain_ticks(ax.xaxis)
-    ax.yaxis.tick_right()  # the names stand at the left, where the lines are apart
-    ax.yaxis.set_label_position("right")
-    ax.spines[["left", "right"]].set_visible([False, True])
-    fewest, drawn, ends = min(negatives), pens(study), {}
+    fewest, drawn, firsts, lasts = min(negatives), pens(study), {}, {}
     for name, own in rates.items():
         lines = np.stack(own)
         kept = np.isfinite(lines.sum(axis=0))  # a mean over fewer repeats would be another line
         on_curve = np.flatnonzero(kept[: len(curve)])
         _line(ax, fprs[on_curve], lines[:, on_curve], drawn[name])
         if drawn[name].named and len(on_curve):
-            ends[name] = (float(fprs[on_curve[0]]), float(lines[:, on_curve[0]].mean()))
+            firsts[name], lasts[name] = ((float(fprs[i]), float(lines[:, i].mean())) for i in on_curve[[0, -1]])
             for i in np.flatnonzero(kept[len(curve) :]) + len(curve):
                 _point(ax, fprs[i], lines[:, i].mean(), drawn[name], is_thin(fprs[i], fewest))
-    ax.set_xlim(left=min((at for at, _ in ends.values()), default=lowest))
+    ax.set_xlim(left=min((at for at, _ in firsts.values()), default=lowest))
     _mark_limit(ax, ENOUGH / fewest)
-    label_ends(ax, ends, drawn, _HEIGHT - 0.6, left=True)
+    left = _reach(firsts) >= _reach(lasts)  # the names stand where the lines are apart, and the axis opposite
+    if left:
+        ax.yaxis.tick_right()
+        ax.yaxis.set_label_position("right")
+        ax.spines[["left", "right"]].set_visible([False, True])
+    label_ends(ax, firsts if left else lasts, drawn, _HEIGHT - 0.6, left=left)
     return Drawn(drawing, _caption(study, fewest, [name for name, pen in drawn.items() if not pen.named]))
+
+
+def _reach(ends: dict[str, tuple[float, float]]) -> float:
+    """Return how far apart the ends of lines are."""
+    rates = [rate for _, rate in ends.values()]
+    return max(rates, default=0.0) - min(rates, default=0.0)
 
 
 def _line(ax: "Axes", fprs: Floats, rates: Floats, pen: Pen) -> None:

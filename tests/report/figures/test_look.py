@@ -64,6 +64,11 @@ def test_rates_on_a_logarithmic_axis_are_plain_text():
     drawing.draw_without_rendering()
     labels = [label.get_text() for label in ax.get_xticklabels()]
     assert {"1e-5", "0.001", "0.1"} <= set(labels)
+    ax.set(xlim=(0.3, 1.2))
+    drawing.draw_without_rendering()
+    labels = [label.get_text() for label in (*ax.get_xticklabels(), *ax.get_xticklabels(minor=True))]
+    assert {"0.5", "1"} <= set(labels), "less than a decade"
+    assert "0.6" not in labels
 
 
 def test_long_names_keep_both_ends_and_stay_apart():

@@ -122,3 +122,24 @@ def test_a_limit_beyond_the_axis_is_named_within_it(run):
 
 def test_without_negatives_there_is_no_curve(run):
     assert tpr_fpr(Study((of_one_person(run("ce", (0.2,)), 0),), {}), []) is None
+
+
+def test_names_stand_at_the_end_where_the_lines_are_apart(run):
+    """Embeddings of a separable loss reach every rate first, those of a random one last."""
+    apart, mixed = run("apart", (0.2,)), run("mixed", (0.2,), seed=1)
+    path = f"{apart['folder']}/embeddings.npz"
+    saved = dict(np.load(path))
+    people = np.eye(5, dtype=np.float32)[saved["query_labels"]]
+    np.savez(path, **{**saved, "query": people, "distractors": -np.ones((8, 5), np.float32)})
+    records = [{**r, "repeat": 0, "people": {"query": 2, "test": 2}} for r in (apart, mixed)]
+    (ax,) = drawn(*records).axes
+    low, high = ([float(line.get_ydata()[i]) for line in curves(ax)] for i in (0, -1))
+    assert max(low) - min(low) > max(high) - min(high)
+    names = [text for text in ax.texts if text.get_text() in ("apart", "mixed")]
+    assert {text.get_ha() for text in names} == {"right"}
+    assert ax.yaxis.get_label_position() == "right"
+    np.savez(path, **{**saved, "query": np.ones_like(people), "distractors": np.ones((8, 5), np.float32)})
+    (ax,) = drawn(*records).axes
+    low, high = ([float(line.get_ydata()[i]) for line in curves(ax)] for i in (0, -1))
+    assert max(low) - min(low) < max(high) - min(high)
+    assert ax.yaxis.get_label_position() == "left"
