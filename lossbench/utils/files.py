@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from lossbench.errors import InputError
 from lossbench.utils.text import clipped, shown
 
 #: What temporary names of this process end in, where no fence says otherwise; other hosts have the same process ids.
-_OURS = secrets.token_hex(4)
+_OURS = os.urandom(4).hex()  # not secrets, which takes as long to import as all of --help
 _fence: ContextVar[tuple[str, Callable[[], None]] | None] = ContextVar("fence", default=None)
 
 

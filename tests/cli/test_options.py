@@ -35,6 +35,7 @@ GROUPS = {
         "config",
         "force",
         "retry-failed",
+        "once",
     },
     "Other": {"json", "quiet", "verbose", "help"},
 }
@@ -96,14 +97,14 @@ def test_run_shows_defaults_and_choices(lossbench, option, says):
 def test_what_has_no_default_shows_none(lossbench):
     helps = sections(lossbench("run", "--help")[1])[1]
     bare = {"plugins", "deconfound", "pairs", "flip", "no-verify", "track", "config", "force", "retry-failed", "help"}
-    bare |= {"until-settled", "keep-embeddings", "json", "quiet", "verbose"}
+    bare |= {"until-settled", "keep-embeddings", "once", "json", "quiet", "verbose"}
     assert {name for name, line in helps.items() if "[default" not in line} == bare
 
 
 def test_the_collections_are_prepared_with_the_same_options(lossbench):
     shared = {one.name.replace("_", "-") for options in (SplitOptions, CropOptions) for one in settings_of(options)}
     assert len(shared) == 9
-    shared |= {"root", "out", "dedupe", "help"}
+    shared |= {"root", "out", "dedupe", "quiet", "verbose", "help"}
     found = {kind: sections(lossbench("data", "prepare", kind, "--help")[1]) for kind in ("celeba", "folder", "lfw")}
     assert {kind: names["Options"] - shared for kind, (names, _) in found.items()} == {
         "celeba": {"download"},
