@@ -93,7 +93,7 @@ def write_findings(
                 made[name] = table
         for name, table in made.items():
             write_text(tables / f"{name}.csv", table.to_csv(index=False))
-        for name, text in latex_tables(findings, folder.resolve().name).items():
+        for name, text in latex_tables(findings, folder.resolve().name, apart).items():
             write_text(tables / f"{name}.tex", text)
         write_verdicts(folder, study, found)
         on_progress("writing the page, with a passport per loss")

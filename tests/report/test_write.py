@@ -115,3 +115,11 @@ def test_a_report_shows_a_changed_plugin_once(lossbench, tmp_path):
     text = (out / "orl" / "report.md").read_text()
     assert "| mine | 1 |" in text
     assert "1 run with other settings in this folder is left out" in text
+
+
+def test_each_table_is_csv_and_latex(lossbench, tmp_path, monkeypatch):
+    monkeypatch.setattr("lossbench.report.figures.write.write_figures", lambda *_: [])
+    lossbench("run", "--losses", "ce,cosface", "--out", tmp_path, *WORDS)
+    write_report(tmp_path / "orl")
+    kinds = {kind: {file.stem for file in (tmp_path / "orl" / "tables").glob(f"*.{kind}")} for kind in ("csv", "tex")}
+    assert kinds["csv"] == kinds["tex"] >= {"summary", "runs", "verdicts", "ranks", "disagreements"}
