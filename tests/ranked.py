@@ -227,6 +227,32 @@ def steps(
     return {"losses": losses, "weights": weights, "moved": bool(step.moved)}
 
 
+class Noisy(nn.Module):
+    """A network that is a dropout, and keeps its mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(6))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.mask = nn.functional.dropout(torch.ones(len(images), 6), 0.5, self.training) > 0
+        return self.scale * self.mask
+
+
+def masks(ranks: Ranks) -> list[Any]:
+    """Make two steps with dropout in three epochs, the last like the first; return the masks, and draws after each."""
+    head = load_head("normface", num_classes=4, embedding_dim=6)
+    backbone, shape = Noisy(), (8, 16, 16, 3)
+    step = ParallelStep(backbone, head, make_optimizer(backbone, head, Config()), shape, torch.device("cpu"), ranks)
+    found: list[Any] = []
+    for epoch in (1, 2, 1):
+        torch.manual_seed(epoch)
+        for _ in range(2):
+            step(torch.zeros(shape, dtype=torch.uint8)[:4], torch.arange(8) % 4, torch.rand(7, 4), 0.1)
+            found.append((backbone.mask.tolist(), torch.rand(()).item()))
+    return found
+
+
 def train_on_orl(
     ranks: Ranks, text: str, folder: Path, options: dict[str, Any], stop: int | None = None
 ) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ranked import Plain, steps, train_on_orl
+from ranked import Plain, masks, steps, train_on_orl
 from torch import nn
 
 from lossbench.config import Config
@@ -38,6 +38,15 @@ def test_steps_are_those_of_one_process(in_ranks, size):
             assert other["losses"] == several[0]["losses"]
             same = [n for n in several[0]["weights"] if n in other["weights"]]
             assert all(torch.equal(other["weights"][n], several[0]["weights"][n]) for n in same)
+
+
+def test_dropout_differs_between_processes_and_the_heads_draws_do_not(in_ranks):
+    """In every step; an epoch that is trained again draws the same."""
+    first, second = in_ranks(2, masks)
+    assert [draw for _, draw in first] == [draw for _, draw in second]
+    assert all(one != other for (one, _), (other, _) in zip(first, second, strict=True))
+    assert len({str(mask) for mask, _ in first}) == 4
+    assert first[:2] == first[4:] != first[2:4]
 
 
 def test_a_run_continues_to_the_same_bits_and_has_the_whole_head(in_ranks, tmp_path):

@@ -86,6 +86,7 @@ def versions(settings: Mapping[str, Any], records: Sequence[Record]) -> list[tup
     found = [("lossbench, of the report", str(settings["record"]["lossbench"]))]
     found += [(key, _all(machine_of(r, key) for r in records)) for key in ("lossbench", "python", "system", "device")]
     found.append(("threads", _all(machine_of(r, "threads") for r in records)))
+    found.append(("processes of each run", _all(_together(r) for r in records)))
     found += [(str(k), str(v)) for k, v in packages.items()] if isinstance(packages, dict) else []
     return [(clipped(label), clipped(text, 200)) for label, text in found if text]
 
@@ -94,6 +95,15 @@ def machine_of(record: Record, key: str) -> Any:
     """Return what a record says of the machine that made it; None where it does not say."""
     machine = record.get("machine")
     return machine.get(key) if isinstance(machine, dict) else None
+
+
+def _together(record: Record) -> str | None:
+    """Return how many processes trained a run together; None for one alone."""
+    said = record.get("processes")
+    if not isinstance(said, dict) or said.get("count") in (None, 1):
+        return None
+    over = said.get("batch_normalisation")
+    return f"{said['count']} (batch normalisation {over})" if over else str(said["count"])
 
 
 def _all(values: Iterable[Any]) -> str:

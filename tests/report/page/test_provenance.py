@@ -36,6 +36,21 @@ def test_what_differed_is_said_with_who_had_it():
     assert found.values == (("shuffle", "a and c"), ("P x 4", "b"))
 
 
+def test_processes_that_trained_together_are_said():
+    runs = [
+        {**STUDY.records[0], "processes": said}
+        for said in (
+            {"count": 2, "batch_normalisation": "over each process's part of the batch"},
+            {"count": 2, "batch_normalisation": None},
+            {"count": 1},
+            "many",
+        )
+    ]
+    said = dict(versions(SETTINGS, runs))["processes of each run"]
+    assert said == "2 (batch normalisation over each process's part of the batch), 2"
+    assert "processes of each run" not in dict(versions(SETTINGS, runs[2:]))
+
+
 def test_fingerprints_and_versions_survive_records_of_any_kind():
     first = {**STUDY.records[0], "protocol_hash": "p" * 64, "plugin": ["odd"], "protocol": "none", "machine": "none"}
     assert dict(fingerprints([first])) == {
