@@ -65,7 +65,7 @@ def tpr_fpr(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         ax.yaxis.set_label_position("right")
         ax.spines[["left", "right"]].set_visible([False, True])
     label_ends(ax, firsts if left else lasts, drawn, _HEIGHT - 0.6, left=left)
-    return Drawn(drawing, _caption(study, fewest, [name for name, pen in drawn.items() if not pen.named]))
+    return Drawn(drawing, _caption(lowest, fewest, [name for name, pen in drawn.items() if not pen.named]))
 
 
 def _reach(ends: dict[str, tuple[float, float]]) -> float:
@@ -99,12 +99,16 @@ def _mark_limit(ax: "Axes", limit: float) -> None:
     )  # fmt: skip
 
 
-def _caption(study: Study, fewest: int, others: Sequence[str]) -> str:
-    more = f" Grey lines: the other {len(others)} losses." if others else ""
-    limit = rate_text(ENOUGH / fewest, 2)
+def _caption(lowest: float, fewest: int, others: Sequence[str]) -> str:
+    limit = ENOUGH / fewest
+    decided = (
+        f"Left of {rate_text(limit, 2)}, where it is shaded and markers are hollow, fewer than {ENOUGH} of {fewest:,} "
+        "negatives lie above the threshold, so a handful of pairs decides the order."
+        if limit > lowest
+        else f"At every rate shown, {ENOUGH} or more of {fewest:,} negatives lie above the threshold."
+    )
     return (
-        "Identification rate (TAR) on unseen people against the false-positive rate (FAR): higher is better. Lines "
-        f"are means, bands the range of the repeats, markers the operating points of the tables. Left of {limit}, "
-        f"where it is shaded and markers are hollow, fewer than {ENOUGH} of {fewest:,} negatives lie above "
-        "the threshold, so a handful of pairs decides the order." + more
+        "Identification rate (TAR) on unseen people against the false-positive rate (FAR): higher is better. Lines are "
+        f"means, bands the range of the repeats, markers the operating points of the tables. {decided}"
+        + (f" Grey lines: the other {len(others)} losses." if others else "")
     )

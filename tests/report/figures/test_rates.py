@@ -7,6 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from lossbench.metrics.operating_point import is_thin
+from lossbench.report.figures import rates
 from lossbench.report.figures.rates import tpr_fpr
 from lossbench.report.theme import OTHERS
 from lossbench.results.study import Study
@@ -143,3 +144,10 @@ def test_names_stand_at_the_end_where_the_lines_are_apart(run):
     low, high = ([float(line.get_ydata()[i]) for line in curves(ax)] for i in (0, -1))
     assert max(low) - min(low) < max(high) - min(high)
     assert ax.yaxis.get_label_position() == "left"
+
+
+def test_a_caption_speaks_of_a_limit_where_there_is_one(run, monkeypatch):
+    monkeypatch.setattr(rates, "_LOWEST", 0.15)
+    whole = tpr_fpr(Study((run("ce", (0.2,)),), {}), [])
+    assert "At every rate shown, 10 or more of 80 negatives lie above the threshold." in whole.caption
+    assert not [text for text in whole.drawing.axes[0].texts if text.get_text().startswith("fewer")]
