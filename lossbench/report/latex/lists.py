@@ -65,9 +65,16 @@ def _verdict(v: Verdict) -> str:
 
 
 def part_table(part: Part | None, label: str) -> Table | None:
-    """Return the table of a section of the report; None where there is none."""
+    """Return the table of a section of the report, its first column as a heading over its rows; None without one."""
     if part is None:
         return None
-    cells = [row([escaped(one[0]), *map(number, one[1:])]) for one in part.rows]
-    heads = [row([escaped(heading) for heading in part.headers])]
-    return Table(caption([part.title]), label, "ll" + "c" * (len(part.headers) - 2), heads, [cells])
+    width = len(part.headers) - 1
+    blocks = [
+        [
+            over(width, rf"\emph{{{escaped(first)}}}", "@{}l"),
+            *(row([escaped(one[1]), *map(number, one[2:])]) for one in part.rows if one[0] == first),
+        ]
+        for first in dict.fromkeys(one[0] for one in part.rows)
+    ]
+    heads = [row([escaped(heading) for heading in part.headers[1:]])]
+    return Table(caption([part.title]), label, "l" + "c" * (width - 1), heads, blocks)

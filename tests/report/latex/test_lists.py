@@ -50,6 +50,8 @@ def test_verdicts_are_the_settled_pairs_of_the_highlights():
 def test_a_section_is_a_table_with_minus_signs():
     part = Part("Scale & margin", (), ["figure", "loss", "gain"], [["ID rate", "arcface_x", "-0.012 ± 0.030"]])
     text = part_table(part, "tab:a").text
-    assert rows_of(text) == [["ID rate", r"arcface\_x", r"$-$0.012 $\pm$ 0.030"]]
+    assert rows_of(text) == [[r"arcface\_x", r"$-$0.012 $\pm$ 0.030"]]
+    assert r"\multicolumn{2}{@{}l}{\emph{ID rate}} \\" in text
+    assert r"loss & gain \\" in text
     assert r"\caption{Scale \& margin.}" in text
     assert part_table(None, "tab:a") is None
