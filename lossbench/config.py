@@ -196,8 +196,8 @@ class Config:
         low=1e-6,
         high=1,
         default_text="all",
-        help="In each step, score the classes of the batch and others drawn at random: this share of all classes "
-        "(Partial FC), for losses whose class weights serve the softmax alone.",
+        help="In each step, score the classes of the batch and others drawn at random: this share of all, or as many "
+        "as the batch has images (Partial FC). For losses whose class weights serve a margin softmax alone.",
     )
 
     repeats: int | None = _of_statistics(

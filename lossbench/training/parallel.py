@@ -48,7 +48,9 @@ def facts(
     normalises = any(isinstance(module, (*_NORMALISATION, nn.SyncBatchNorm)) for module in backbone.modules())
     over = "the whole batch" if device.type == "cuda" or ranks.size == 1 else "each process's part of the batch"
     kept = "whole in every process" if ranks.size > 1 else "all in each step"
-    drawn = "" if sample is None else f"; a step scores the classes of its batch and a share of {sample:g} in all"
+    drawn = (
+        "" if sample is None else f"; a step scores a share of {sample:g} of them, or as many as its batch has images"
+    )
     how = f"shared out over {ranks.size} processes{drawn}" if ranks.size > 1 else drawn.removeprefix("; ")
     return {
         "count": ranks.size,

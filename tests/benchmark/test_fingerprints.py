@@ -19,6 +19,8 @@ HARMLESS = {
     *(
         "utils/files",
         "utils/text",
+        "utils/claims",
+        "utils/owner",
         "utils/hashing",
         "utils/launch",
         "utils/settings",

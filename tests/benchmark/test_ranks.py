@@ -121,7 +121,7 @@ def test_sampled_centers_are_another_run_and_said_in_its_record(tmp_path):
     assert by["arcface"]["protocol"]["config"]["sample_centers"] == 0.5
     assert by["arcface"]["processes"]["count"] == 1
     assert by["arcface"]["processes"]["class_weights"] == {
-        "ArcFace": "a step scores the classes of its batch and a share of 0.5 in all"
+        "ArcFace": "a step scores a share of 0.5 of them, or as many as its batch has images"
     }
     assert any(note.startswith("ce: CE scores all classes always: ") for note in heard.notes)
 

@@ -109,7 +109,8 @@ def test_a_record_says_what_differs_from_one_process():
     found = facts(Plain(), CPU, Ranks(0, 4), shared, 0.1)
     assert found["batch_normalisation"] is None
     assert found["class_weights"] == {
-        "ArcFace": "shared out over 4 processes; a step scores the classes of its batch and a share of 0.1 in all",
+        "ArcFace": "shared out over 4 processes; "
+        "a step scores a share of 0.1 of them, or as many as its batch has images",
         "CE": "whole in every process: of a reason",
     }
     found = facts(nn.BatchNorm2d(3), torch.device("cuda"), Ranks(0, 2), {}, None)
