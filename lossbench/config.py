@@ -71,7 +71,9 @@ class Config:
     """Everything a user can set. None means: the default that suits the data or the backbone (`resolved`)."""
 
     losses: str = _of_losses(
-        "ce,arcface,cosface", touches="neither", help="Comma-separated specs: ce,arcface:margin=0.3,./my_loss.py."
+        "ce,arcface,cosface",
+        touches="neither",
+        help="Comma-separated specs: ce,arcface:margin=0.3,./my_loss.py; all: every loss of `lossbench list losses`.",
     )
     plugins: tuple[str, ...] = _of_losses(
         (), touches="neither", path=True, help="A folder of further loss plugins; repeatable."

@@ -1,7 +1,7 @@
 """A benchmark run to its end and compared: what `lossbench run` prints, and what a notebook gets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,13 +45,15 @@ def checked(given: Mapping[str, Any], others: Mapping[str, Any] | None = None) -
         InputError: a value out of range, an unknown loss, backbone or choice, or settings that exclude each other.
     """
     from lossbench.losses.registry import find_plugins
-    from lossbench.losses.spec import parse_losses
+    from lossbench.losses.spec import parse_losses, spelled_out
 
     config = Config(**{**(others or {}), **given})
     resolved = config.resolved()
     if config.until_settled and given.get("repeats", 0) > (most := resolved.max_repeats or 0):
         raise InputError(f"--repeats {given['repeats']} is more than --max-repeats {most}; give {most} repeats at most")
-    parse_losses(config.losses, find_plugins(config.plugins))
+    known = find_plugins(config.plugins)
+    config = replace(config, losses=spelled_out(config.losses, known))
+    parse_losses(config.losses, known)
     return config
 
 

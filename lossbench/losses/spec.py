@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lossbench.errors import InputError, did_you_mean
-from lossbench.losses.plugin import REQUIRED, Parameter, Plugin, describe
+from lossbench.losses.plugin import BASELINE, REQUIRED, Parameter, Plugin, describe
+
+ALL = "all"  #: stands for every known loss in a list of specs
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,21 @@ class Spec:
 
     def __str__(self) -> str:
         return "+".join(str(term) for term in self.terms)
+
+
+def spelled_out(text: str, known: Mapping[str, Plugin]) -> str:
+    """Return a comma-separated list of specs with ``all`` replaced by the names of `known`, the baseline first.
+
+    Example:
+        >>> from lossbench.losses.registry import find_plugins
+        >>> known = find_plugins()
+        >>> spelled_out("arcface,./mine.py", known)
+        'arcface,./mine.py'
+        >>> spelled_out("all,arcface:margin=0.3", known).split(",")[:3]
+        ['ce', 'adacos', 'adaface']
+    """
+    every = sorted(known, key=lambda name: name != BASELINE)
+    return ",".join(",".join(every) if part.strip() == ALL else part for part in text.split(","))
 
 
 def parse_losses(text: str, known: Mapping[str, Plugin]) -> list[Spec]:

@@ -5,7 +5,7 @@ from support import FORWARD, plugin
 
 from lossbench.errors import InputError
 from lossbench.losses.registry import find_plugins
-from lossbench.losses.spec import parse_losses, parse_spec
+from lossbench.losses.spec import parse_losses, parse_spec, spelled_out
 
 
 def parse(text):
@@ -73,6 +73,15 @@ def test_a_bad_setting_of_a_plugin_file_is_one_line(tmp_path, extra, setting, sa
 def test_an_entrant_named_twice_is_refused():
     with pytest.raises(InputError, match="'arcface' twice"):
         parse_losses("arcface,ce,arcface:margin=0.5", find_plugins())
+
+
+def test_all_stands_for_every_known_loss_the_baseline_first(tmp_path):
+    known = find_plugins()
+    names = [str(spec) for spec in parse_losses(spelled_out("all, arcface:margin=0.3", known), known)]
+    assert names[0] == "ce"
+    assert sorted(names) == sorted([*known, "arcface:margin=0.3"])
+    with pytest.raises(InputError, match="'arcface' twice"):
+        parse_losses(spelled_out("arcface,all", known), known)
 
 
 def test_no_loss_at_all_is_refused():
