@@ -3,7 +3,8 @@
 A claim is a file ``<place>/<number>`` that names its process. Its life:
 
 - **Made** exclusively (``O_CREAT | O_EXCL``), with the next number: the highest number counts, so that of several
-  processes that want the claim exactly one gets it. Whoever makes a file and then sees a higher one withdraws.
+  processes that want the claim exactly one gets it. A process that makes a file and then sees a higher one, or the
+  same number already over, withdraws.
 - **Renewed** every `BEAT` seconds by a thread that sets its modification time, with the clock of the file server.
 - **Ended** by renaming it to ``<number>.over``. The next one then makes the next number and deletes all lower ones.
 - **Taken over**, in the same way, if its process is dead, which only a process of the same machine can know, at once;
@@ -196,7 +197,7 @@ def _make(place: Path, guarded: Path) -> _Claim | None:
         claim.start()
         with open(descriptor, "w", encoding="utf-8") as opened:  # noqa: PTH123  it has no path
             json.dump({**asdict(Owner.this_process()), "token": token}, opened)
-        faster = _highest(place)[0] > last + 1  # the first look was out of date: others have come further
+        faster = _highest(place) != (last + 1, False)  # the first look was out of date: another has ended this number
         if not faster:
             _retire(place, last, guarded)
     except BaseException:  # Ctrl-C too: in a notebook the process lives on

@@ -327,6 +327,26 @@ def test_of_two_that_look_at_the_same_time_one_gets_it(folders, monkeypatch):
         assert mine
 
 
+def test_one_that_is_late_withdraws_where_another_has_made_and_ended_the_same_claim(folders, monkeypatch):
+    """Else the next one would see the ended claim, and take over from a live process."""
+    real, rivals = claims._highest, []
+
+    def look(place):
+        found = real(place)
+        if not rivals:
+            rivals.append(None)
+            with claimed(*folders) as rival:
+                rivals.append(rival)
+        return found
+
+    monkeypatch.setattr(claims, "_highest", look)
+    with claimed(*folders) as late:
+        assert (late, rivals[1]) == (False, True)
+    with claimed(*folders) as mine, claimed(*folders) as again:
+        assert (mine, again) == (True, False)
+        heed_fence()
+
+
 def test_what_a_killed_process_has_half_written_is_deleted_even_if_the_first_that_does_so_is_killed_too(
     folders, process, here
 ):
