@@ -21,8 +21,9 @@ class Head(nn.Module, ABC):
     """A loss and its class weights. A plugin file defines one public subclass of this.
 
     ``__init__(self, num_classes, embedding_dim, *, ...)`` takes hyper-parameters keyword-only, typed, with defaults.
-    State that evolves lives in buffers, so that checkpoints carry it; evaluation never changes it. The attributes below
-    are optional: what a loss declares about itself.
+    State that evolves lives in buffers, so that checkpoints carry it; evaluation never changes it. Processes that train
+    together share out a parameter called ``weight`` that `margin_softmax` and `own_cosine` alone use. The attributes
+    below are optional: what a loss declares about itself.
     """
 
     #: Which hyper-parameters are possible, as a paper would write it: "0 <= margin < pi, scale > 0". Other values are
