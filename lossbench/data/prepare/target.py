@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lossbench.errors import InputError
 from lossbench.utils.claims import ClaimLost, claimed
+from lossbench.utils.files import heed_fence
 from lossbench.utils.text import shown
 
 
@@ -54,6 +55,7 @@ def alone(out: Path) -> Iterator[Path]:
                 yield work
             finally:
                 if not finished_crops(out):
+                    heed_fence()  # else it is another process's by now
                     shutil.rmtree(work, ignore_errors=True)
     except ClaimLost as lost:
         raise InputError(f"--out: {shown(out)} was left to another process: {lost}") from None

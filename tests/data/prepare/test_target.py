@@ -23,6 +23,14 @@ def test_the_work_folder_is_hidden_beside_the_target(tmp_path, monkeypatch):
         assert list(tmp_path.iterdir()) == []
 
 
+def test_what_another_process_has_taken_over_is_not_deleted(tmp_path):
+    out, claims = tmp_path / "out", work_folder(tmp_path / "out") / "claims"
+    with pytest.raises(InputError, match="was left to another process"), alone(out):  # noqa: PT012
+        (claims / "1").rename(claims / "1.over")
+        (claims / "2").touch()
+    assert (claims / "2").exists()
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_the_work_folder_stays_if_crops_wait_in_it(tmp_path, stopped):
     out = tmp_path / "out"
