@@ -120,6 +120,7 @@ def one_of(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> Record | 
     left = sorted(todo, key=lambda run: is_held(run.folder))
     pixels = open_pixels(inputs, listener)
     watching: float | None = None  # since when
+    pause = PAUSE
     while left:
         for run in list(left):
             if (done := attempt(inputs, pixels, run, listener)) is not None:
@@ -136,7 +137,8 @@ def one_of(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> Record | 
                 f"a process has been silent for {claims.STALE:.0f} s; "
                 "watching it for as long before its run is taken over"
             )
-        time.sleep(PAUSE)
+        time.sleep(pause)
+        pause = min(1.5 * pause, LONGEST_PAUSE)
     if left:
         listener.note(f"no run is free: {_trained_by_others(len(left))}")
     return None
