@@ -13,6 +13,8 @@ from lossbench.cli import console
 from lossbench.cli.comparison import checked, compare
 from lossbench.cli.progress import BenchProgress
 from lossbench.config import SETTINGS, Config, typed
+from lossbench.errors import InputError
+from lossbench.utils.launch import launch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +45,8 @@ def run(
         settings: the options of `lossbench run`, with underscores; lists and paths as Python has them.
 
     Raises:
-        InputError: a setting that does not exist or does not fit, in one line that names the value, rule and cure.
+        InputError: a setting that does not exist or does not fit, in one line that names the value, rule and cure; or
+            torchrun has started this process together with others.
 
     Example:
         >>> import lossbench, tempfile
@@ -59,6 +62,8 @@ def run(
         ...
         lossbench.errors.InputError: lossbench.run: no setting called 'epocs'; did you mean 'epochs'?
     """
+    if (size := launch().size) > 1:  # each of them would return, print and write verdicts
+        raise InputError(f"lossbench.run is for one process, not torchrun's {size}; use: torchrun ... -m lossbench run")
     config = checked(typed(_plain({"losses": losses, **settings}), "lossbench.run"))
     repeats = config.resolved().repeats
     assert repeats is not None

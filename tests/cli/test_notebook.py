@@ -62,6 +62,15 @@ def test_bad_input_is_one_line_of_an_input_error(tmp_path, settings, says):
     assert not (tmp_path / "out").exists()
 
 
+def test_processes_of_torchrun_are_sent_to_the_command(tmp_path, monkeypatch):
+    place = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=r"for one process, not torchrun's 2; use: torchrun \.\.\. -m lossbench run$"):
+        lossbench.run("ce", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_torch_is_left_to_the_caller_as_it_was(tmp_path):
     set_by_others = torch.get_deterministic_debug_mode()
     torch.set_deterministic_debug_mode("warn")
