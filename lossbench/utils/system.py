@@ -32,10 +32,7 @@ def memory() -> Memory:
         total, available = int(found["MemTotal"]) * 2**10, int(found.get("MemAvailable", 0)) * 2**10 or None
     elif hasattr(os, "sysconf") and {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= os.sysconf_names.keys():
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
+    for limit, used in _LIMITS:
         most = _number(_CGROUP / limit)
         if most is not None and most < min(_UNLIMITED, total or _UNLIMITED):
             free = max(0, most - (_number(_CGROUP / used) or 0))
