@@ -426,3 +426,30 @@ def encoded_people(files: Sequence[Path], images: int) -> list[list[bytes]]:
     comment = b"\xff\xfe\x00\x12" + b"--" + 2 * _RECORD_MAGIC + b"----" + b"--"
     encoded[1] = encoded[1][:2] + comment + encoded[1][2:]
     return [encoded[i : i + images] for i in range(0, len(encoded), images)]
+
+
+def model_record(**changes: Any) -> dict[str, Any]:
+    """Return the record of a finished run, with as much as an exported model says of itself."""
+    metrics = {"positives": 360, "negatives": 9200, "query_negatives": 2800, "calibration_negatives": 1104}
+    metrics |= {"lowest_fpr": 1 / 9200}
+    for rate, threshold, becomes in ((0.1, 0.4, 0.28), (0.01, 0.66, 0.09), (0.001, 0.85, 0.03)):
+        metrics |= {f"tpr@{rate:g}": 0.6, f"threshold@{rate:g}": threshold}
+        metrics |= {f"transfer_threshold@{rate:g}": threshold - 0.2, f"transfer_fpr@{rate:g}": becomes}
+        metrics |= {f"transfer_tpr@{rate:g}": 0.9}
+    config = {"backbone": "tiny", "image_size": 32, "embedding_dim": 16, "dropout": 0.2}
+    return {
+        **whole(known_record("arcface", 1, 0.9)),
+        "hash": "0123456789abcdef",
+        "hyperparameters": {"margin": 0.5, "scale": 64.0},
+        "protocol": {"config": config, "network": None},
+        "metrics": metrics,
+        **changes,
+    }
+
+
+#: Marks of a test that needs the extra [onnx], which CI installs in a step of its own.
+ONNX_EXTRA = [
+    pytest.mark.skipif(
+        not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))), reason="the extra [onnx] is not installed"
+    )
+]

@@ -4,9 +4,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lossbench.errors import InputError
+from lossbench.errors import InputError, did_you_mean
 from lossbench.results.store import Record, load_records, of_benchmark
 from lossbench.results.verdicts import SMALLEST
+from lossbench.utils.text import clipped
 
 _SETTINGS: dict[str, type | tuple[type, ...]] = {  # settings in benchmark.toml that a report quotes
     **dict.fromkeys(("data", "backbone", "optimizer", "schedule", "select"), str),
@@ -51,6 +52,33 @@ def read_benchmark(folder: Path) -> Benchmark:
     order = {name: i for i, name in enumerate(settings["record"]["entrants"])}
     records.sort(key=lambda r: (order.get(r["entrant"], len(order)), r["entrant"], r["repeat"]))
     return Benchmark(settings, records, len(everything) - len(records))
+
+
+def run_in(folder: Path, entrant: str | None, repeat: int | None) -> Record:
+    """Return the finished run of a benchmark that is named by its loss and its repeat; by one, where that is enough.
+
+    Raises:
+        InputError: there is none, there are several, or it has failed; or as `read_benchmark`.
+    """
+    records = read_benchmark(folder).records
+    entrants = list(dict.fromkeys(record["entrant"] for record in records))
+    if entrant is not None and entrant not in entrants:
+        hint = did_you_mean(entrant, entrants) or "."
+        raise InputError(f"--loss {clipped(entrant)} has no run in '{folder}'{hint} Losses: {', '.join(entrants)}")
+    named = [record for record in records if entrant in (None, record["entrant"])]
+    found = [record for record in named if repeat in (None, record["repeat"])]
+    if not found:
+        known = ", ".join(str(number) for number in sorted({record["repeat"] for record in named}))
+        raise InputError(f"--repeat {repeat} is not in '{folder}'; its repeats: {known}")
+    if len(found) > 1:
+        missing = [option for option, value in (("--loss", entrant), ("--repeat", repeat)) if value is None]
+        raise InputError(
+            f"'{folder}' holds {len(found)} such runs; choose one with {' and '.join(missing)}, or name one of the "
+            f"folders in {folder / 'runs'}"
+        )
+    if found[0]["status"] == "failed":
+        raise InputError(f"{found[0]['folder']} has failed ({clipped(found[0]['reason'])}); it has no model to use")
+    return found[0]
 
 
 def _settings(folder: Path) -> dict[str, Any]:

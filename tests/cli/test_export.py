@@ -1,0 +1,91 @@
+"""export and verify as commands: what they say, the document, and bad input in one line."""
+
+import json
+import shutil
+
+import pytest
+from support import ONNX_EXTRA, bench, run_of
+
+from lossbench.results.store import read_record
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A benchmark of ce in two repeats, the second of which has failed."""
+    folder, _, _ = bench(tmp_path_factory.mktemp("results"), "ce", epochs=1)
+    (second,) = (folder / "runs").glob("ce-r1-*")
+    record = {**read_record(second), "status": "failed", "reason": "the loss became nan", "metrics": {}}
+    (second / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture
+def pair(orl, tmp_path):
+    files = [tmp_path / f"{name}.pgm" for name in "ab"]
+    for file, row in zip(files, orl.split(0).query.rows, strict=False):
+        shutil.copy(orl.files[row], file)
+    return files
+
+
+@pytest.mark.parametrize(("kind", "ending"), [pytest.param("onnx", "onnx", marks=ONNX_EXTRA), ("safetensors",) * 2])
+def test_from_a_run_to_a_decision(lossbench, finished, pair, tmp_path, monkeypatch, kind, ending):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = lossbench("export", finished, "--loss", "ce", "--repeat", 0, "--format", kind)
+    assert (code, err) == (0, "")
+    assert f"wrote ce-r0.{ending}: ce r0, 1." in out
+    assert "read back and compared with the run: largest difference " in out
+    assert "note: the licence of the data that this model was trained on is for you to check" in out
+    code, out, err = lossbench("verify", *pair, "--model", f"ce-r0.{ending}", "--fpr", 0.05)
+    assert (code, err) == (0, "")
+    record = read_record(run_of(finished, "ce"))
+    assert " is 92x112: only its centre square is compared, as in training" in out
+    assert f"the threshold {record['metrics']['threshold@0.05']:.4f}" in out
+    assert "at FPR 0.05: " in out
+    assert "threshold: set on 9,200 different-person pairs of 16 people whom the model was not trained on" in out
+    assert "threshold: the data supports no rate below 0.00011" in out
+    code, out, err = lossbench("verify", *pair, "--model", f"ce-r0.{ending}", "--json")
+    found = json.loads(out)
+    assert (code, found["fpr"], found["negatives"], found["deciding"]) == (0, 0.01, 9200, 92)
+    assert found["same"] == (found["cosine"] > found["threshold"])
+    assert "note: no face is searched for" in err
+
+
+def test_a_run_is_chosen_by_its_folder_or_from_its_benchmark(lossbench, finished, tmp_path):
+    file = tmp_path / "m.safetensors"
+    words = ("--format", "safetensors", "--out", file)
+    assert lossbench("export", run_of(finished, "untrained"), *words)[0] == 0
+    (failed,) = (finished / "runs").glob("ce-r1-*")
+    for place, chosen, says in [
+        (finished, (), "holds 4 such runs; choose one with --loss and --repeat"),
+        (finished, ("--loss", "ce"), "holds 2 such runs; choose one with --repeat"),
+        (finished, ("--loss", "cee"), "--loss cee has no run in"),
+        (finished, ("--loss", "ce", "--repeat", 7), "--repeat 7 is not in"),
+        (finished, ("--loss", "ce", "--repeat", 1), "has failed (the loss became nan); it has no model to use"),
+        (failed, (), "has failed; there is no model to use"),
+        (failed, ("--loss", "ce"), "--loss chooses a run of a benchmark"),
+        (tmp_path, (), "no finished run in"),
+    ]:
+        code, _, err = lossbench("export", place, *chosen, *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err
+
+
+def test_bad_input_is_one_line(lossbench, finished, pair, tmp_path):
+    run, model = run_of(finished, "ce"), tmp_path / "m.safetensors"
+    assert lossbench("export", run, "--format", "safetensors", "--out", model, "-q")[0] == 0
+    (tmp_path / "torn.safetensors").write_bytes(model.read_bytes()[:500])
+    (tmp_path / "none.jpg").write_text("no image")
+    for words, says in [
+        (("export", run, "--format", "tflite"), "--format 'tflite' is unknown; choose onnx, safetensors or torch"),
+        (("export", run, "--format", "torch", "--out", "m.pt"), "does not end in .pt2"),
+        (("export", run, "--format", "torch", "--backbone", "./my_net.py"), "--backbone ./my_net.py is not used"),
+        (("export", run, "--format", "safetensors", "--out", run / "weights.safetensors"), "is a run's own file"),
+        (("verify", *pair, "--model", tmp_path / "torn.safetensors"), "is damaged, or no safetensors file"),
+        (("verify", *pair, "--model", run / "weights.safetensors"), "has no metadata of lossbench"),
+        (("verify", *pair, "--model", tmp_path / "m.tflite"), "is in no format that lossbench exports"),
+        (("verify", *pair, "--model", model, "--fpr", 1e-6), "below what the data of this run supports, 0.00011"),
+        (("verify", pair[0], tmp_path / "none.jpg", "--model", model), "is not an image in a known format"),
+    ]:
+        code, _, err = lossbench(*words)
+        assert (code, err.count("\n")) == (2, 1), err
+        assert says in err
