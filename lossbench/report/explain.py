@@ -92,4 +92,5 @@ _PATTERNS = (
     (rf"^(ID rate|DIR) @ (FPR|FAR) {_RATE}$", r"\1"),
     (r", distractors$", ""),
     (r"^gain over .*$", "gain"),
+    (r"^cosine of .*$", "cosine"),
 )

@@ -39,7 +39,8 @@ _SETUP = (
     Term("embedding", "embedding", "The vector that stands for an image. Two images are compared by the cosine of "
          "their embeddings.", formula="x = f(image), D numbers"),
     Term("cosine", "cosine similarity", "How alike two embeddings are, whatever their lengths.",
-         formula="cos(u, v) = u·v / (|u| |v|)", unit=_COSINE, also=("similarity", "cosines")),
+         formula="cos(u, v) = u·v / (|u| |v|)", unit=_COSINE,
+         also=("similarity", "similarities", "cosines")),
     Term("class-centers", "class centers", "The unit vectors, one per training person, that a head compares "
          "embeddings with.", also=("class weights", "centers", "logits")),
     Term("margin", "margin", "What a loss demands beyond being right: the own class's cosine or angle is made worse "
@@ -185,6 +186,17 @@ _FIGURES = (
     Term("inter", "Inter", "Mean over class means of the smallest angle to another one, on train or on query people; "
          "larger is further apart.", formula="mean_c min_{k≠c} ∠(m_c, m_k)", source=_ARCFACE, unit=_DEGREES,
          figures=("train_inter", "query_inter"), also=("inter train", "inter query")),
+    Term("disagreement", "disagreement", "A pair of images that one of two losses accepts and the other rejects, each "
+         "at its own threshold of the same false-positive rate. The pairs whose two cosines lie furthest from these "
+         "thresholds are listed; --faces shows them where the data set allows it.",
+         formula="min(|cos_a − τ_a|, |cos_b − τ_b|), largest first",
+         also=("disagreements", "pair of images", "files", "faces")),
+    Term("map", "map of query people", "Query embeddings in two dimensions by t-SNE (cosine), the same people in the "
+         "same colours for every loss. Neighbours mean something in it; distances between groups mean little.",
+         source="van der Maaten & Hinton 2008, JMLR 9:2579", also=("query map", "query_map", "t-sne", "tsne")),
+    Term("sphere", "unit sphere", "Embeddings of three dimensions (--embedding-dim 3) as directions, as they "
+         "are: two hemispheres, each in Lambert's equal-area projection.",
+         formula="(x, y) / √(1 + |z|)", also=("hemispheres", "hemisphere", "lambert")),
 )  # fmt: skip
 
 _STATISTICS = (
@@ -220,6 +232,10 @@ _STATISTICS = (
          also=("more repeats", "settle")),
     Term("rank", "rank", "1 plus the number of losses that are ahead of this one at this figure. Losses that cannot be "
          "told apart share a rank; a dash: not compared yet.", formula="1 + |{losses ahead}|", also=("ranks",)),
+    Term("rank-plot", "rank plot", "Every loss at its mean of one figure, with its rank. A bar joins losses of which "
+         "no two can be told apart, each marked by a dot. It is drawn from the verdicts of the report, where the "
+         "original uses one test over many data sets.", source="after Demšar 2006, JMLR 7:1, section 3.2.2",
+         also=("critical difference", "critical-difference diagram", "cd diagram", "rank plots")),
     Term("look", "look", "One view of the verdicts while repeats are added (--until-settled). Each look spends a part "
          "of the level, so that looking often adds no errors.", source="Lan & DeMets 1983, Pocock's kind",
          also=("looks", "until-settled", "newly ahead", "newly equivalent")),

@@ -52,7 +52,8 @@ def test_every_heading_of_a_table_has_an_entry(word):
     ["query", "distractors", "survival", "untrained", "ahead", "equivalent", "not separable", "thin", "detectable",
      "rank", "interval", "operating point", "threshold transfer", "gallery", "probe", "plain twin", "look", "fold",
      "sampler", "passport", "target logit", "fingerprint", "peak memory", "head parameters", "margin", "scale",
-     "embedding", "backbone", "class centers", "repeats to settle", "deconfound", "fpr", "verdict", "bootstrap"],
+     "embedding", "backbone", "class centers", "repeats to settle", "deconfound", "fpr", "verdict", "bootstrap",
+     "disagreements", "sphere", "query map", "rank plot", "similarities"],
 )  # fmt: skip
 def test_every_word_of_the_report_has_an_entry(word):
     assert find(word)
