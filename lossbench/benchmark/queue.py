@@ -108,7 +108,7 @@ def in_turn(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> dict[str
 
 
 def one_of(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> Record | None:
-    """Do one run that is free and return its record; None if other processes hold or have done all.
+    """Do one run that is free and return its record with its folder; None if other processes hold or have done all.
 
     Runs that nobody has begun come first, so that one that kills its process does not keep the others from being done.
     Where only runs of other processes are left, and some have been silent for long, those are watched until they are
@@ -127,7 +127,7 @@ def one_of(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> Record | 
                 left.remove(run)
                 record = tell(listener, run, done)
                 if not done.elsewhere:
-                    return record
+                    return {**record, "folder": str(run.folder)}
         now = time.monotonic()
         if now - (watching or now) > 2 * claims.STALE or not any(silence(r.folder) > claims.STALE for r in left):
             break

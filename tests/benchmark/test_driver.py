@@ -229,6 +229,7 @@ def test_once_does_one_run_at_a_time_until_none_is_left_with_the_same_bits(tmp_p
         _, records, heard = bench(tmp_path / "once", "ce", once=True, **options)
         done += records
         assert len(records) == 1
+        assert read_record(Path(records[0]["folder"])) == {k: v for k, v in records[0].items() if k != "folder"}
         assert len(heard.trained) <= 1
     _, records, heard = bench(tmp_path / "once", "ce", once=True, **options)
     assert records == []
