@@ -15,12 +15,13 @@ _ROW = 0.19  # inches a loss
 def angles(study: Study, found: Sequence[Verdict]) -> Drawn | None:
     """Draw the angle statistics in degrees, a row per loss: a point per repeat, a bar at the mean.
 
-    None where no run finished.
+    None where no run has any.
     """
-    if not study.finished:
-        return None
     names, drawn = study.entrants, pens(study)
-    figures = shown_in("angles")
+    measured = {key for record in study.finished for key, value in record["metrics"].items() if value is not None}
+    figures = [figure for figure in shown_in("angles") if figure.key in measured]
+    if not figures:
+        return None
     drawing, axes = panels(1, len(figures), _ROW * len(names) + 0.9, sharey=True)
     for ax, figure in zip(axes, figures, strict=True):
         for row, name in enumerate(names):
@@ -34,12 +35,14 @@ def angles(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         ax.locator_params(axis="x", nbins=4)
         ax.margins(x=0.08)
         ax.tick_params(axis="y", length=0)
+    query = any(figure.key.startswith("query_") for figure in figures)
     labels = short_names(names)
     axes[0].set_yticks(range(len(names)), [labels[name] for name in names], size=LABEL, color=INK)
     return Drawn(
         drawing,
-        "Angles in degrees (ArcFace, table 3): dots are repeats, bars their mean. W-EC: from a class center to the "
-        "mean embedding of its class. Intra: from an embedding to the mean of its person; smaller is tighter. "
-        "W-Inter and Inter: from a center or mean to the nearest other one; larger is further apart. A loss "
-        "generalises where Intra stays small and Inter large on query, people not seen in training.",
+        "Angles in degrees (ArcFace, table 3): a dot is a repeat, a bar the mean of a loss. W-EC: from a class center "
+        "to the mean embedding of its class. Intra: from an embedding to the mean of its person; smaller is tighter. "
+        "W-Inter and Inter: from a center or mean to the nearest other one; larger is further apart."
+        + " A loss generalises where Intra stays small and Inter large on query, people not seen in training."
+        * query,
     )

@@ -130,6 +130,13 @@ def title(ax: "Axes", name: str, measured: str = "") -> None:
     ax.text(0, 1.02, measured, transform=ax.transAxes, fontsize=8, color=SOFT, va="bottom")
 
 
+def lines_line(repeats: int) -> str:
+    """Return what lines and bands of a figure are, where no loss has more than so many repeats."""
+    if repeats > 1:
+        return "Lines are means over the repeats; bands are their range."
+    return "There is one repeat, so there are no bands: another seed may differ."
+
+
 def label_ends(
     ax: "Axes", ends: Mapping[str, tuple[float, float]], drawn: Mapping[str, Pen], height: float, *, left: bool = False
 ) -> None:

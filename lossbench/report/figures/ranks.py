@@ -26,8 +26,8 @@ def ranks(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         return None
     table, drawn = rank_table(found), pens(study)
     figures = sorted(dict.fromkeys(v.figure for v in compared), key=lambda figure: figure.point is None)
-    many = len(table) > _FEW
-    figures = [figure for figure in figures if not many or "highlights" in figure.shown]
+    many, everything = len(table) > _FEW, figures
+    figures = [figure for figure in figures if not many or "highlights" in figure.shown] or figures
     diagrams, ranked = [], {}
     for figure in figures:
         known: dict[str, int] = dict(zip(table["loss"], table[figure.key], strict=True))
@@ -44,7 +44,7 @@ def ranks(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         _diagram(ax, figure, means, bars, ranked[figure.key], drawn)
     for ax in axes[len(diagrams) :]:
         ax.set_axis_off()
-    return Drawn(drawing, _CAPTION + " The other operating points are in tables/ranks.csv." * many)
+    return Drawn(drawing, _CAPTION + " The other operating points are in tables/ranks.csv." * (figures != everything))
 
 
 _CAPTION = (

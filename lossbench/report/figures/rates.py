@@ -1,5 +1,6 @@
 """Identification rate against false-positive rate (TAR against FAR)."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,9 @@ import torch
 
 from lossbench.metrics import identification_rate
 from lossbench.metrics.operating_point import ENOUGH, is_thin
-from lossbench.report.figures.look import SOFT, Drawn, Pen, label_ends, panels, pens, plain_ticks
+from lossbench.report.figures.look import SOFT, Drawn, Pen, label_ends, lines_line, panels, pens, plain_ticks
 from lossbench.results.arrays import read_embeddings
+from lossbench.results.metric_fields import at
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
 from lossbench.utils.text import rate_text
@@ -20,19 +22,20 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-_LOWEST, _HIGHEST, _PER_DECADE = 1e-4, 0.5, 10  # false-positive rates of the curve; it goes down to the points shown
+_LOWEST, _HIGHEST, _PER_DECADE = 1e-4, 0.2, 8  # false-positive rates of the curve, which holds all points shown
 _HEIGHT = 4.6
 
 
 def tpr_fpr(study: Study, found: Sequence[Verdict]) -> Drawn | None:
-    """Draw the identification rate against the false-positive rate, from the embeddings; None without negatives.
+    """Draw the identification rate against the false-positive rate; None without negatives.
+
+    The curve is computed from the embeddings, the marked operating points are those of the records.
 
     Raises:
         RunDamaged: a run's embeddings are missing or damaged.
     """
-    lowest = min([_LOWEST, *study.fprs])
-    curve = np.geomspace(lowest, _HIGHEST, round(1 + _PER_DECADE * np.log10(_HIGHEST / lowest)))
-    fprs = np.concatenate([curve, study.fprs])
+    lowest, highest = min([_LOWEST, *study.fprs]), max([_HIGHEST, *study.fprs])
+    fprs = np.geomspace(lowest, highest, round(1 + _PER_DECADE * np.log10(highest / lowest)))
     rates: dict[str, list[Floats]] = {}
     negatives = []
     for record in study.finished:
@@ -44,19 +47,21 @@ def tpr_fpr(study: Study, found: Sequence[Verdict]) -> Drawn | None:
     if not min(negatives):
         return None
     drawing, (ax,) = panels(1, 1, _HEIGHT)
-    ax.set(xscale="log", xlim=(lowest, _HIGHEST), ylim=(0, 1.02))
+    ax.set(xscale="log", xlim=(lowest, highest), ylim=(0, 1.02))
     ax.set(xlabel="false-positive rate (FPR, FAR)", ylabel="identification rate (TPR, TAR)")
     plain_ticks(ax.xaxis)
     fewest, drawn, firsts, lasts = min(negatives), pens(study), {}, {}
     for name, own in rates.items():
         lines = np.stack(own)
         kept = np.isfinite(lines.sum(axis=0))  # a mean over fewer repeats would be another line
-        on_curve = np.flatnonzero(kept[: len(curve)])
-        _line(ax, fprs[on_curve], lines[:, on_curve], drawn[name])
-        if drawn[name].named and len(on_curve):
-            firsts[name], lasts[name] = ((float(fprs[i]), float(lines[:, i].mean())) for i in on_curve[[0, -1]])
-            for i in np.flatnonzero(kept[len(curve) :]) + len(curve):
-                _point(ax, fprs[i], lines[:, i].mean(), drawn[name], is_thin(fprs[i], fewest))
+        _line(ax, fprs[kept], lines[:, kept], drawn[name])
+        if drawn[name].named and kept.any():
+            ends = np.flatnonzero(kept)[[0, -1]]
+            firsts[name], lasts[name] = ((float(fprs[i]), float(lines[:, i].mean())) for i in ends)
+            for fpr in study.fprs:
+                values = [rate for rate in study.values(name, at("tpr", fpr)).values() if not math.isnan(rate)]
+                if len(values) == len(own):
+                    _point(ax, fpr, sum(values) / len(values), drawn[name], is_thin(fpr, fewest))
     ax.set_xlim(left=min((at for at, _ in firsts.values()), default=lowest))
     _mark_limit(ax, ENOUGH / fewest)
     left = _reach(firsts) >= _reach(lasts)  # the names stand where the lines are apart, and the axis opposite
@@ -65,7 +70,8 @@ def tpr_fpr(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         ax.yaxis.set_label_position("right")
         ax.spines[["left", "right"]].set_visible([False, True])
     label_ends(ax, firsts if left else lasts, drawn, _HEIGHT - 0.6, left=left)
-    return Drawn(drawing, _caption(lowest, fewest, [name for name, pen in drawn.items() if not pen.named]))
+    others = sum(not drawn[name].named for name in rates)
+    return Drawn(drawing, _caption(lowest, fewest, max(map(len, rates.values())), others))
 
 
 def _reach(ends: dict[str, tuple[float, float]]) -> float:
@@ -83,7 +89,7 @@ def _line(ax: "Axes", fprs: Floats, rates: Floats, pen: Pen) -> None:
 
 def _point(ax: "Axes", fpr: float, rate: float, pen: Pen, thin: bool) -> None:
     face = "white" if thin else pen.colour
-    ax.plot([fpr], [rate], "o", ms=4.5, mec=pen.colour, mfc=face, zorder=4)
+    ax.plot([fpr], [rate], "o", ms=4.5, mec=pen.colour, mfc=face, zorder=4, clip_on=False)
 
 
 def _mark_limit(ax: "Axes", limit: float) -> None:
@@ -99,7 +105,7 @@ def _mark_limit(ax: "Axes", limit: float) -> None:
     )  # fmt: skip
 
 
-def _caption(lowest: float, fewest: int, others: Sequence[str]) -> str:
+def _caption(lowest: float, fewest: int, repeats: int, others: int) -> str:
     limit = ENOUGH / fewest
     decided = (
         f"Left of {rate_text(limit, 2)}, where it is shaded and markers are hollow, fewer than {ENOUGH} of {fewest:,} "
@@ -108,7 +114,7 @@ def _caption(lowest: float, fewest: int, others: Sequence[str]) -> str:
         else f"At every rate shown, {ENOUGH} or more of {fewest:,} negatives lie above the threshold."
     )
     return (
-        "Identification rate (TAR) on unseen people against the false-positive rate (FAR): higher is better. Lines are "
-        f"means, bands the range of the repeats, markers the operating points of the tables. {decided}"
-        + (f" Grey lines: the other {len(others)} losses." if others else "")
+        "Identification rate (TAR) on unseen people against the false-positive rate (FAR): higher is better. "
+        f"{lines_line(repeats)} Markers are the operating points of the tables. {decided}"
+        + (f" Grey lines: {others} other loss{'es' * (others != 1)}." if others else "")
     )

@@ -64,12 +64,14 @@ def similarities(study: Study, found: Sequence[Verdict]) -> Drawn:
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     drawing.legend([*handles.values()], [*handles], loc="outside upper left", ncols=3, frameon=False, fontsize=8)
     more = f" {UNTRAINED} is the backbone before its first step." if UNTRAINED in names else ""
+    several = len({record["repeat"] for record in study.finished}) > 1
+    pooled, mean = (", repeats pooled", ", its mean over the repeats") if several else ("", "")
     return Drawn(
         drawing,
-        "Cosine similarities of image pairs of unseen people, repeats pooled; each area is 1. All panels share both "
-        "axes, and a peak may leave its panel. A vertical line is the threshold of an operating point, the mean over "
-        "the repeats: what lies right of it is accepted. The more of the blue and the less of the orange area lies "
-        "there, the better; a shift of both alike changes nothing." + more,
+        f"Cosine similarities of image pairs of unseen people{pooled}; both areas are the same size. All panels share "
+        f"both axes, and a peak may leave its panel. A vertical line is the threshold of an operating point{mean}: "
+        "what lies to the right of it is accepted. The more of the blue and the less of the orange area lies there, "
+        "the better; a shift of both alike changes nothing." + more,
     )
 
 

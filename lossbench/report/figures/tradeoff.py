@@ -52,12 +52,18 @@ def tradeoff(study: Study, found: Sequence[Verdict]) -> Drawn | None:
     for ax in axes[len(clouds) :]:
         ax.set_axis_off()
     others = not all(pen.named for pen in drawn.values())
+    ends = [end for cloud in clouds.values() for one in cloud.values() for interval in one for end in interval[1:]]
+    crosses = (
+        "Crosses are 95 % intervals over repeats and people. Overlapping crosses decide nothing: the verdicts compare "
+        "the losses in pairs."
+        if any(map(math.isfinite, ends))
+        else "There is one repeat, so no point has an interval: another seed may differ."
+    )
     return Drawn(
         drawing,
         "Accuracy on people seen in training (upwards, by class means) against the identification rate on unseen "
-        "people (to the right). Crosses are 95 % intervals over repeats and people. A loss up and to the left is "
-        "good at telling apart the people it was trained on, one down and to the right generalises better to others. "
-        f"Overlapping crosses decide nothing: the verdicts compare the losses in pairs. {UNTRAINED} is not shown."
+        "people (to the right). A loss up and to the left tells the people it was trained on apart well; one down and "
+        f"to the right generalises better to others. {crosses} {UNTRAINED} is not shown."
         + " Grey: the other losses, named where there is room."
         * others,
     )

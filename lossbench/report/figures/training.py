@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lossbench.report.figures.look import Drawn, Pen, label_ends, panels, pens, plain_ticks
+from lossbench.report.figures.look import Drawn, Pen, label_ends, lines_line, panels, pens, plain_ticks
 from lossbench.results.history import read_history, relative_losses
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
@@ -35,7 +35,8 @@ def training_curves(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         return None
     drawing, axes = panels(1, 2, _HEIGHT)
     drawn, losses = pens(study), np.concatenate([curve[1] for own in curves.values() for curve in own])
-    if np.nanmin(losses) > 0:
+    known = losses[np.isfinite(losses)]
+    if len(known) and known.min() > 0:
         axes[0].set_yscale("log")
         plain_ticks(axes[0].yaxis)
     axes[0].set_title("Training loss over that of the first epoch")
@@ -53,8 +54,9 @@ def training_curves(study: Study, found: Sequence[Verdict]) -> Drawn | None:
     return Drawn(
         drawing,
         "Training, epoch by epoch. Left: the training loss relative to its first epoch, so that losses of different "
-        "scales can be compared in how they fall, not in how low. Right: accuracy on val, which the epoch is selected "
-        "by if at all. Lines are means, bands the range of the repeats." + (f" Grey: {others} more." if others else ""),
+        "scales can be compared in how they fall, not in how low. Right: accuracy on val, the only figure by which an "
+        f"epoch may be selected. {lines_line(max(map(len, curves.values())))}"
+        + (f" Grey lines: {others} other loss{'es' * (others != 1)}." if others else ""),
     )
 
 

@@ -23,7 +23,22 @@ def test_every_angle_of_every_repeat_is_a_point_and_every_mean_a_bar(study):
 
 
 def test_a_loss_without_class_centers_has_an_empty_row(study):
-    bare = [{**r, "metrics": {k: v for k, v in r["metrics"].items() if k != "train_w_ec"}} for r in study.finished]
+    bare = [
+        {**r, "metrics": {**r["metrics"], "train_w_ec": r["metrics"]["train_w_ec"] if r["entrant"] == "b" else None}}
+        for r in study.finished
+    ]
     drawing = angles(Study(tuple(bare), {}), []).drawing
-    assert not drawing.axes[0].lines
-    assert drawing.axes[1].lines
+    assert {float(line.get_ydata()[0]) for line in drawing.axes[0].lines} == {study.entrants.index("b")}
+    assert len({float(line.get_ydata()[0]) for line in drawing.axes[1].lines}) == len(study.entrants)
+
+
+def test_angles_that_nobody_has_are_left_out(study):
+    bare = [
+        {**r, "metrics": {k: v for k, v in r["metrics"].items() if not k.startswith("query_")}} for r in study.finished
+    ]
+    whole, found = angles(study, []), angles(Study(tuple(bare), {}), [])
+    assert [ax.get_title(loc="left") for ax in found.drawing.axes] == ["W-EC", "W-Inter", "Intra train", "Inter train"]
+    assert "query" in whole.caption
+    assert "query" not in found.caption
+    empty = Study(tuple({**r, "metrics": {}} for r in study.finished), {})
+    assert angles(empty, []) is None

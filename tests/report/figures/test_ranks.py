@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from support import RECORDS, STUDY, known_record
+from support import RECORDS, STUDY, changed, known_record
 
 from lossbench.metrics.uncertainty import Estimate
 from lossbench.report.figures.ranks import joined, ranks
@@ -67,8 +67,12 @@ def test_nothing_compared_is_no_figure_and_an_uncompared_loss_is_left_out():
 
 def test_of_many_losses_the_highlights_are_drawn():
     records = [known_record(f"loss{i}", r, 0.5 + i / 40 + 0.001 * r) for i in range(9) for r in range(3)]
-    study = Study(tuple(records), {})
-    drawn = ranks(study, verdicts(study))
-    titles = [ax.get_title(loc="left") for ax in drawn.drawing.axes]
-    assert titles == ["ID rate @ FPR 0.1", "ID rate @ FPR 0.01", "accuracy (class means)"]
-    assert "tables/ranks.csv" in drawn.caption
+    three = Study(tuple(records), {})
+    drawn = ranks(three, verdicts(three))
+    highlights = ["ID rate @ FPR 0.1", "ID rate @ FPR 0.01", "accuracy (class means)"]
+    assert [ax.get_title(loc="left") for ax in drawn.drawing.axes] == highlights
+    assert "tables/ranks.csv" not in drawn.caption, "no figure is left out"
+    four = Study(tuple(changed(record, ("metrics", "tpr@0.05"), 0.5) for record in records), {})
+    drawn = ranks(four, verdicts(four))
+    assert [ax.get_title(loc="left") for ax in drawn.drawing.axes] == highlights
+    assert drawn.caption.endswith("The other operating points are in tables/ranks.csv.")

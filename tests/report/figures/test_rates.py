@@ -38,7 +38,7 @@ def test_the_curve_of_rates_is_that_of_sorted_scores(study, i):
             cuts = np.sort(negatives)[::-1][[math.floor(fpr * len(negatives) + 1e-9) for fpr in fprs]]
             expected.append([(positives > cut).mean() for cut in cuts])
     np.testing.assert_allclose(means, np.mean(expected, axis=0), atol=1e-6)
-    assert math.isclose(fprs[-1], 0.5)
+    assert math.isclose(fprs[-1], 0.2)
     assert fprs[0] * len(negatives) >= 1, "fewer negatives do not support a rate"
 
 
@@ -75,6 +75,23 @@ def test_operating_points_are_marked_and_thin_ones_hollow(run):
     assert markers(drawing) == [(0.05, True)] * 2 + [(0.2, False)] * 2, "those in common: 4 and 16 negatives above"
 
 
+def test_a_marker_stands_where_the_record_says_and_within_the_axis(run):
+    high = run("ce", (0.4, 0.05))
+    high["metrics"]["tpr@0.4"] = 0.75
+    (ax,) = drawn(high).axes
+    points = [line.get_xydata().tolist()[0] for line in ax.lines if line.get_marker() == "o"]
+    assert sorted(points) == [[0.05, 0.5], [0.4, 0.75]]
+    assert ax.get_xlim()[1] == 0.4
+
+
+def test_a_caption_speaks_of_bands_where_there_are_some(run):
+    one, two = run("ce", (0.2,)), run("ce", (0.2,), seed=1)
+    assert "bands are their range" in caption(one, two)
+    assert drawn(one, two).axes[0].collections
+    assert "There is one repeat, so there are no bands" in caption(one)
+    assert not drawn(one).axes[0].collections
+
+
 def test_a_point_that_the_data_does_not_support_is_not_drawn(run):
     drawing = drawn(run("ce", (0.2, 1e-6)))
     assert markers(drawing) == [(0.2, False)]
@@ -101,7 +118,7 @@ def test_names_stand_beside_the_first_points_and_the_many_are_grey(run):
     names = [text.get_text() for text in drawing.axes[0].texts if text.get_text().startswith("loss")]
     assert len(names) == 8
     assert sum(to_rgb(line.get_color()) == to_rgb(OTHERS) for line in curves(drawing.axes[0])) == 2
-    assert caption(*records).endswith("Grey lines: the other 2 losses.")
+    assert caption(*records).endswith("Grey lines: 2 other losses.")
     assert len(markers(drawing)) == 8 * 2
 
 
@@ -118,7 +135,7 @@ def test_a_limit_beyond_the_axis_is_named_within_it(run):
     """16 negatives: ten of them are more than the axis shows."""
     (ax,) = drawn(of_one_person(run("ce", (0.2,)), 2)).axes
     (told,) = [text for text in ax.texts if text.get_text().startswith("fewer")]
-    assert told.xy[0] == 0.5
+    assert told.xy[0] == 0.2
 
 
 def test_without_negatives_there_is_no_curve(run):

@@ -35,6 +35,12 @@ def test_training_curves_are_means_over_the_repeats(study, i):
         assert [text.get_text() for text in ax.texts] == study.trained
 
 
+def test_a_caption_speaks_of_bands_where_there_are_some(study):
+    assert "bands are their range" in training_curves(study, []).caption
+    once = Study(tuple(r for r in study.finished if r["repeat"] == 0), {})
+    assert "There is one repeat, so there are no bands" in training_curves(once, []).caption
+
+
 def test_nothing_trained_is_no_figure(study):
     assert training_curves(Study(tuple(study.of_entrant("untrained")), {}), []) is None
 
