@@ -112,7 +112,7 @@ def one_of(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> Record | 
 
     Runs that nobody has begun come first, so that one that kills its process does not keep the others from being done.
     Where only runs of other processes are left, and some have been silent for long, those are watched until they are
-    taken over or heard of; for twice that time at most, because the clocks that tell the silence may differ.
+    taken over or renewed; for twice that time at most, because the clocks that tell the silence may differ.
 
     Raises:
         InputError: as `attempt`.

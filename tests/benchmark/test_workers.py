@@ -21,7 +21,7 @@ from lossbench.utils.files import write_text
 
 
 def test_a_run_that_another_process_just_finished_is_not_trained_again(tmp_path):
-    """Also with --force, and whoever comes first."""
+    """Also with --force, and whichever comes first."""
     folder, _, _ = bench(tmp_path, "ce", repeats=1)
     run = next(folder.glob("runs/ce-*"))
     words = ("--losses", "ce", "--repeats", 1, "--epochs", 2, "--out", tmp_path, "--force")

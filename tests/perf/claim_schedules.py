@@ -3,7 +3,7 @@
     python tests/perf/claim_schedules.py [SCHEDULES=20000] [SEED=0]
 
 Each process takes the claim, looks whether the record is there, writes it if not, and ends; any of them may be held up
-for any time, and whoever looks may believe any claim to be stale, be its process alive or not. Whatever the order, the
+for any time, and one that looks may believe any claim to be stale, be its process alive or not. Whatever the order, the
 record must be put in place once, and nothing half-written may be left. Prints how often a process lost its claim; exit
 code 1, with the seed, where the record was put in place twice or never.
 
@@ -52,7 +52,7 @@ class Schedule:
             thread.start()
             self.stopped.acquire()
         alive, number = list(range(PROCESSES)), 0
-        eager = self.draw.choice((0.0, 0.5, 0.9, 0.98))  # how likely the same thread goes on
+        eager = self.draw.choice((0.0, 0.5, 0.9, 0.98))  # how likely the same thread continues
         while alive:
             if number not in alive or self.draw.random() > eager:
                 number = self.draw.choice(alive)

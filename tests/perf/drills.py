@@ -80,7 +80,7 @@ def test_a_run_whose_process_was_killed_goes_on_from_its_checkpoint_when_it_is_r
     assert "its process was killed by signal 9" in killed["reason"]
     assert killed["epoch"] > 5
     history = Path(killed["folder"]) / "history.jsonl"
-    kept = history.read_text().splitlines()[:-1]  # the last may have been told of and not be in the checkpoint yet
+    kept = history.read_text().splitlines()[:-1]  # the last may have been reported and not be in the checkpoint yet
     _, again, _ = bench(tmp_path / "parts", "ce,arcface", **settings)  # also a command between leaves it alone
     assert [record["status"] for record in again].count("failed") == 1
     shutil.copytree(tmp_path / "parts", tmp_path / "forced")

@@ -131,7 +131,7 @@ class Drill:
         return "training, measuring or writing"
 
     def _epochs(self) -> dict[str, int]:
-        """Return the epochs that every run has told of."""
+        """Return the epochs that every run has reported."""
         counts = {}
         for run in self.parts.glob("orl/runs/*"):
             history = run / "history.jsonl"

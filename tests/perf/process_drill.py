@@ -2,7 +2,7 @@
 
     python tests/perf/process_drill.py [PROCESSES=4] [REPEATS=3] [EPOCHS=30] [KILLED=1]
 
-Prints what each process did and how many trainings of each run were told of; exit code 1 where a run was trained twice
+Prints what each process did and how many trainings of each run were reported; exit code 1 where a run was trained twice
 or not at all, where a record is not whole, or where the processes that lived do not print the same table.
 """
 
@@ -44,7 +44,7 @@ def main() -> None:
                 faults.append(f"process {i}: {output[-500:]}")
         trained = Counter(run for output in outputs for run in DONE.findall(output))
         wanted = {f"{loss} · repeat {repeat + 1}" for loss in LOSSES for repeat in range(repeats)}
-        faults += [f"{run} was told of {trained[run]} times" for run in wanted if trained[run] != 1]
+        faults += [f"{run} was reported {trained[run]} times" for run in wanted if trained[run] != 1]
         tables = {output[output.find("orl: mean") :] for output in outputs[killed:]}
         if len(tables) != 1:
             faults.append(f"{len(tables)} different tables")
@@ -53,7 +53,7 @@ def main() -> None:
         if whole != len(wanted) + repeats:
             faults.append(f"{whole} whole records")
         print(
-            f"{len(wanted)} runs: {sum(trained.values())} trainings told of, {whole} whole records with the untrained"
+            f"{len(wanted)} runs: {sum(trained.values())} trainings reported, {whole} whole records with the untrained"
         )
         print(f"{len(tables)} table printed by {processes - killed} processes; {seconds:.0f} s")
         print("\n".join(f"FAULT {fault}" for fault in faults) or "each run once, none lost")

@@ -28,7 +28,7 @@ def test_a_record_that_cannot_be_read_is_one_line_for_run_and_report(lossbench, 
         assert (code, err.count("\n")) == (2, 1)
         assert says in err
         assert str(path) in err
-    code, out, _ = lossbench("run", "--losses", "cosface", "--out", tmp_path, *WORDS)  # who does not need it goes on
+    code, out, _ = lossbench("run", "--losses", "cosface", "--out", tmp_path, *WORDS)  # does not need it
     assert code == 0
     shutil.rmtree(path.parent)  # what the line told
     code, out, _ = lossbench("run", "--losses", "ce,cosface", "--out", tmp_path, *WORDS)

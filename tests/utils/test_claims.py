@@ -161,7 +161,7 @@ def test_a_stopped_process_loses_it_and_writes_nothing_when_it_continues(folders
 
 
 def test_a_process_that_is_stopped_between_the_check_and_the_renaming_writes_nothing(folders, process, here):
-    """The one moment in which the check cannot help: its half-written file is deleted by whoever takes over."""
+    """The check cannot help here: its half-written file is deleted by the process that takes over."""
     stopped = """
 check = claims._Claim.check
 def stopped(claim):
