@@ -116,7 +116,7 @@ def reliance(found: Verified, people: dict[str, int]) -> list[str]:
         times = f"{transfer['fpr'] / point['fpr']:.1f} times as many"
         sentences.append(
             f"how far one can drift: set on the training people ({shown(transfer['set_on'])}, "
-            f"{transfer['negatives']:,} pairs), it let {transfer['fpr']:.4f} of these pairs pass instead of {fpr}, "
-            f"{times}; the threshold used here was not tested on further people"
+            f"{transfer['negatives']:,} pairs), it let {rate_text(transfer['fpr'], digits=3)} of these pairs pass "
+            f"instead of {fpr}, {times}; the threshold used here was not tested on further people"
         )
     return sentences

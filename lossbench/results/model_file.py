@@ -120,7 +120,11 @@ def _archive(data: bytes) -> tuple[str | None, dict[str, Tensor]]:
     """Return the metadata and the weights of torch.export's archive, which are raw bytes; its program is not read."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = archive.namelist()
-        root = next(name for name in names if name.endswith(_CONFIG)).removesuffix(_CONFIG)
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("compressed, which torch.export's archives are not")  # a few bytes may unpack to gigabytes
+        root = next((name for name in names if name.endswith(_CONFIG)), "").removesuffix(_CONFIG)
+        if not root:
+            raise ValueError("no weights where torch 2.9 and later put them")
         text = archive.read(root + _EXTRA).decode() if root + _EXTRA in names else None
         entries = json.loads(archive.read(root + _CONFIG))["config"]
         weights = {}

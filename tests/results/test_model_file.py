@@ -105,13 +105,17 @@ def test_the_program_and_pickles_in_an_archive_are_never_read(written, embedder)
         torch.testing.assert_close(model_of(evil, "torch", "m").embed(images), embedder(images))
     with pytest.raises(InputError, match="is damaged, or no torch file"):
         model_of(repacked(written("torch"), ("weights/weight_0",), b"1234"), "torch", "m")
+    with pytest.raises(InputError, match="compressed"):
+        model_of(repacked(written("torch"), ("weights/weight_0",), b"0" * 9999, zipfile.ZIP_DEFLATED), "torch", "m")
+    with pytest.raises(InputError, match=r"no weights where torch 2\.9 and later put them"):
+        model_of(repacked(written("torch"), (), b"", without="model_weights_config.json"), "torch", "m")
 
 
-def repacked(data, endings, content):
-    """Return an archive with other content in the members that end so."""
+def repacked(data, endings, content, compression=zipfile.ZIP_STORED, without="nothing"):
+    """Return an archive with other content in the members that end so, and without one."""
     buffer, hits = io.BytesIO(), 0
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w") as new:
-        for name in old.namelist():
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", compression) as new:
+        for name in (name for name in old.namelist() if not name.endswith(without)):
             hits += name.endswith(endings)
             new.writestr(name, content if name.endswith(endings) else old.read(name))
     assert hits == len(endings)
