@@ -9,6 +9,7 @@ from lossbench.metrics.disagreement import Kind
 from lossbench.report.disagreements import Case, Disagreed, counted
 from lossbench.report.face_images import FaceImages
 from lossbench.report.figures.look import INK, WIDTH, Drawn, short_names
+from lossbench.utils.text import shown
 
 _PAIRS = 4  # of a kind, side by side
 _SIDE = 112  # pixels of an image
@@ -30,7 +31,7 @@ def faces(images: FaceImages) -> Drawn | None:
     drawing = Drawing(figsize=(WIDTH, height))
     for row, (kind, cases) in enumerate(rows):
         top = height - row * height / len(rows)
-        called = apart.called(kind)
+        called = shown(apart.called(kind))
         drawing.text(0.01, (top - 0.1) / height, called, ha="left", va="top", fontweight="bold")
         for column, case in enumerate(cases):
             _pair(drawing, WIDTH * (column + 0.5) / _PAIRS, top - _TITLE, case, apart, kind, images)

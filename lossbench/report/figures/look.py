@@ -13,7 +13,7 @@ from lossbench.losses.plugin import UNTRAINED
 from lossbench.report.figures.labels import spread
 from lossbench.report.theme import OTHERS, colours_of, inked
 from lossbench.results.study import Study
-from lossbench.utils.text import rate_text
+from lossbench.utils.text import rate_text, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,13 +113,15 @@ def pens(study: Study) -> dict[str, Pen]:
 def short_names(names: Sequence[str]) -> dict[str, str]:
     """Return the entrants' names as labels: long ones without their middle, as long as that leaves them apart.
 
+    Control characters are escaped: in SVG they would make the file unreadable.
+
     Example:
         >>> short_names(["ce", "arcface:margin=0.3:scale=64.0+0.5*triplet"])["ce"]
         'ce'
     """
-    half = _LONGEST // 2
-    short = {name: name if len(name) <= _LONGEST else f"{name[: half - 1]}…{name[-half:]}" for name in names}
-    return short if len(set(short.values())) == len(short) else {name: name for name in names}
+    half, whole = _LONGEST // 2, {name: shown(name) for name in names}
+    short = {n: text if len(text) <= _LONGEST else f"{text[: half - 1]}…{text[-half:]}" for n, text in whole.items()}
+    return short if len(set(short.values())) == len(short) else whole
 
 
 def title(ax: "Axes", name: str, measured: str = "") -> None:

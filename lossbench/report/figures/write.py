@@ -1,6 +1,7 @@
 """All figures of a report in reading order, each written as SVG and PNG."""
 
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -70,7 +71,8 @@ def write_figures(
     recorded_alone = not study.finished or nobody_unseen or bool(without_embeddings(study.finished))
     written = []
     shown = [] if images is None else [Figure("faces", lambda study, found: faces(images))]
-    with mpl.rc_context(style()):
+    with mpl.rc_context(style()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in letters that the PNG's font lacks
         for stem, draw, of_unseen in (*FIGURES, *shown):
             if (of_unseen and recorded_alone) or (drawn := draw(study, found)) is None:
                 continue

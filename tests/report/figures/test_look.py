@@ -36,6 +36,13 @@ def test_a_pen_has_the_colour_of_the_page_and_dashes_of_its_own():
     assert all(pen.named for pen in drawn.values())
 
 
+@pytest.mark.parametrize("name", ["a\x08b", "a\nb", "\u202eab", "a\ud800b", "a\x00b"])
+def test_a_name_that_no_svg_can_hold_is_escaped(name):
+    (label,) = short_names([name]).values()
+    assert label.isprintable()
+    assert label.encode()
+
+
 def test_of_many_losses_eight_are_told_apart_even_in_grey():
     drawn = pens(many(23))
     named = [pen for name, pen in drawn.items() if pen.named and name != "untrained"]
