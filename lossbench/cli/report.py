@@ -29,7 +29,7 @@ def report_(
     ] = False,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Draw the report again as runs finish, until the last one has; Ctrl-C ends it."),
+        typer.Option("--watch", help="Redraw the report as runs finish, until the last one is done; Ctrl-C stops it."),
     ] = False,
     out: Annotated[
         Path | None,
@@ -50,7 +50,7 @@ def report_(
     report.html is the whole report on one page, which opens offline. Beside it: report.md, verdicts.json, tables as
     CSV and as LaTeX, figures as SVG and PNG.
 
-    With --watch, which may start before the benchmark, report.html says how many runs are done and loads itself again.
+    With --watch, which may start before the benchmark, report.html says how many runs are done and reloads by itself.
     """
     from lossbench.cli import console
 
@@ -58,7 +58,7 @@ def report_(
     if compare:
         if faces or watch:
             option = "--faces" if faces else "--watch"
-            raise InputError(f"{option} belongs to the report of one benchmark; leave it out beside --compare")
+            raise InputError(f"{option} belongs to the report of one benchmark; leave it out with --compare")
         from lossbench.report.compare.write import write_comparison
 
         _say_written(write_comparison(folders, out))

@@ -56,8 +56,8 @@ class Disagreed:
         """The two losses, the operating point and the repeat, in words."""
         named = [f"{name} (threshold {cut:.3f})" for name, cut in zip(self.losses, self.thresholds, strict=True)]
         return (
-            f"{listed(named)}, the two losses with the highest mean identification rate at FPR {rate_text(self.fpr)}, "
-            f"compared in repeat {self.repeat + 1}"
+            f"{listed(named)} have the highest mean identification rates at FPR {rate_text(self.fpr)}; the pairs "
+            f"are those of repeat {self.repeat + 1}"
         )
 
     def called(self, kind: Kind) -> str:
@@ -130,9 +130,9 @@ def disagreements_part(found: Disagreed | None) -> Part | None:
         return None
     text = (
         f"{found.choice}. {counted(found)}",
-        f"A pair is the clearer, the further both cosines lie from their thresholds. The {_SAID} clearest of each kind "
-        f"are listed by file name, up to {_KEPT} in tables/disagreements.csv. Look at them for wrong labels, profiles "
-        "and bad crops.",
+        f"A disagreement is clearer the further both cosines lie from their thresholds. The {_SAID} clearest of each "
+        f"kind are listed by file name, up to {_KEPT} in tables/disagreements.csv. Check them for wrong labels, "
+        "profiles and bad crops.",
     )
     headers = ["pair of images", "files", *(f"cosine of {name}" for name in found.losses)]
     rows = [

@@ -39,18 +39,25 @@ class FaceImages:
         return decode(read_bytes(file), file)
 
 
-def face_images(settings: Mapping[str, Any], apart: Disagreed | None) -> FaceImages:
+def face_images(
+    settings: Mapping[str, Any], apart: Disagreed | None, *, provisional: bool = False
+) -> FaceImages | None:
     """Return the images of disagreements, after a check that they may be shown and are those of the runs.
+
+    None where there is no disagreement yet, in a benchmark that still runs.
 
     Args:
         settings: the content of benchmark.toml, which says where the data is.
         apart: where the two best losses disagree.
+        provisional: whether runs are missing.
 
     Raises:
         InputError: the data does not allow it, is not there, or is not what the runs saw; or there is no disagreement.
     """
     data = settings["data"]
     refuse_faces(data)
+    if apart is None and provisional:
+        return None
     if apart is None:
         raise InputError(
             "--faces shows the pairs on which two losses disagree, and these runs have no two losses with embeddings "

@@ -22,12 +22,13 @@ from lossbench.utils.schedule import POWER
 from lossbench.utils.text import listed
 
 
-def markdown(findings: Findings, drawn: Sequence[tuple[str, str]]) -> str:
+def markdown(findings: Findings, drawn: Sequence[tuple[str, str]], tables: Sequence[str]) -> str:
     """Return the text of report.md: the answer, the main table, the verdicts and where all else stands.
 
     Args:
         findings: what it is made of.
         drawn: file stem and caption of each figure in figures/.
+        tables: file stem of each table in tables/, as CSV and as LaTeX.
     """
     settings, study = findings.settings, findings.study
     repeats, captions, headline = _repeats(study), dict(drawn), shown_in("headline", fprs=study.fprs)
@@ -65,9 +66,8 @@ def markdown(findings: Findings, drawn: Sequence[tuple[str, str]]) -> str:
         "transfer, gallery search, clusters, angles, a card per loss, how to reproduce, and a glossary "
         "(`lossbench explain` prints its entries).",
         "",
-        "- Tables: [summary](tables/summary.csv), [runs](tables/runs.csv), [verdicts](tables/verdicts.csv), "
-        "[ranks](tables/ranks.csv), and beside each its LaTeX for papers; the verdicts also as "
-        "[verdicts.json](verdicts.json)",
+        *(f"- {name.replace('_', ' ')}: [CSV](tables/{name}.csv), [LaTeX](tables/{name}.tex)" for name in tables),
+        "- verdicts for programs: [verdicts.json](verdicts.json)",
         *(f"- {plain(caption)} [SVG](figures/{stem}.svg), [PNG](figures/{stem}.png)" for stem, caption in drawn),
         "",
         f"Written by lossbench {plain(settings['record']['lossbench'])}. To repeat "
@@ -153,12 +153,13 @@ def _left_out(count: int) -> str:
 def _figure(captions: dict[str, str], stem: str) -> list[str]:
     if stem not in captions:
         return []
-    return [f"![{captions[stem]}](figures/{stem}.png)", "", f"*{captions[stem]}*", ""]
+    caption = plain(captions[stem])
+    return [f"![{caption}](figures/{stem}.png)", "", f"*{caption}*", ""]
 
 
 def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record], looks: Looks | None) -> list[str]:
     if not found:
-        return [f"No two losses beside `{UNTRAINED}` have a finished repeat in common: nothing to compare.", ""]
+        return [f"No two losses other than `{UNTRAINED}` have a finished repeat in common: nothing to compare.", ""]
     if not any(v.difference.count > 1 for v in found):
         return ["No two losses have finished two repeats in common, so none is compared. The differences seen are in "
                 "[tables/verdicts.csv](tables/verdicts.csv).", ""]  # fmt: skip

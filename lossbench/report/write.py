@@ -65,7 +65,7 @@ def write_findings(
     """
     study, records, found = findings.study, findings.study.records, findings.verdicts
     apart = disagreed(study)
-    images = face_images(findings.settings, apart) if faces else None
+    images = face_images(findings.settings, apart, provisional=bool(findings.provisional)) if faces else None
     tables, figures = folder / "tables", folder / "figures"
     try:
         tables.mkdir(exist_ok=True)
@@ -97,8 +97,8 @@ def write_findings(
             write_text(tables / f"{name}.tex", text)
         write_verdicts(folder, study, found)
         on_progress("writing the page, with a passport per loss")
-        html = page(findings, drawn, apart, folder=figures)
-        write_text(folder / "report.md", markdown(findings, drawn))
+        html = page(findings, drawn, apart, folder=figures, tables=[*made])
+        write_text(folder / "report.md", markdown(findings, drawn, [*made]))
         write_text(folder / "report.html", html)
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error})") from error

@@ -56,7 +56,7 @@ def file(tmp_path_factory):
     settings = {**SETTINGS, "data": str(folder), "backbone": HOSTILE, "losses": HOSTILE}
     findings = Findings(settings, study, found, answer(study, found), left_out=1)
     path = folder / "report.html"
-    path.write_text(page(findings, [("angles", HOSTILE)], folder=folder), encoding="utf-8")
+    path.write_text(page(findings, [("angles", HOSTILE)], folder=folder, tables=["summary", "ranks"]), encoding="utf-8")
     return path
 
 

@@ -94,7 +94,7 @@ def test_the_section_counts_and_names_the_images(run):
         f"people {a} alone accepts {of_two[0]} and {b} alone {of_two[1]}."
     )
     assert counted(found) in part.text[0]
-    assert "at FPR 0.1, compared in repeat 1" in part.text[0]
+    assert "at FPR 0.1; the pairs are those of repeat 1" in part.text[0]
     case = found.cases[Kind(True, True)][0]
     row = [f"same person, accepted by {a} alone ({a} is right)", " – ".join(case.images)]
     assert part.rows[0] == [*row, *(f"{cosine:.3f}" for cosine in case.cosines)]

@@ -22,7 +22,13 @@ MATRICES = sorted(shown_in("highlights", fprs=(0.1, 0.01)), key=lambda figure: f
 def text_of(runs=RUNS, found=FOUND, drawn=(), left_out=0, **settings):
     study = Study(tuple(runs), {})
     findings = Findings({**SETTINGS, **settings}, study, found, answer(study, found), left_out=left_out)
-    return markdown(findings, drawn)
+    return markdown(findings, drawn, ["summary", "selection_gap"])
+
+
+def test_every_table_is_linked_as_csv_and_latex():
+    text = text_of()
+    for name, said in (("summary", "summary"), ("selection_gap", "selection gap")):
+        assert f"- {said}: [CSV](tables/{name}.csv), [LaTeX](tables/{name}.tex)" in text
 
 
 def tables(text):
@@ -112,7 +118,7 @@ def test_runs_that_are_left_out_are_counted(count, says):
 
 def test_one_loss_alone_has_no_verdict():
     alone = [run for run in RUNS if run["entrant"] in ("a", "untrained")]
-    assert "No two losses beside `untrained` have a finished repeat in common: nothing to" in text_of(alone, [])
+    assert "No two losses other than `untrained` have a finished repeat in common: nothing to" in text_of(alone, [])
 
 
 def test_one_repeat_has_neither_intervals_nor_verdicts():

@@ -72,7 +72,7 @@ def test_it_waits_then_draws_what_there_is_and_ends_with_the_last_run(finished, 
     assert paths[0] == folder / "report.html"
     last = paths[0].read_text()
     assert '<meta http-equiv="refresh" content="10">' in pages[0]
-    assert "Provisional: 2 of 3 runs are done. This page loads itself again every 10 seconds" in pages[0]
+    assert "Provisional: 2 of 3 runs are done. This page reloads every 10 seconds" in pages[0]
     assert "refresh" not in last
     assert "rovisional:" not in last + (folder / "report.md").read_text()
     policies = [text.split("Content-Security-Policy")[1].split(">")[0] for text in (pages[0], last)]

@@ -49,7 +49,14 @@ class Figure(NamedTuple):
     height: int
 
 
-def page(findings: Findings, drawn: Sequence[tuple[str, str]], apart: Disagreed | None = None, *, folder: Path) -> str:
+def page(
+    findings: Findings,
+    drawn: Sequence[tuple[str, str]],
+    apart: Disagreed | None = None,
+    *,
+    folder: Path,
+    tables: Sequence[str] = (),
+) -> str:
     """Return the text of report.html.
 
     Args:
@@ -57,6 +64,7 @@ def page(findings: Findings, drawn: Sequence[tuple[str, str]], apart: Disagreed 
         drawn: file stem and caption of each figure.
         apart: where the two best losses disagree.
         folder: where the figures are, as SVG and PNG.
+        tables: file stem of each table in tables/, as CSV and as LaTeX.
 
     Raises:
         InputError: a run's history is damaged.
@@ -107,6 +115,7 @@ def page(findings: Findings, drawn: Sequence[tuple[str, str]], apart: Disagreed 
         command=command(settings),
         fingerprints=fingerprints(study.records),
         versions=versions(settings, study.records),
+        tables=tables,
         left_out=findings.left_out,
         credit="" if (info := data_info(settings["data"])).is_folder else info.credit,
         glossary=GLOSSARY,

@@ -38,12 +38,17 @@ class Tags(HTMLParser):
         return [attributes[name] for _, attributes in self.found if name in attributes]
 
 
-def text_of(folder, runs=REPORTED, drawn=(), left_out=0, **settings):
+def text_of(folder, runs=REPORTED, drawn=(), left_out=0, tables=(), **settings):
     runs = [{**run, "folder": str(folder / f"{run['entrant']}-{run['repeat']}".replace("/", "_"))} for run in runs]
     study = Study(tuple(runs), {})
     found = verdicts(study)
     findings = Findings({**SETTINGS, **settings}, study, found, answer(study, found), left_out=left_out)
-    return page(findings, drawn, folder=folder)
+    return page(findings, drawn, folder=folder, tables=tables)
+
+
+def test_every_table_is_linked_as_csv_and_latex(tmp_path):
+    places = Tags(text_of(tmp_path, tables=["summary", "disagreements"])).values("href")
+    assert {f"tables/{n}.{kind}" for n in ("summary", "disagreements") for kind in ("csv", "tex")} <= set(places)
 
 
 def test_every_link_into_the_page_leads_somewhere(tmp_path):
@@ -129,7 +134,7 @@ def test_the_page_says_what_the_report_says(tmp_path):
 
 def test_one_loss_alone_is_a_page_too(tmp_path):
     text = text_of(tmp_path, [run for run in REPORTED if run["entrant"] in ("a", "untrained")])
-    assert "Which of 1 loss should" in text
+    assert "How well does a face-recognition network trained with a do on orl?" in text
     assert "nothing to compare" in text
     assert "What to choose" not in text
 
