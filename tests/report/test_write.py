@@ -2,10 +2,11 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from support import FORWARD, WORDS, plugin
+from support import FORWARD, WORDS, bench, plugin
 
 from lossbench.errors import InputError
 from lossbench.report.write import latest_benchmark, write_report
@@ -14,7 +15,25 @@ from lossbench.results.store import load_records
 FAST = ("--epochs", 1, "--image-size", 32, "--repeats", 1)
 
 
-def test_other_settings_are_left_out_and_said(lossbench, tmp_path):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished benchmark: two losses and untrained, one repeat."""
+    return bench(tmp_path_factory.mktemp("finished"), "ce,cosface", epochs=1, repeats=1)[0]
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(finished, tmp_path / "orl")
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No figure but the faces: tests/report/figures/ draws the others, which take most of the time."""
+    monkeypatch.setattr("lossbench.report.figures.write.FIGURES", ())
+
+
+def test_other_settings_are_left_out_and_said(lossbench, tmp_path, undrawn):
     lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
     lossbench("run", "--losses", "cosface", "--out", tmp_path, *FAST, "--lr", "0.001")
     write_report(tmp_path / "orl")
@@ -26,7 +45,7 @@ def test_other_settings_are_left_out_and_said(lossbench, tmp_path):
     assert latest_benchmark(tmp_path) == tmp_path / "orl"
 
 
-def test_the_answer_comes_first_everywhere(lossbench, tmp_path):
+def test_the_answer_comes_first_everywhere(lossbench, tmp_path, undrawn):
     code, out, _ = lossbench("run", "--losses", "ce,ce+0.5*triplet", "--out", tmp_path, *FAST)
     assert code == 0
     (answer,) = json.loads((tmp_path / "orl" / "verdicts.json").read_text())["answer"]
@@ -49,9 +68,7 @@ def test_the_answer_comes_first_everywhere(lossbench, tmp_path):
     assert f"{first['image_1']} – {first['image_2']}" in page
 
 
-def test_faces_are_shown_on_request_alone_and_taken_away_again(lossbench, tmp_path):
-    lossbench("run", "--losses", "ce,cosface", "--out", tmp_path, *FAST)
-    folder = tmp_path / "orl"
+def test_faces_are_shown_on_request_alone_and_taken_away_again(lossbench, folder, undrawn):
     assert lossbench("report", folder, "--faces")[0] == 0
     assert {file.name for file in folder.glob("figures/faces.*")} == {"faces.svg", "faces.png"}
     assert "Faces on which two losses disagree most" in (folder / "report.html").read_text()
@@ -60,51 +77,49 @@ def test_faces_are_shown_on_request_alone_and_taken_away_again(lossbench, tmp_pa
     assert "Faces on which" not in (folder / "report.html").read_text()
 
 
-def test_a_file_of_an_older_lossbench_names_what_it_trained_with(lossbench, tmp_path):
+def test_a_file_of_an_older_lossbench_names_what_it_trained_with(folder, undrawn):
     """There was no choice: AdamW and the cosine."""
-    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
-    file = tmp_path / "orl" / "benchmark.toml"
+    file = folder / "benchmark.toml"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(line for line in lines if not line.startswith(("optimizer", "schedule"))))
-    write_report(tmp_path / "orl")
-    assert "AdamW at 0.003 (cosine schedule)" in (tmp_path / "orl" / "report.md").read_text()
+    write_report(folder)
+    assert "AdamW at 0.003 (cosine schedule)" in (folder / "report.md").read_text()
 
 
-def test_damaged_embeddings_are_one_line(lossbench, tmp_path):
-    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
-    next(tmp_path.glob("orl/runs/ce-*/embeddings.npz")).write_bytes(b"PK\x03\x04 cut")
+def test_damaged_embeddings_are_one_line(folder):
+    next(folder.glob("runs/ce-*/embeddings.npz")).write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(InputError, match=r"\A[^\n]*embeddings.npz cannot be read[^\n]*delete the run's folder[^\n]*\Z"):
-        write_report(tmp_path / "orl")
+        write_report(folder)
 
 
-def test_without_embeddings_all_else_is_reported(lossbench, tmp_path):
-    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
-    next(tmp_path.glob("orl/runs/ce-*/embeddings.npz")).unlink()
-    code, out, _ = lossbench("report", tmp_path / "orl")
+def test_without_embeddings_all_else_is_reported(lossbench, folder):
+    next(folder.glob("runs/ce-*/embeddings.npz")).unlink()
+    code, out, _ = lossbench("report", folder)
     assert code == 0
-    said = "1 of 2 finished runs have no embeddings.npz: the figures drawn from embeddings are left out"
+    said = "1 of 3 finished runs have no embeddings.npz: the figures drawn from embeddings are left out"
     assert out.startswith(said)
-    text = (tmp_path / "orl" / "report.md").read_text()
+    text = (folder / "report.md").read_text()
     assert text.count(said) == 1
-    assert {file.stem for file in (tmp_path / "orl" / "figures").iterdir()} == {"training_curves", "angles"}
+    assert {file.stem for file in (folder / "figures").iterdir()} == {
+        "accuracy_id_rate", "training_curves", "angles",
+    }  # fmt: skip
     assert all((f"figures/{stem}.png" in text) == (stem == "angles") for stem in ("angles", "tpr_fpr", "query_map"))
-    assert said in (tmp_path / "orl" / "report.html").read_text()
+    assert said in (folder / "report.html").read_text()
     assert "| ce | 1 |" in text
 
 
 @pytest.mark.parametrize("damage", [("test_accuracy", "high"), ("tpr@0.1", [5]), ("timings", None)])
-def test_a_record_with_strange_figures_is_one_line(lossbench, tmp_path, damage):
-    lossbench("run", "--losses", "ce", "--out", tmp_path, *FAST)
-    path = next(tmp_path.glob("orl/runs/ce-*/run.json"))
+def test_a_record_with_strange_figures_is_one_line(folder, damage):
+    path = next(folder.glob("runs/ce-*/run.json"))
     record = json.loads(path.read_text())
     name, value = damage
     (record if name == "timings" else record["metrics"])[name] = value
     path.write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"\A[^\n]*run.json[^\n]*delete the run's folder[^\n]*\Z"):
-        write_report(tmp_path / "orl")
+        write_report(folder)
 
 
-def test_a_report_shows_a_changed_plugin_once(lossbench, tmp_path):
+def test_a_report_shows_a_changed_plugin_once(lossbench, tmp_path, undrawn):
     path = Path(plugin(tmp_path, "mine", FORWARD))
     out = tmp_path / "out"
     lossbench("run", "--losses", path, "--out", out, *WORDS)
@@ -117,9 +132,9 @@ def test_a_report_shows_a_changed_plugin_once(lossbench, tmp_path):
     assert "1 run with other settings in this folder is left out" in text
 
 
-def test_each_table_is_csv_and_latex(lossbench, tmp_path, monkeypatch):
-    monkeypatch.setattr("lossbench.report.figures.write.write_figures", lambda *_: [])
-    lossbench("run", "--losses", "ce,cosface", "--out", tmp_path, *WORDS)
-    write_report(tmp_path / "orl")
-    kinds = {kind: {file.stem for file in (tmp_path / "orl" / "tables").glob(f"*.{kind}")} for kind in ("csv", "tex")}
+def test_each_table_is_csv_and_latex(folder, undrawn):
+    write_report(folder)
+    kinds = {kind: {file.stem for file in (folder / "tables").glob(f"*.{kind}")} for kind in ("csv", "tex")}
     assert kinds["csv"] == kinds["tex"] >= {"summary", "runs", "verdicts", "ranks", "disagreements"}
+    for text in ((folder / "report.md").read_text(), (folder / "report.html").read_text()):
+        assert all(f"tables/{stem}.{kind}" in text for kind, stems in kinds.items() for stem in stems)
