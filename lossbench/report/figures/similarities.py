@@ -15,6 +15,7 @@ from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
 from lossbench.utils.text import rate_text
 
+_ROWS, _COLUMNS = 512, 8192  # of a block of cosines: 16 MiB
 _BINS, _FEW = 50, 12  # of -1 to 1; panels that may stand in rows of three
 _TALLEST = 2.2  # times the median peak: what is narrower leaves its panel, so that the others can be seen
 _SAME, _DIFFERENT = "#0173b2", "#d55e00"
@@ -87,16 +88,30 @@ def _range(counts: Sequence[npt.NDArray[np.int64]], edges: npt.NDArray[np.float6
 
 
 def similarity_counts(saved: dict[str, npt.NDArray[Any]], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return the counts [2, bins] of positives and negatives per bin, computed in blocks of query images."""
+    """Return the counts [2, bins] of positives and negatives per bin, in memory that grows with the images alone.
+
+    Args:
+        saved: what `read_embeddings` returns.
+        edges: [bins + 1], evenly spaced.
+    """
     query, other = (
         saved[name] / np.linalg.norm(saved[name], axis=1, keepdims=True) for name in ("query", "distractors")
     )
+    labels, numbers = saved["query_labels"], np.arange(len(query))
     counts = np.zeros((2, len(edges) - 1), dtype=np.int64)
-    for i in range(0, len(query), 512):
-        cos = np.clip(query[i : i + 512] @ query.T, -1, 1)
-        once = np.arange(len(query)) > np.arange(i, i + len(cos))[:, None]
-        same = saved["query_labels"][i : i + 512, None] == saved["query_labels"]
-        with_others = np.clip(query[i : i + 512] @ other.T, -1, 1).ravel()
-        counts[0] += np.histogram(cos[once & same], edges)[0]
-        counts[1] += np.histogram(np.concatenate([cos[once & ~same], with_others]), edges)[0]
+
+    def counted(cosines: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        return np.histogram(np.clip(cosines, -1, 1), len(edges) - 1, (edges[0], edges[-1]))[0]
+
+    for i in range(0, len(query), _ROWS):
+        rows = slice(i, i + _ROWS)
+        for j in range(0, len(query), _COLUMNS):
+            columns = slice(j, j + _COLUMNS)
+            cosines = query[rows] @ query[columns].T
+            once = numbers[rows, None] < numbers[columns]
+            same = labels[rows, None] == labels[columns]
+            counts[0] += counted(cosines[once & same])
+            counts[1] += counted(cosines[once & ~same])
+        for j in range(0, len(other), _COLUMNS):
+            counts[1] += counted(query[rows] @ other[j : j + _COLUMNS].T)
     return counts

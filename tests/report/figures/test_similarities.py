@@ -7,7 +7,8 @@ from lossbench.report.figures.similarities import similarities, similarity_count
 from lossbench.results.study import Study
 
 
-def test_similarities_are_counted_once_per_pair_in_blocks_too():
+def test_similarities_are_counted_once_per_pair_in_blocks_too(monkeypatch):
+    monkeypatch.setattr("lossbench.report.figures.similarities._COLUMNS", 37)
     rng = np.random.default_rng(0)
     labels = np.arange(600) % 7  # more than one block of 512
     saved = {"query": rng.normal(size=(600, 3)), "query_labels": labels, "distractors": rng.normal(size=(40, 3))}
