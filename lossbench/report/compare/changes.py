@@ -106,7 +106,7 @@ def _counted(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     left = len(comparison.pairs) - len(pairs)
     few = f"; {left} more have too few repeats in one of the benchmarks" if left else ""
     return (
-        f"Of {len(pairs)} comparisons that all can make, {alike} end alike and {len(pairs) - alike} do not; settled "
-        f"are {listed(settled)}{few}. A pair that one benchmark settles and another leaves open is no contradiction: "
-        "compare the two differences and their intervals."
+        f"Of {len(pairs)} comparisons that every benchmark can make, {alike} agree and {len(pairs) - alike} do not; "
+        f"settled: {listed(settled)}{few}. A pair that one benchmark settles and another leaves open is no "
+        "contradiction: compare the two differences and their intervals."
     )

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from lossbench.report.compare.changes import sentences
-from lossbench.report.compare.comparison import Benchmark, Change, Comparison, Pair, State
+from lossbench.report.compare.comparison import Change, Comparison, Pair, State
 from lossbench.report.gains import signed
 from lossbench.report.latex.escape import escaped, number
 from lossbench.report.latex.table import Table, caption, over, row
@@ -28,10 +28,11 @@ _Ranks = dict[tuple[str, str], str]
 def figure_parts(comparison: Comparison) -> list[Part]:
     """Return a table per figure: a row per loss, its mean and its rank in every benchmark."""
     headers = ["loss", *(head for label in comparison.labels for head in (label, "rank"))]
-    parts = []
+    parts, ranks = [], _ranks(comparison)
     for figure in _by_rate(comparison):
         rows = [
-            [name, *(cell for pair in _cells(comparison, figure, name) for cell in pair)] for name in comparison.losses
+            [name, *(cell for pair in _cells(comparison, ranks, figure, name) for cell in pair)]
+            for name in comparison.losses
         ]
         parts.append(Part(figure.title + mark(figure, comparison.everything.records), (), headers, rows))
     return parts
@@ -55,8 +56,7 @@ def figure_frame(comparison: Comparison) -> "pd.DataFrame":
     import pandas as pd
 
     rows = []
-    for one in comparison.benchmarks:
-        ranks = shared_ranks(one.verdicts)
+    for one, ranks in zip(comparison.benchmarks, _ranks(comparison), strict=True):
         for figure in comparison.figures:
             for name in comparison.losses:
                 found = one.study.estimate(name, figure.key)
@@ -86,10 +86,10 @@ def verdict_frame(comparison: Comparison) -> "pd.DataFrame":
 
 def figure_tex(comparison: Comparison, label: str) -> str:
     """Return the figures side by side in LaTeX: a block per figure, a column per benchmark."""
-    count, blocks = len(comparison.benchmarks), []
+    count, blocks, ranks = len(comparison.benchmarks), [], _ranks(comparison)
     for figure in _by_rate(comparison):
         title = escaped(figure.title + mark(figure, comparison.everything.records))
-        cells = {name: _cells(comparison, figure, name) for name in comparison.losses}
+        cells = {name: _cells(comparison, ranks, figure, name) for name in comparison.losses}
         led = [any(own[i][1].rstrip("=") not in ("", "–", "1") for own in cells.values()) for i in range(count)]
         lines = [
             row([escaped(name), *(_bold(*cell, led=one) for cell, one in zip(own, led, strict=True))])
@@ -132,13 +132,18 @@ def _by_rate(comparison: Comparison) -> list[Metric]:
     return sorted(comparison.figures, key=lambda figure: figure.point is None)
 
 
-def _cells(comparison: Comparison, figure: Metric, name: str) -> list[tuple[str, str]]:
-    """Return a loss's mean with its interval, and its rank among the losses compared, in every benchmark."""
-    return [_cell(one, figure, name, shared_ranks(one.verdicts)) for one in comparison.benchmarks]
+def _ranks(comparison: Comparison) -> list[_Ranks]:
+    """Return the ranks among the losses compared, in every benchmark."""
+    return [shared_ranks(one.verdicts) for one in comparison.benchmarks]
 
 
-def _cell(one: Benchmark, figure: Metric, name: str, ranks: _Ranks) -> tuple[str, str]:
-    return text(one.study.estimate(name, figure.key), figure.digits, figure.limits), ranks.get((name, figure.key), "–")
+def _cells(comparison: Comparison, ranks: list[_Ranks], figure: Metric, name: str) -> list[tuple[str, str]]:
+    """Return a loss's mean with its interval, and its rank, in every benchmark."""
+    found = (one.study.estimate(name, figure.key) for one in comparison.benchmarks)
+    return [
+        (text(estimate, figure.digits, figure.limits), own.get((name, figure.key), "–"))
+        for estimate, own in zip(found, ranks, strict=True)
+    ]
 
 
 def _bold(mean: str, rank: str, *, led: bool) -> str:

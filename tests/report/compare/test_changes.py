@@ -11,7 +11,7 @@ def test_what_holds_everywhere_is_said_and_that_nothing_is_reversed():
     assert second.startswith(
         "The same everywhere: a is ahead of b in accuracy by class means (0.902 against 0.802 on x; "
     )
-    assert last.startswith("Of 9 comparisons that all can make, 9 end alike and 0 do not; settled are ")
+    assert last.startswith("Of 9 comparisons that every benchmark can make, 9 agree and 0 do not; settled: ")
 
 
 def test_a_reversal_comes_first_with_its_numbers():
