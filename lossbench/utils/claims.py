@@ -25,9 +25,9 @@ however long. Of several that take over at once, one makes the next number.
 
 **Assumed**, as NFS v3 and v4 do by default, and every local file system: exclusive creation and rename are atomic on
 the server. Opening a file asks the server for it anew (close-to-open consistency). A client that has changed a folder
-(here: made a file in it) drops what it remembers of that folder if others have changed it too; it is done before
-every look that matters, because clients also remember for up to 60 s that a file was not there. With the mount option
-``nocto`` the check may be as old as the attribute cache (60 s at most by default), which a process stopped for
+(here: made a file in it) drops what it remembers of that folder if others have changed it too; it is done before every
+look that matters, because clients also remember for up to 60 s that a file or a folder was not there. With the mount
+option ``nocto`` the check may be as old as the attribute cache (60 s at most by default), which a process stopped for
 `STALE` seconds has outlived. Working locks (``flock``, NFS's lock manager) are not needed.
 
 **Not guaranteed**: that nothing is ever done twice. A process that did not run for `STALE` seconds loses its claim
@@ -248,11 +248,21 @@ def _end(file: Path) -> None:
 
 
 def _refresh(folder: Path) -> None:
-    """Make this client ask the server for what is in a folder, by changing the folder."""
-    with suppress(FileNotFoundError):
+    """Make this client ask the server for a folder and for what is in it, by changing it.
+
+    A client may also remember that the folder itself was not there; only the server knows whether it can be made.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
         probe = folder / f".look.{secrets.token_hex(8)}"
-        probe.touch()
-        probe.unlink()
+        with suppress(FileNotFoundError):
+            probe.touch()
+            probe.unlink()
+    else:
+        with suppress(OSError):  # a process that has lost its claim may have come between
+            folder.rmdir()
 
 
 def _abandoned(file: Path) -> bool:

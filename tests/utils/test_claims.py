@@ -288,6 +288,24 @@ def test_silence_is_told_by_the_servers_clock_alone(folders, monkeypatch):
     assert [entry.name for entry in folders[0].iterdir()] == ["1.over"]
 
 
+def test_a_folder_that_this_client_remembers_as_missing_is_asked_for_by_making_it(folders, monkeypatch):
+    """Else a short run of another host, begun since this one looked, would be trained again."""
+    real, asked = Path.mkdir, []
+
+    def mkdir(path, *words, **options):
+        asked.append(path)
+        real(path, *words, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    missing = folders[1].parent / "runs" / "ce-r0"
+    for guarded in (folders[1], missing):
+        with claimed(folders[0], guarded) as mine:
+            assert mine
+        assert asked[-1] == guarded
+    assert not missing.exists()
+    assert list(folders[1].iterdir()) == []
+
+
 def test_patience_ends(folders):
     kept = pytest.raises(TimeoutError, match=r"another process has kept .*claims for 0 s")
     with claimed(*folders), kept, alone(*folders, patience=0.05):
