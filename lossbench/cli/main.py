@@ -150,7 +150,7 @@ def run(
 
     With --once, the untrained backbone counts as a run, runs of other processes are not waited for, and nothing is
     compared: `lossbench report` does that. With --until-settled it is a run of the current round of repeats; exit code
-    3 may then mean that others are still at that round.
+    3 may then mean that others are still at that round. torchrun turns exit codes 3 and 4 into 1.
 
     With --json: {benchmark, folder, answer: [sentence], losses: [{loss, runs, failed, figures: {KEY: {mean, low, high,
     n}}}], runs: [{entrant, repeat, status, reason, folder, hash, metrics, timings}]}; low and high end the 95 %
