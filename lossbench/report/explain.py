@@ -44,7 +44,7 @@ def explained(name: str) -> Term:
 
 
 def parts(term: Term) -> list[tuple[str, str]]:
-    """Return label and text of what an entry has beside its definition."""
+    """Return label and text of what an entry has besides its definition."""
     figures = ", ".join(f"{key}@RATE" if key in _AT_A_RATE else key for key in term.figures)
     found = (
         ("formula", term.formula),

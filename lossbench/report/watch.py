@@ -1,7 +1,7 @@
-"""`lossbench report --watch`: draws a benchmark's report again whenever runs have finished, until all of them have.
+"""`lossbench report --watch`: redraws a benchmark's report whenever runs have finished, until all of them have.
 
-What has changed is told from the times and sizes of small files, so that watching costs next to nothing. Drawing takes
-seconds to minutes of a core that the training could use: it gets a quarter of a core at most.
+The times and sizes of small files say what has changed, so that watching costs next to nothing. Drawing takes seconds
+to minutes of a core that the training could use: it gets a quarter of a core at most.
 """
 
 import time
@@ -12,7 +12,7 @@ from pathlib import Path
 from lossbench.errors import InputError
 from lossbench.report.findings import Findings, read_findings
 from lossbench.report.page.base import without_refresh
-from lossbench.report.write import write_findings
+from lossbench.report.write import newest, write_findings
 from lossbench.results.benchmark_folder import NoRunsYet
 from lossbench.results.looks import FILE as LOOKS
 from lossbench.utils.files import write_text
@@ -27,10 +27,10 @@ _State = dict[Path, tuple[int, int]]
 
 
 def watch(folder: Path | None, results: Path, say: Callable[[str], None], *, faces: bool = False) -> list[Path]:
-    """Write a benchmark's report again and again until its last run is done.
+    """Rewrite a benchmark's report whenever runs have finished, until its last run is done.
 
     It waits where the benchmark, or its first run, is not there yet. While runs are missing, report.html says so and
-    loads itself again; the last one written does neither.
+    reloads by itself; the last one written does neither.
 
     Args:
         folder: the benchmark's; that of the latest one in `results` if None.
@@ -43,12 +43,12 @@ def watch(folder: Path | None, results: Path, say: Callable[[str], None], *, fac
 
     Raises:
         InputError: the folder is none of a benchmark, a record is damaged, or the report cannot be written.
-        KeyboardInterrupt: as it comes; before, report.html stops loading itself again.
+        KeyboardInterrupt: after report.html has been rewritten so that it no longer reloads.
     """
     at, seen = folder, None
     try:
         while True:
-            at = folder or _latest(results)
+            at = folder or newest(results)
             state, began = _state(at), time.process_time()
             if state != seen:
                 try:
@@ -100,11 +100,6 @@ def _found(at: Path | None, state: _State, results: Path) -> Findings | str:
 
 def _first(at: Path) -> str:
     return f"waiting for the first finished run in {at}"
-
-
-def _latest(results: Path) -> Path | None:
-    files = sorted(results.glob("*/benchmark.toml"), key=lambda file: file.stat().st_mtime)
-    return files[-1].parent if files else None
 
 
 def _state(at: Path | None) -> _State:

@@ -25,10 +25,15 @@ def latest_benchmark(results: Path) -> Path:
     Raises:
         InputError: there is no benchmark.
     """
-    files = sorted(results.glob("*/benchmark.toml"), key=lambda file: file.stat().st_mtime)
-    if not files:
+    if (found := newest(results)) is None:
         raise InputError(f"no benchmark in '{results}'; start with: lossbench run")
-    return files[-1].parent
+    return found
+
+
+def newest(results: Path) -> Path | None:
+    """Return the folder of the benchmark in `results` that was run last; None where there is none."""
+    files = sorted(results.glob("*/benchmark.toml"), key=lambda file: file.stat().st_mtime)
+    return files[-1].parent if files else None
 
 
 def write_report(

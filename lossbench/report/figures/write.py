@@ -74,7 +74,10 @@ def write_figures(
     with mpl.rc_context(style()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in letters that the PNG's font lacks
         for stem, draw, of_unseen in (*FIGURES, *shown):
-            if (of_unseen and recorded_alone) or (drawn := draw(study, found)) is None:
+            if of_unseen and recorded_alone:
+                continue  # what an earlier report drew stays: the embeddings may be elsewhere
+            if (drawn := draw(study, found)) is None:
+                _remove(folder, stem)
                 continue
             drawn.drawing.draw_without_rendering()
             drawn.drawing.set_layout_engine("none")  # laid out once, for both files
@@ -84,6 +87,11 @@ def write_figures(
                 write_bytes(folder / f"{stem}.{kind}", whole.getbuffer())
             written.append((stem, drawn.caption))
     if images is None:
-        for kind in ("svg", "png"):
-            (folder / f"faces.{kind}").unlink(missing_ok=True)
+        _remove(folder, "faces")
     return written
+
+
+def _remove(folder: Path, stem: str) -> None:
+    """Remove a figure that an earlier report drew."""
+    for kind in ("svg", "png"):
+        (folder / f"{stem}.{kind}").unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from lossbench.report.markup import Part
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
-REFRESH = 10  # seconds after which a provisional page loads itself again
+REFRESH = 10  # seconds after which a provisional page reloads
 
 
 def rendered(
@@ -33,7 +33,7 @@ def rendered(
         template: the name of a template that extends base.html.
         links: where the names of losses in sentences lead to; empty where they lead nowhere.
         terms: whether the page has a glossary, to which the headings of its tables lead.
-        provisional: how far a benchmark is that runs, said on top of a page that loads itself again; empty otherwise.
+        provisional: how far a running benchmark is, shown at the top of a page that reloads; empty otherwise.
         values: what the template takes.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -52,7 +52,7 @@ def rendered(
 
 
 def without_refresh(page: str) -> str:
-    """Return a page that no longer loads itself again."""
+    """Return a page that no longer reloads."""
     return page.replace(f'<meta http-equiv="refresh" content="{REFRESH}">\n', "")
 
 

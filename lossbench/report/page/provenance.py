@@ -22,7 +22,7 @@ class Difference(NamedTuple):
 
 
 def differences(study: Study) -> list[Difference]:
-    """Return what differed between the trained entrants beside the loss itself, as their records say."""
+    """Return what differed between the trained entrants apart from the loss itself, as their records say."""
     records = [record for record in study.records if record["entrant"] != UNTRAINED]
     questions: tuple[tuple[str, str, Callable[[Record], Any]], ...] = (
         ("batches", "batches", lambda r: r.get("sampler")),

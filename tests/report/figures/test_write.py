@@ -34,6 +34,19 @@ def test_figures_are_files_whose_text_is_text_and_whose_bytes_repeat(study, tmp_
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_figure_that_has_nothing_to_show_any_more_is_removed(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "FIGURES", [one for one in write.FIGURES if one.stem in ("ranks", "sphere")])
+    old = [tmp_path / f"{stem}.{kind}" for stem in ("ranks", "sphere", "faces") for kind in ("svg", "png")]
+    for path in (*old, tmp_path / "mine.svg"):
+        path.touch()
+    without = Study(tuple({**record, "folder": "gone"} for record in study.records), {})
+    assert write_figures(without, [], tmp_path) == []
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"sphere.svg", "sphere.png", "mine.svg"}, "the embeddings of a sphere may be elsewhere"
+    assert write_figures(study, [], tmp_path) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.svg"}
+
+
 def test_nobody_unseen_leaves_what_the_records_tell(study, tmp_path):
     alone = Study(tuple({**record, "people": {"query": 0, "test": 9}} for record in study.records), {})
     assert [stem for stem, _ in write_figures(alone, [], tmp_path)] == ["training_curves", "angles"]
