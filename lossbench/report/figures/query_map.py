@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PEOPLE = 12  # shapes and colours beyond a dozen cannot be told apart
 MARKERS = "osD^vP<>Xph*"
-_IMAGES = 25  # of a person: more hide one another
+_IMAGES = 16  # of a person: more hide one another, and the time of a map grows with their square
 _FEWEST = 5  # images that a map is drawn of
 _CROWDED = 150  # images, beyond which markers are smaller
 _SHOWN = "r_precision"

@@ -82,10 +82,10 @@ def test_no_turn_or_mirroring_brings_a_panel_nearer_to_the_first(runs):
     assert (np.linalg.eigvalsh(cross) >= -1e-9).all()
 
 
-def test_at_most_a_dozen_people_and_25_images_of_each_are_drawn_and_said():
+def test_at_most_a_dozen_people_and_16_images_of_each_are_drawn_and_said():
     rows, person = shown_images(np.repeat(np.arange(14), [3] * 13 + [30]))
-    assert np.bincount(person).tolist() == [25] + [3] * 11
-    assert rows[:25].tolist() == list(range(39, 64))
+    assert np.bincount(person).tolist() == [16] + [3] * 11
+    assert rows[:16].tolist() == list(range(39, 55))
 
 
 def test_the_caption_says_what_is_left_out(runs):
