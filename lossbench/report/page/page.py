@@ -97,6 +97,7 @@ def page(
         dense=DENSE,
         separable=sum(v.ahead is not None for v in compared),
         compared=len(compared),
+        single=len(compared) < len(found),
         level=found[0].level if found else None,
         smallest=found[0].smallest if found else None,
         looked=looks is not None,

@@ -132,6 +132,18 @@ def test_the_page_says_what_the_report_says(tmp_path):
         assert said in shown
 
 
+def test_verdicts_of_one_repeat_are_said_to_be_none(tmp_path):
+    once = text_of(tmp_path, [run for run in REPORTED if run["repeat"] == 0])
+    assert "No two losses have finished two repeats in common, so none is compared." in once
+    assert "Separable:" not in once
+    assert '<ul class="legend">' not in once
+    whole = text_of(tmp_path)
+    assert "Separable:" in whole
+    assert "</span>needs a second repeat</li>" not in whole
+    some = [run for run in REPORTED if run["entrant"] != "c" or run["repeat"] == 0]
+    assert "</span>needs a second repeat</li>" in text_of(tmp_path, some)
+
+
 def test_one_loss_alone_is_a_page_too(tmp_path):
     text = text_of(tmp_path, [run for run in REPORTED if run["entrant"] in ("a", "untrained")])
     assert "How well does a face-recognition network trained with a do on orl?" in text
