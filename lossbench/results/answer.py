@@ -1,9 +1,10 @@
-"""The answer in words: what the verdicts of a study say, in at most five sentences."""
+"""The answer in words: what the verdicts of a study say, in at most six sentences."""
 
 import math
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
+from lossbench.losses.plugin import UNTRAINED
 from lossbench.results.metric_fields import Metric, shown_in
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
@@ -14,11 +15,11 @@ _ByFigure = dict[Metric, list[Verdict]]
 
 
 def answer(study: Study, found: Sequence[Verdict]) -> list[str]:
-    """Return what the verdicts say, in at most five sentences, each with the figures it is about.
+    """Return what the verdicts say, in at most six sentences, each with the figures it is about.
 
-    Who is ahead, where accuracy and identification disagree, who cannot be told apart, who is equivalent, and what
-    more repeats or more people would settle. The number of a loss is its mean over the repeats that all losses named
-    with it have finished.
+    Who is no better than the untrained network, who is ahead, where accuracy and identification disagree, who cannot be
+    told apart, who is equivalent, and what more repeats or more people would settle. The number of a loss is its mean
+    over the repeats that all losses named with it have finished.
 
     Args:
         study: the runs.
@@ -26,10 +27,11 @@ def answer(study: Study, found: Sequence[Verdict]) -> list[str]:
     """
     compared = [v for v in found if v.difference.count > 1]
     if not compared:
-        return [_nothing_compared(study)]
+        return [*filter(None, [_no_better_than_untrained(study)]), _nothing_compared(study)]
     figures = sorted(dict.fromkeys(v.figure for v in compared), key=_identification_first)
     by_figure = {figure: [v for v in compared if v.figure == figure] for figure in figures}
     sentences = (
+        _no_better_than_untrained(study),
         _ahead(study, by_figure),
         _disagreement(study, by_figure),
         _not_told_apart(study, by_figure),
@@ -55,6 +57,18 @@ def _nothing_compared(study: Study) -> str:
             "another seed may reverse their order; a second repeat is needed"
         )
     return f"{text}; {failed}." if failed else f"{text}."
+
+
+def _no_better_than_untrained(study: Study) -> str:
+    """Say which losses have not helped, by their means: verdicts are about losses, and not about `UNTRAINED`."""
+    clauses = []
+    for figure in sorted(shown_in("highlights", fprs=study.fprs), key=_identification_first):
+        pairs = {name: means(study, [name, UNTRAINED], figure) for name in study.trained}
+        names = [name for name, (mean, before) in pairs.items() if mean <= before]  # no NaN is
+        if names:
+            said = f"{listed(names)} {are(names)} no better than the untrained network"
+            clauses.append(Clause(said, figure, numbers(study, names, figure, against=[UNTRAINED]), len(names)))
+    return f"Training has not helped everywhere: {joined(clauses, study)}." if clauses else ""
 
 
 def _seen(study: Study, names: Sequence[str]) -> str:

@@ -55,6 +55,19 @@ def test_nothing_finished():
     assert said({}) == ["There is nothing to compare: no loss was trained."]
 
 
+def test_losses_that_have_not_helped_come_first():
+    first = said({"untrained": [(0.5, 0.7)] * 3, "ce": around(0.9, 0.8), "arcface": around(0.4, 0.6)})[0]
+    assert first == (
+        "Training has not helped everywhere: arcface is no better than the untrained network in ID rate @ FPR 0.1 "
+        "(0.600 against 0.700), @ 0.01 (0.600 against 0.700) and accuracy by class means (0.400 against 0.500)."
+    )
+    assert said({"untrained": [(0.5, 0.7)], "ce": [(0.6, 0.7)]})[0] == (
+        "Training has not helped everywhere: ce is no better than the untrained network in ID rate @ FPR 0.1 (0.700 "
+        "against 0.700) and @ 0.01 (0.700 against 0.700)."
+    )
+    assert "untrained" not in " ".join(said({"ce": around(0.9, 0.8), "arcface": around(0.4, 0.6)}))
+
+
 def test_one_repeat_needs_a_second():
     assert said({"ce": [(0.7, 0.6)], "arcface": [(0.8, 0.65)], "triplet": [None]}) == [
         "ce and arcface cannot be compared yet (ID rate @ FPR 0.1: 0.650 for arcface and 0.600 for ce): no two of them "
