@@ -1,4 +1,4 @@
-"""Several processes on gloo, started once, and what tests let them do together."""
+"""Several processes on gloo, each started when it is first needed, and what tests let them do together."""
 
 import multiprocessing
 import os
@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from lossbench.training.train import train
 from lossbench.utils import distributed
 from lossbench.utils.distributed import Ranks, joined
 
-MOST = 3
 In = Callable[..., list[Any]]
 
 
@@ -39,18 +39,25 @@ In = Callable[..., list[Any]]
 def processes() -> Iterator[In]:
     """Yield a function that lets `size` processes do ``function(ranks, *arguments)`` and returns what each found."""
     context = multiprocessing.get_context("spawn")
-    pipes = [context.Pipe() for _ in range(MOST)]
-    started = [context.Process(target=_serve, args=(theirs,), daemon=True) for _, theirs in pipes]
-    for process in started:
-        process.start()
+    pipes: list[Connection] = []
+    started: list[BaseProcess] = []
+
+    def start(size: int) -> None:
+        """Start what is not there yet: each takes seconds, and most tests need two."""
+        for _ in range(size - len(started)):
+            ours, theirs = context.Pipe()
+            pipes.append(ours)
+            started.append(context.Process(target=_serve, args=(theirs,), daemon=True))
+            started[-1].start()
 
     def in_ranks(size: int, function: Callable[..., Any], *arguments: Any, device: str = "cpu") -> list[Any]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        for rank, (ours, _) in enumerate(pipes[:size]):
-            ours.send((rank, size, port, device, function, arguments))
-        found = [ours.recv() for ours, _ in pipes[:size]]
+        start(size)
+        for rank, pipe in enumerate(pipes[:size]):
+            pipe.send((rank, size, port, device, function, arguments))
+        found = [pipe.recv() for pipe in pipes[:size]]
         for one in found:
             if isinstance(one, BaseException):
                 raise one
