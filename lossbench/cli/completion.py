@@ -42,6 +42,15 @@ def complete_losses(ctx: typer.Context, incomplete: str) -> list[str]:
     return [before + name for name in _starting(known, word) if name not in named]
 
 
+def complete_entrants(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return what `complete_losses` does, and the word for all losses where an entrant begins."""
+    from lossbench.losses.spec import ALL
+
+    before, _, word = incomplete.rpartition(",")
+    every = [] if ALL in before.split(",") else _starting((ALL,), word)
+    return [incomplete[: len(incomplete) - len(word)] + name for name in every] + complete_losses(ctx, incomplete)
+
+
 def complete_backbones(incomplete: str) -> list[str]:
     """Return backbones that begin so, or files of one's own."""
     if "/" in incomplete or incomplete.startswith("."):
@@ -76,7 +85,7 @@ def complete_device(incomplete: str) -> list[str]:
 
 
 _BY_NAME: dict[str, Complete] = {
-    "losses": complete_losses,
+    "losses": complete_entrants,
     "backbone": complete_backbones,
     "data": complete_data,
     "device": complete_device,

@@ -33,6 +33,11 @@ def completed(*words, cwd=None):
         (("run", "--losses", "arcf"), ["arcface", "arcface_triplet"]),
         (("run", "--losses", "ce,cosf"), ["ce,cosface"]),
         (("run", "--losses", "arcface,arcf"), ["arcface,arcface_triplet"]),
+        (("run", "--losses", "al"), ["all"]),
+        (("run", "--losses", "./mine.py,al"), ["./mine.py,all"]),
+        (("run", "--losses", "all,al"), []),
+        (("run", "--losses", "arcface+0.5*al"), []),
+        (("check", "al"), []),
         (("run", "--losses", "arcface+0.5*tri"), ["arcface+0.5*triplet"]),
         (("run", "--backbone", "iresnet1"), ["iresnet18", "iresnet100"]),
         (("run", "--optimizer", "a"), ["adamw"]),
@@ -51,7 +56,7 @@ def test_names_are_completed(words, expected):
 
 
 def test_an_empty_word_shows_all_there_is(tmp_path):
-    assert completed("run", "--losses", "") == list(find_plugins())
+    assert completed("run", "--losses", "") == ["all", *find_plugins()]
     assert completed("run", "--backbone", "") == list(BACKBONES)
     assert completed("run", "--data", "", cwd=tmp_path) == ["orl"]
 
