@@ -1,6 +1,7 @@
 """Looks a term up in the glossary: by its topic, another name, a figure's key, or nearly so."""
 
 import re
+from collections.abc import Iterator
 
 from lossbench.errors import InputError, did_you_mean
 from lossbench.report.glossary import TERMS, Term
@@ -16,7 +17,8 @@ def find(name: str) -> Term | None:
     wanted = _plain(name)
     by_name = _names()
     figure = wanted.partition("@")[0]
-    return by_name.get(wanted) or next((term for term in TERMS if figure in term.figures), None)
+    of_figure = next((term for term in TERMS if figure in term.figures), None)
+    return by_name.get(wanted) or of_figure or next(filter(None, map(by_name.get, _spellings(wanted))), None)
 
 
 def topic_of(name: str) -> str:
@@ -59,6 +61,13 @@ def parts(term: Term) -> list[tuple[str, str]]:
 _AT_A_RATE = {"tpr", "achieved_fpr", "threshold", "transfer_fpr", "transfer_tpr", "transfer_threshold"} | {
     "dir", "achieved_far", "dir_threshold"
 }  # fmt: skip
+
+
+def _spellings(wanted: str) -> Iterator[str]:
+    """Yield how else a name may be spelled: a file's underscores, the images of a person as a number, a plural."""
+    words = re.sub(r"^p ?x ?(\d+|k)$", "p x k", wanted.replace("_", " "))
+    yield words
+    yield words.removesuffix("s")
 
 
 def _plain(name: str) -> str:

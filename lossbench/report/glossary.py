@@ -102,7 +102,8 @@ _FIGURES = (
     Term("id-rate", "ID rate @ FPR (TAR @ FAR)", "Identification rate: the share of same-person pairs of unseen people "
          "that is accepted at the threshold which at most this share of different-person pairs passes.",
          formula="|{positives above τ}| / |positives|, τ the (⌊FPR·N⌋ + 1)-th largest of N negatives", unit=_SHARE,
-         figures=("tpr",), also=("tpr", "tar", "identification rate", "identification", "id rate", "tar @ far")),
+         figures=("tpr",),
+         also=("tpr", "tar", "identification rate", "identification", "id rate", "tar @ far", "tpr_fpr")),
     Term("fpr", "FPR (false-positive rate, FAR)", "The share of different-person pairs that is accepted. A system "
          "chooses it: 0.001 lets one in a thousand pairs of different people pass. The achieved rate is never above "
          "the one asked for, ties included.", formula="|{negatives above τ}| / |negatives|", unit=_SHARE,
