@@ -95,6 +95,8 @@ def _parse_term(text: str, known: Mapping[str, Plugin]) -> Term:
         if weight <= 0:
             raise InputError(f"the weight {weighted[1]} in '{text}' must be above 0; leave the loss out instead")
     name, *settings = body.split(":")
+    if not name.strip():
+        raise InputError(f"'{text}' names no loss; write one, as in 0.5*triplet or arcface:margin=0.3")
     if name == "pml" and settings:
         name, settings = f"pml:{settings[0]}", settings[1:]
     plugin = _plugin(name, known)

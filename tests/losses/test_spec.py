@@ -49,6 +49,8 @@ def test_a_default_that_is_an_expression_stays_as_typed(tmp_path):
         ("./nowhere.py", "no plugin file"),
         ("untrained", "no loss called 'untrained'"),
         ("", "lacks a loss"),
+        ("arcface+0.5*", "'0.5*' names no loss; write one, as in 0.5*triplet"),
+        (":margin=0.3", "':margin=0.3' names no loss"),
     ],
 )
 def test_a_bad_spec_names_value_rule_and_cure_in_one_line(text, says):
