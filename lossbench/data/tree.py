@@ -31,6 +31,11 @@ def read_tree(root: str | Path) -> FaceSet:
     if not is_folder(root):
         raise InputError(f"no folder '{shown(root)}'; a data tree holds {', '.join(f'{p}/' for p in PARTS)}")
     rows: dict[Path, int] = {}
+    if missing := [part for part in PARTS if not is_folder(root / part)]:
+        raise InputError(
+            f"{shown(root)} has no folder {' and no '.join(f'{part}/' for part in missing)}; a data tree holds "
+            f"{', '.join(f'{part}/' for part in PARTS)}, each with one folder per person"
+        )
     found = {part: _people(root, part) for part in PARTS}
     if wrong := misfit({part: {who: len(files) for who, files in people.items()} for part, people in found.items()}):
         raise InputError(f"{shown(root / wrong.place)} {wrong.rule}: {wrong.cure}")
@@ -75,10 +80,6 @@ def people_in(folder: Path, listing: Callable[[Path], list[Path]] = entries) -> 
 
 def _people(root: Path, part: str) -> dict[str, list[Path]]:
     folder = root / part
-    if not is_folder(folder):
-        raise InputError(
-            f"no folder {folder}; a data tree holds {', '.join(f'{p}/' for p in PARTS)}, one folder per person"
-        )
     people = {person.name: images for person, images in people_in(folder)}
     if not people:
         raise InputError(f"{folder} is empty; it needs a folder per person with images in it")

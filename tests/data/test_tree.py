@@ -50,6 +50,9 @@ def breakage(tree, what):
         tree.mkdir()
     if what == "no val":
         shutil.rmtree(tree / "val")
+    if what == "closed":
+        shutil.rmtree(tree / "query")
+        shutil.rmtree(tree / "distractors")
     if what == "one image":
         for image in range(1, 6):
             (tree / "train" / "p2" / f"{image}.jpg").unlink()
@@ -66,8 +69,9 @@ def breakage(tree, what):
     ("what", "says"),
     [
         ("nowhere", "no data called"),
-        ("empty", "no folder .*train; a data tree holds"),
-        ("no val", "no folder .*val"),
+        ("empty", "has no folder train/ and no val/ and no test/ and no query/ and no distractors/; a data tree holds"),
+        ("no val", "has no folder val/; a data tree holds train/, val/, test/, query/, distractors/, each with one"),
+        ("closed", "has no folder query/ and no distractors/; a data tree holds"),
         ("one image", "p2 holds 1 image; a person in train needs at least 2: add images or remove"),
         ("no person", "distractors is empty"),
         ("stranger", "test/p4 is a person who is not in train: move the folder to query"),
