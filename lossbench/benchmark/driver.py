@@ -133,9 +133,9 @@ def _do_repeats(
     assert config.epochs is not None
     measured = [run for run in todo if run.again is Again.measured]
     trained = sum(run.spec is not None for run in todo) - sum(run.spec is not None for run in measured)
-    trained = min(trained, 1) if once else trained
+    trained = 0 if once else trained  # whether one is free, and which, shows later
     listener.start(trained, sum(run.record is not None and run.hash not in done for run in runs), config.epochs)
-    if measured:
+    if measured and not once:
         anew = any((run.replaces or {}).get("measuring") != run.measuring for run in measured)
         what = "the measuring has" if anew else "--keep-embeddings has"
         listener.note(f"{_runs(len(measured))} measured again, not trained: only {what} changed")

@@ -6,7 +6,7 @@ does it, and no other.
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from lossbench.benchmark.execute import can_go_on, device_is_lost, execute
 from lossbench.benchmark.inputs import Inputs, Pixels, open_pixels
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.locks import claimed, is_held, silence
-from lossbench.benchmark.plan import Run
+from lossbench.benchmark.plan import Again, Run
 from lossbench.errors import InputError
 from lossbench.results.store import Record, read_record
 from lossbench.training.checkpoint import drop_checkpoints
@@ -31,8 +31,17 @@ class Done(NamedTuple):
     elsewhere: bool
 
 
-def attempt(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Done | None:
+def attempt(
+    inputs: Inputs,
+    pixels: Pixels,
+    run: Run,
+    listener: Listener,
+    *,
+    on_begin: Callable[[Run], None] = lambda run: None,
+) -> Done | None:
     """Do a run, or find it done by another process; None while another live process holds it, or has taken it over.
+
+    `on_begin` is called with the run before this process does it.
 
     Raises:
         InputError: the run's folder cannot be written, or its record is damaged.
@@ -44,7 +53,10 @@ def attempt(inputs: Inputs, pixels: Pixels, run: Run, listener: Listener) -> Don
             if not mine:
                 return None
             run = made_meanwhile(run)
-            return Done(run.record, True) if run.record else Done(execute(inputs, pixels, run, listener), False)
+            if run.record:
+                return Done(run.record, True)
+            on_begin(run)
+            return Done(execute(inputs, pixels, run, listener), False)
     except ClaimLost as lost:
         listener.note(f"{run.entrant}, repeat {run.repeat + 1}, is left to another process: {lost}")
         return None
@@ -119,11 +131,18 @@ def one_of(inputs: Inputs, todo: Sequence[Run], listener: Listener) -> Record | 
     """
     left = sorted(todo, key=lambda run: is_held(run.folder))
     pixels = open_pixels(inputs, listener)
+    epochs = inputs.config.epochs
+    assert epochs is not None
+
+    def on_begin(run: Run) -> None:
+        if run.spec is not None and run.again is not Again.measured:
+            listener.start(1, 0, epochs)
+
     watching: float | None = None  # since when
     pause = PAUSE
     while left:
         for run in list(left):
-            if (done := attempt(inputs, pixels, run, listener)) is not None:
+            if (done := attempt(inputs, pixels, run, listener, on_begin=on_begin)) is not None:
                 left.remove(run)
                 record = tell(listener, run, done)
                 if not done.elsewhere:

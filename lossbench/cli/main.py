@@ -201,7 +201,7 @@ def _once(config: Config, json: bool, options: dict[str, bool]) -> int:
     repeats = config.resolved().repeats
     assert repeats is not None
     with console.document(json) as write:
-        with BenchProgress(repeats) as progress:
+        with BenchProgress(repeats, once=True) as progress:
             folder, records = run_benchmark(config, progress, once=True, **options)
         write({"benchmark": config.benchmark, "folder": str(folder), "runs": comparison.runs_of(records)})
     if not records:

@@ -26,7 +26,9 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
     a verbose one a line per epoch.
     """
 
-    def __init__(self, repeats: int) -> None:
+    def __init__(self, repeats: int, *, once: bool = False) -> None:
+        """Show the progress of so many repeats; with `once` of one run, which is named if it is the untrained one."""
+        self.once = once
         self.console = terminal()
         self.live = self.console.is_terminal and level() > Level.QUIET  # whether a bar is seen
         self.of = f"/{repeats}"
@@ -104,6 +106,8 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         self.active.pop(run.hash, None)
         trained = self.epochs_of.pop(run.hash, None) is not None
         if run.spec is None:
+            if self.once and run.record is None:
+                self._line(f"{self._name(run)} · measured, nothing to train")
             return
         only_measured = run.again == "measured" and not trained
         self.runs_done += not only_measured  # a failed run counts with all its epochs

@@ -91,13 +91,15 @@ def test_one_free_run_is_done_and_those_of_others_are_not_waited_for(tmp_path):
     with claimed(runs[0].folder):
         record = one_of(inputs, runs, heard := Recorder())
         assert (record["entrant"], record["status"]) == ("ce", "finished")
-        assert heard.notes == []
-        assert one_of(inputs, runs, heard) is None
+        assert (heard.notes, heard.runs) == ([], 1)
+        assert one_of(inputs, runs, heard := Recorder()) is None
+        assert not hasattr(heard, "runs"), "nothing was begun"
         assert heard.notes == ["no run is free: 1 run is being trained by other processes"]
     assert one_of(inputs, runs, heard)["entrant"] == "untrained"
     assert one_of(inputs, runs, heard) is None
     assert len(heard.notes) == 1
-    assert heard.trained == [("ce", 0, 1)]
+    assert not hasattr(heard, "runs"), "an untrained network is not trained"
+    assert heard.trained == []
 
 
 def test_runs_that_somebody_has_begun_come_last_and_one_that_fell_silent_is_watched(tmp_path, monkeypatch):

@@ -280,7 +280,11 @@ def test_once_says_by_its_exit_code_whether_a_run_finished_failed_or_was_not_fre
         outs.append(out)
         assert err == ""
     assert codes == [0, 4, 3]
+    assert "training" not in outs[0]
+    assert "untrained · repeat 1/1 · measured, nothing to train\n" in outs[0]
+    assert "training 1 run of 2 epochs\n" in outs[1]
     assert "bad · repeat 1/1 FAILED in epoch 1: ZeroDivisionError" in outs[1]
+    assert "training" not in outs[2]
     assert "nothing is left to do: all 2 runs are complete" in outs[2]
     assert "exit code 0 if it finished, 4 if it failed, 3 if none is free" in " ".join(
         lossbench("run", "--help")[1].split()
