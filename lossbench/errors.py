@@ -1,5 +1,7 @@
 """Errors that a user sees as a single line."""
 
+from collections.abc import Sequence
+
 CONTINUE = "run the same command again to continue"  # the end of every message about a command that can be resumed
 
 
@@ -17,6 +19,28 @@ class RunDamaged(InputError):
     def __init__(self, what: str):
         self.what = what
         super().__init__(f"{what}; delete the run's folder and run its command again, which trains only this run")
+
+
+class RunsDamaged(RunDamaged):
+    """Files of several runs, or several files of one: all are named at once."""
+
+    def __init__(self, damaged: Sequence[RunDamaged]):
+        self.what = "; ".join(error.what for error in damaged)
+        InputError.__init__(
+            self,
+            f"{len(damaged)} files of runs are damaged: {self.what}; delete the folders of these runs and run their "
+            "command again, which trains only these runs",
+        )
+
+
+def refuse_damaged(damaged: Sequence[RunDamaged]) -> None:
+    """Raise what is damaged, all of it in one error; do nothing where nothing is.
+
+    Raises:
+        RunDamaged: the list is not empty.
+    """
+    if damaged:
+        raise damaged[0] if len(damaged) == 1 else RunsDamaged(damaged)
 
 
 class ProcessLost(InputError):

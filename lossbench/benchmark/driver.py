@@ -10,14 +10,14 @@ import torch
 from lossbench.benchmark.execute import can_be_measured, can_go_on
 from lossbench.benchmark.inputs import Inputs, gather
 from lossbench.benchmark.listener import Listener
-from lossbench.benchmark.plan import Again, Run, plan_runs
+from lossbench.benchmark.plan import Again, Run, damaged_resamples, plan_runs
 from lossbench.benchmark.queue import in_turn, one_of, tidy
 from lossbench.benchmark.ranks import follow, leading, refuse_lost_device, together
 from lossbench.benchmark.settings_file import left_out, write_benchmark_file
 from lossbench.benchmark.until_settled import until_settled
 from lossbench.benchmark.workers import in_workers
 from lossbench.config import Config
-from lossbench.errors import InputError
+from lossbench.errors import InputError, refuse_damaged
 from lossbench.results.looks import read_looks
 from lossbench.results.store import Record
 
@@ -118,6 +118,8 @@ def _do_repeats(
     if force or retry_failed:
         runs = [_again(r, force=force) if r.hash not in done and (force or _failed(r)) else r for r in runs]
     todo = [run for run in runs if run.record is None]
+    if not once:  # which compares nothing
+        refuse_damaged(damaged_resamples([run for run in runs if run.hash not in done]))
     try:
         notes = left_out(folder, _planned(inputs, config.max_repeats or repeats)) if todo and not done else []
         (folder / "runs").mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,11 @@ from typing import Any
 from lossbench.benchmark.fingerprints import measuring_protocol, training_protocol
 from lossbench.config import Config
 from lossbench.data.faces import FaceSet
+from lossbench.errors import RunDamaged, refuse_damaged
 from lossbench.losses.loading import hyperparameters, trial_head
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.losses.spec import Spec
-from lossbench.results.arrays import keeps_train
+from lossbench.results.arrays import damaged_arrays, keeps_train
 from lossbench.results.store import Record, read_record, run_folder
 from lossbench.utils.hashing import sha
 from lossbench.utils.plugin_file import plugin_fingerprint
@@ -72,7 +73,7 @@ def plan_runs(
         processes: that train a run together.
 
     Raises:
-        InputError: a plugin that cannot be built, or a record that is damaged.
+        InputError: a plugin that cannot be built, or damaged records, all of which are named.
     """
     splits = [faces.fingerprint(fold) for fold in range(len(faces.folds))]
     protocol = training_protocol(config, fingerprints, splits, device_type, processes)
@@ -83,7 +84,8 @@ def plan_runs(
     for spec in specs:
         plugin = plugin_fingerprint(trial_head(spec))
         entrants.append((spec, {"entrant": str(spec), "hyperparameters": hyperparameters(spec), "plugin": plugin}))
-    runs = []
+    runs: list[Run] = []
+    damaged: list[RunDamaged] = []
     assert config.repeats is not None
     for repeat in range(config.repeats):
         fold = repeat % len(faces.folds)
@@ -93,9 +95,22 @@ def plan_runs(
             entrant = own["entrant"]
             digest = sha(identity)
             place = run_folder(folder, entrant, repeat, digest)
-            run = Run(entrant, entered, repeat, identity, measuring, digest, place, read_record(place))
+            try:
+                record = read_record(place)
+            except RunDamaged as error:
+                damaged.append(error)
+                continue
+            run = Run(entrant, entered, repeat, identity, measuring, digest, place, record)
             runs.append(_measured_as_now(run, config))
+    if damaged:
+        refuse_damaged([*damaged, *damaged_resamples(runs)])
     return runs
+
+
+def damaged_resamples(runs: Sequence[Run]) -> list[RunDamaged]:
+    """Return what is wrong with the resamples of the complete runs among these, which their comparison needs."""
+    complete = [{**run.record, "folder": str(run.folder)} for run in runs if run.record]
+    return damaged_arrays(complete, embeddings=False)
 
 
 def _measured_as_now(run: Run, config: Config) -> Run:

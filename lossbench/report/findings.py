@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lossbench.errors import RunDamaged, refuse_damaged
 from lossbench.results.answer import answer
+from lossbench.results.arrays import damaged_arrays
 from lossbench.results.benchmark_folder import read_benchmark
 from lossbench.results.looks import Looks, looks_at
 from lossbench.results.settling import judged
@@ -39,9 +41,11 @@ def read_findings(folder: Path) -> Findings:
         folder: a benchmark's folder, such as results/orl.
 
     Raises:
-        InputError: there is no such folder, no run in it, or a damaged record.
+        InputError: there is no such folder, no run in it, or files of runs are damaged, all of which are named.
     """
-    settings, records, left_out = read_benchmark(folder)
+    damaged: list[RunDamaged] = []
+    settings, records, left_out = read_benchmark(folder, on_damaged=damaged.append)
+    refuse_damaged([*damaged, *damaged_arrays(records, embeddings=True)])
     study = Study.of(records)
     looks = looks_at(folder, records)
     found = judged(study, looks, settings["smallest_difference"])

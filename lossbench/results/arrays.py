@@ -57,7 +57,34 @@ def read_arrays(record: Record, name: str, keys: Sequence[str] | None = None) ->
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in (file.files if keys is None else keys)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
-        raise RunDamaged(f"{path} cannot be read ({error})") from error
+        raise RunDamaged(f"{path} cannot be read ({_reason(error)})") from error
+
+
+def damaged_arrays(records: Sequence[Record], *, embeddings: bool) -> list[RunDamaged]:
+    """Return what is wrong with the arrays of finished runs: their resamples and, if asked for, their embeddings.
+
+    Of embeddings, which are large, only the list of names is read; a run need not have any (see `without_embeddings`).
+    """
+    found: list[RunDamaged] = []
+    for record in records:
+        if record["status"] == "finished":
+            try:
+                read_resamples(record)
+            except RunDamaged as error:
+                found.append(error)
+            try:
+                if embeddings and is_file(Path(record["folder"]) / "embeddings.npz"):
+                    read_arrays(record, "embeddings.npz", ())
+            except RunDamaged as error:
+                found.append(error)
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """Return why arrays cannot be read; numpy's own words for a file of something else recommend to unpickle it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "it is cut, or holds no arrays" if "pickle" in str(error) else str(error)
 
 
 def without_embeddings(records: Sequence[Record]) -> list[Record]:

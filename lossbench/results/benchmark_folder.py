@@ -1,10 +1,11 @@
 """A benchmark's folder: its settings in benchmark.toml, and the records that belong to them."""
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lossbench.errors import InputError, did_you_mean
+from lossbench.errors import InputError, RunDamaged, did_you_mean
 from lossbench.results.store import Record, load_records, of_benchmark
 from lossbench.results.verdicts import SMALLEST
 from lossbench.utils.text import clipped
@@ -32,17 +33,18 @@ class NoRunsYet(InputError):
     """A benchmark has no finished run with its latest settings."""
 
 
-def read_benchmark(folder: Path) -> Benchmark:
+def read_benchmark(folder: Path, *, on_damaged: Callable[[RunDamaged], None] | None = None) -> Benchmark:
     """Read a benchmark's latest settings and their records.
 
     Args:
         folder: a benchmark's folder, such as results/orl.
+        on_damaged: as for `load_records`.
 
     Raises:
         InputError: there is no such folder, no run in it, or a damaged record.
     """
     settings = _settings(folder)
-    everything = load_records(folder)
+    everything = load_records(folder, on_damaged=on_damaged)
     records = of_benchmark(everything, settings["record"])
     if not records:
         raise NoRunsYet(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lossbench.errors import InputError, RunDamaged
+from lossbench.errors import InputError, RunDamaged, refuse_damaged
 from lossbench.results.schema import SCHEMA, fault_of, upgraded
 from lossbench.utils.files import write_text
 from lossbench.utils.text import file_name, json_text
@@ -100,22 +100,22 @@ def load_records(benchmark: Path, *, on_damaged: Callable[[RunDamaged], None] | 
         on_damaged: called for every record that is damaged, which is then left out; if None, the error is raised.
 
     Raises:
-        RunDamaged: a record is damaged and `on_damaged` is None, or there is no other.
+        RunDamaged: records are damaged and `on_damaged` is None, or there is no other; it names all of them.
         InputError: the folder holds no runs, or a record was written by a newer lossbench.
     """
     folders = sorted((benchmark / "runs").iterdir()) if (benchmark / "runs").is_dir() else []
     records: list[Record] = []
-    damaged: RunDamaged | None = None
+    damaged: list[RunDamaged] = []
     for folder in folders:
         try:
             if (record := read_record(folder)) is not None:
                 records.append({**record, "folder": str(folder)})
         except RunDamaged as error:
-            if on_damaged is None:
-                raise
-            on_damaged(damaged := error)
-    if not records and damaged is not None:
-        raise damaged
+            damaged.append(error)
+            if on_damaged is not None:
+                on_damaged(error)
+    if on_damaged is None or not records:
+        refuse_damaged(damaged)
     if not records:
         raise InputError(f"no finished runs in {benchmark}; start with: lossbench run --out {benchmark.parent}")
     return sorted(records, key=lambda record: (record["entrant"], record["repeat"]))

@@ -36,6 +36,29 @@ def test_a_record_that_cannot_be_read_is_one_line_for_run_and_report(lossbench, 
     assert "training 1 run of" in out
 
 
+def test_all_damaged_files_are_named_at_once_by_run_and_report(lossbench, tmp_path):
+    words = ("run", "--losses", "ce,cosface", "--out", tmp_path, *WORDS)
+    lossbench(*words)
+    folder = {name: next(tmp_path.glob(f"orl/runs/{name}-*")) for name in ("ce", "cosface", "untrained")}
+    (folder["ce"] / "run.json").write_text('{"schema"')
+    (folder["cosface"] / "resamples.npz").unlink()
+    (folder["untrained"] / "embeddings.npz").write_bytes(b"junk")
+    gone = f"{folder['cosface'] / 'resamples.npz'} cannot be read (No such file or directory)"
+    junk = f"{folder['untrained'] / 'embeddings.npz'} cannot be read (it is cut, or holds no arrays)"
+    for command, count, named in ((words, 2, (gone,)), (("report", tmp_path / "orl"), 3, (gone, junk))):
+        code, _, err = lossbench(*command)
+        assert (code, err.count("\n")) == (2, 1)
+        assert err.startswith(f"error: {count} files of runs are damaged: {folder['ce'] / 'run.json'} cannot be read")
+        assert all(fault in err for fault in named)
+        assert "pickle" not in err
+        assert err.endswith("run their command again, which trains only these runs\n")
+    shutil.rmtree(folder["ce"])
+    code, out, err = lossbench(*words)
+    assert (code, "training" in out) == (2, False), "said before any training"
+    assert err.startswith(f"error: {gone}; delete the run's folder")
+    assert lossbench(*words, "--force")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
