@@ -138,6 +138,29 @@ def test_the_main_table_sorts_by_mouse_and_keyboard(opened):
     assert [head.get_attribute("aria-sort") for head in heads.all()].count("none") == heads.count() - 1
 
 
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_every_bar_of_a_column_spans_the_axis_below_it(opened, file, tmp_path, repeats):
+    runs = [{**run, "folder": str(file.parent)} for run in REPORTED if run["repeat"] < repeats]
+    study = Study(tuple(runs), {})
+    found = verdicts(study)
+    path = tmp_path / "report.html"
+    path.write_text(page(Findings(SETTINGS, study, found, []), [], folder=tmp_path), encoding="utf-8")
+    tab = opened(path=path)
+    columns = tab.evaluate("""() => {
+        const box = one => { const at = one.getBoundingClientRect(); return [at.left, at.right].map(Math.round); };
+        const found = {};
+        for (const svg of document.querySelectorAll(".results svg.bar"))
+            (found[svg.closest("td").cellIndex] ??= []).push(box(svg));
+        for (const ends of document.querySelectorAll(".results .ends")) {
+            const [, right] = box(ends), left = box(ends.firstChild)[0];
+            (found[ends.closest("td").cellIndex] ??= []).push([left, right]);
+        }
+        return Object.values(found);
+    }""")
+    assert sum(map(len, columns)) > 12
+    assert all(len(set(map(tuple, boxes))) == 1 for boxes in columns), columns
+
+
 def test_what_is_missing_sorts_last_either_way(opened):
     tab = opened()
     cost = tab.locator("table.results thead th", has_text="head parameters").get_attribute("data-column")
