@@ -52,7 +52,7 @@ def verdict_list(findings: Findings, label: str) -> Table:
     told = [
         f"Verdicts on {records[0]['data']}",
         "Paired differences with their 95 % intervals, and p-values adjusted for the number of pairs",
-        "All other pairs are not separable",
+        "Pairs not listed are open at these figures; other figures are not covered",
         thin_line(list(dict.fromkeys(v.figure for v in shown)), records),
     ]
     heads = [row(["pair", "difference", "$p$", "verdict"])]

@@ -47,6 +47,12 @@ def test_verdicts_are_the_settled_pairs_of_the_highlights():
     assert rf"\multicolumn{{4}}{{@{{}}l}}{{\emph{{accuracy (class means): {len(own)} of 3 pairs settled}}}}" in text
 
 
+def test_the_caption_of_verdicts_speaks_of_its_own_figures_alone():
+    text = verdict_list(findings_of(), "tab:a").text
+    assert "All other pairs" not in text, "verdicts.csv has more figures, at which pairs may be equivalent"
+    assert "Pairs not listed are open at these figures; other figures are not covered." in text
+
+
 def test_a_section_is_a_table_with_minus_signs():
     part = Part("Scale & margin", (), ["figure", "loss", "gain"], [["ID rate", "arcface_x", "-0.012 ± 0.030"]])
     text = part_table(part, "tab:a").text
