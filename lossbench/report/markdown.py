@@ -165,6 +165,10 @@ def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record], looks: L
                 "[tables/verdicts.csv](tables/verdicts.csv).", ""]  # fmt: skip
     shown = [v for v in found if "highlights" in v.figure.shown]
     compared, separated = [v for v in shown if v.difference.count > 1], [v for v in shown if v.ahead]
+    everything = [v for v in found if v.difference.count > 1]
+    figures = len({v.figure for v in everything})
+    elsewhere = f"; at all {figures} figures compared, {sum(v.ahead is not None for v in everything)} of "
+    elsewhere = f"{elsewhere}{len(everything)}" if len(everything) > len(compared) else ""
     ahead = "*Ahead* (▲; *behind*: ▼) means that the p-value, adjusted for the number of pairs, "
     ahead += "was below the level of one of the looks" if looks else f"is below {found[0].level:g}"
     signed = "; the number is row minus column" if len({name for v in shown for name in (v.a, v.b)}) <= DENSE else ""
@@ -172,9 +176,9 @@ def _verdict_lines(found: Sequence[Verdict], records: Sequence[Record], looks: L
         "Losses are compared by paired differences over the same repeats and the same people. The spread between seeds "
         f"is estimated from all losses together (moderated t; Smyth 2004). {ahead}; *equivalent* (≈) that the "
         f"difference is smaller than {found[0].smallest:g}, by two one-sided tests; · that this data cannot tell. "
-        f"{len(separated)} of {len(compared)} comparisons are separable; pairs of one repeat (?) are not among them. A "
-        f"cell says what its row is to its column{signed}. Each difference, its error, and what would settle it, is in "
-        "[tables/verdicts.csv](tables/verdicts.csv).",
+        f"At the figures below, {len(separated)} of {len(compared)} comparisons are separable{elsewhere}. Pairs of one "
+        f"repeat (?) are not among them. A cell says what its row is to its column{signed}. Each difference, its "
+        "error, and what would settle it, is in [tables/verdicts.csv](tables/verdicts.csv).",
         "",
     ]
     for matrix in matrices(shown):

@@ -157,7 +157,7 @@ def _equivalent(study: Study, by_figure: _ByFigure) -> str:
 
 def _further(study: Study, compared: Sequence[Verdict]) -> str:
     """Say what more repeats or people would settle, what looks erred on, who needs a second repeat, who has failed."""
-    parts = [_still_open([v for v in compared if not v.settled])]
+    parts = [_still_open([v for v in compared if not v.settled], len({v.figure for v in compared}))]
     if against := [f"{v.a} and {v.b} in {title(v.figure)}" for v in compared if v.contradicted]:
         more = [f"{len(against) - MOST} more"] if len(against) > MOST else []
         parts.append(
@@ -169,10 +169,12 @@ def _further(study: Study, compared: Sequence[Verdict]) -> str:
     return f"{'; '.join(filter(None, [*parts, _failed(study)]))}."
 
 
-def _still_open(still: Sequence[Verdict]) -> str:
+def _still_open(still: Sequence[Verdict], figures: int) -> str:
     if not still:
         return "Every comparison is settled: more repeats would change nothing that matters"
     what = f"{len(still)} comparisons still open" if len(still) > 1 else "one comparison still open"
+    if figures > 1:
+        what += f" over all {figures} figures compared"
     needed = {i: repeats for i, v in enumerate(still) if (repeats := v.repeats_to_settle)}
     if not needed:
         return f"More repeats alone would not settle the {what}: more people are needed"

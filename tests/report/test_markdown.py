@@ -1,6 +1,7 @@
 """The text of a report, from records whose right answer is known, and as a reader of Markdown takes it."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from markdown_it import MarkdownIt
@@ -89,6 +90,16 @@ def test_tables_have_a_row_for_each_loss_and_no_ragged_rows():
     ahead, behind = ([cell for cell in cells if cell.startswith(mark)] for mark in "▲▼")
     assert len(ahead) == len(behind)
     assert [int(number) for number in said.groups()] == [len(ahead), len(cells) // 2]
+
+
+def test_every_count_of_comparisons_names_its_figures():
+    found = [replace(v, figure=replace(v.figure, shown=("verdicts",))) if v.figure.point == 0.01 else v for v in FOUND]
+    ahead, text = sum(v.ahead is not None for v in FOUND), text_of(found=found)
+    assert re.search(
+        rf"At the figures below, \d of 6 comparisons are separable; at all 3 figures compared, {ahead} of 9\.", text
+    )
+    assert f"{sum(not v.settled for v in FOUND)} comparisons still open over all 3 figures compared" in text
+    assert "at all 3 figures compared" not in text_of()
 
 
 def test_failed_runs_are_listed_with_their_reason_escaped():

@@ -148,8 +148,8 @@ def test_what_is_open_says_what_would_settle_it():
     )
     assert re.fullmatch(
         r"If the differences seen are the true ones, (\d) repeats in all have an even chance of settling the 2 "
-        r"comparisons still open \(ce and arcface in ID rate @ FPR 0.1 first\); b has one finished repeat and needs a "
-        r"second to be compared; c failed in every repeat\.",
+        r"comparisons still open over all 3 figures compared \(ce and arcface in ID rate @ FPR 0.1 first\); b has one "
+        r"finished repeat and needs a second to be compared; c failed in every repeat\.",
         found[-1],
     )
 
@@ -186,7 +186,8 @@ def test_where_people_decide_no_repeats_are_asked_for():
     resamples = {(name, r): {"tpr@0.1": drawn[name], "tpr@0.01": drawn[name]} for name in drawn for r in range(3)}
     made = Study(made.records, resamples)
     assert answer(made, verdicts(made))[-1] == (
-        "More repeats alone would not settle the 2 comparisons still open: more people are needed."
+        "More repeats alone would not settle the 2 comparisons still open over all 3 figures compared: more "
+        "people are needed."
     )
 
 
