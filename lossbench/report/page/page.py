@@ -97,7 +97,7 @@ def page(
         dense=DENSE,
         separable=sum(v.ahead is not None for v in compared),
         compared=len(compared),
-        single=len(compared) < len(found),
+        kinds={cell.kind for m in matrices(found) for row in m.rows for cell in row},
         level=found[0].level if found else None,
         smallest=found[0].smallest if found else None,
         looked=looks is not None,

@@ -136,12 +136,16 @@ def test_verdicts_of_one_repeat_are_said_to_be_none(tmp_path):
     once = text_of(tmp_path, [run for run in REPORTED if run["repeat"] == 0])
     assert "No two losses have finished two repeats in common, so none is compared." in once
     assert "Separable:" not in once
-    assert '<ul class="legend">' not in once
+    assert "</span>needs a second repeat</li>" in once
+    assert "</span>ahead</li>" not in once
     whole = text_of(tmp_path)
     assert re.search(r"Separable: \d+ of 9 comparisons, at all 3 figures below\.", whole)
     assert "</span>needs a second repeat</li>" not in whole
+    assert "</span>not compared</li>" not in whole
     some = [run for run in REPORTED if run["entrant"] != "c" or run["repeat"] == 0]
     assert "</span>needs a second repeat</li>" in text_of(tmp_path, some)
+    apart = [run for run in REPORTED if run["entrant"] == "a" or (run["repeat"] < 2) == (run["entrant"] == "b")]
+    assert "</span>not compared</li>" in text_of(tmp_path, apart)
 
 
 def test_one_loss_alone_is_a_page_too(tmp_path):
