@@ -24,7 +24,8 @@ class Plan(NamedTuple):
         repeats = f"{self.repeats} more repeat{'s' * (self.repeats != 1)}"
         if self.people == 1:
             return repeats
-        return f"{self.people} times as many people" + (f" and {repeats}" if self.repeats else "")
+        times = "twice" if self.people == 2 else f"{self.people} times"
+        return f"{times} as many people" + (f" and {repeats}" if self.repeats else "")
 
 
 class Unsettled(NamedTuple):

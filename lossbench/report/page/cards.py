@@ -104,7 +104,7 @@ def _facts(study: Study, name: str, own: Sequence[Record]) -> list[tuple[str, st
         found = study.estimate(name, figure.key)
         if found.count and not math.isnan(found.mean):
             unit = " (°)" if figure.unit == "degrees" else ""
-            facts.append((figure.title + unit, topic_of(figure.key), text(found, figure.digits)))
+            facts.append((figure.title + unit, topic_of(figure.key), text(found, figure.digits, figure.limits)))
     return facts
 
 
