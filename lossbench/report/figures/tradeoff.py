@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.report.figures.labels import Box, place_beside
 from lossbench.report.figures.look import LABEL, WIDTH, Drawn, Pen, panels, pens, short_names
-from lossbench.results.metric_fields import Metric, shown_in
+from lossbench.results.metric_fields import Metric, metric, shown_in
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
 
@@ -28,7 +28,7 @@ def tradeoff(study: Study, found: Sequence[Verdict]) -> Drawn | None:
     None where nobody unseen was measured, or there are no two losses to compare.
     """
     shown = shown_in("highlights", fprs=study.fprs)
-    (accuracy,) = (figure for figure in shown if figure.point is None)
+    accuracy = metric("test_accuracy_ncm")  # other figures without a rate may be highlighted, too
     upwards = _known(study, accuracy)
     clouds: dict[str, Cloud] = {}
     for rate in shown:
