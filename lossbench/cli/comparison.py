@@ -94,9 +94,8 @@ def show(made: Comparison) -> None:
         console.say(line)
     shown = shown_in("headline", "speed", fprs=study.fprs)
     headers, rows = text_table(study, shown)
-    count = len({record["repeat"] for record in records})
-    repeated = f"mean ± 95 % interval over {count} repeats and their people"
-    title = f"{made.config.benchmark}: {repeated if count > 1 else 'one repeat, which has no interval'}"
+    repeated = f"mean ± 95 % interval over {study.repeats} repeats and their people"
+    title = f"{made.config.benchmark}: {repeated if study.repeats > 1 else 'one repeat, which has no interval'}"
     console.table(headers, rows, title=title)
     console.say("* accuracy by nearest class mean of the training embeddings: this row has no class scores")
     if with_figures(records, "verification"):

@@ -46,6 +46,6 @@ def _row(number: int, look: Look, looks: Looks) -> list[str]:
 
 def _endings(looks: Looks, study: Study) -> list[str]:
     found = [looks.ended or "The looks are not finished: the same command continues."]
-    if (more := len({record["repeat"] for record in study.records}) - looks.repeats) > 0:
+    if (more := study.repeats - looks.repeats) > 0:
         found.append(f"{more} further repeat{'s have' if more > 1 else ' has'} been trained since the last look.")
     return [*found, *filter(None, [uncovered_text(looks, study)])]

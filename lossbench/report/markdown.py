@@ -111,8 +111,7 @@ def _unseen(record: Record) -> str:
 
 
 def _repeats(study: Study) -> str:
-    count = len({record["repeat"] for record in study.records})
-    return f"{count} repeat{'s' * (count != 1)}"
+    return f"{study.repeats} repeat{'s' * (study.repeats != 1)}"
 
 
 def _survival(study: Study) -> list[str]:

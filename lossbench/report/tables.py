@@ -60,7 +60,7 @@ def text_table(study: Study, figures: Sequence[Metric]) -> tuple[list[str], list
 
 def one_repeat_line(study: Study) -> str:
     """Return why the figures of a single repeat have no interval; empty where there are more repeats."""
-    if len({record["repeat"] for record in study.records}) > 1:
+    if study.repeats > 1:
         return ""
     return "There is one repeat, so no figure has an interval and no two losses are compared: another seed may differ."
 

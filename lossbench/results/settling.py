@@ -52,7 +52,7 @@ def figures_to_settle(study: Study) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def look(looks: Looks, study: Study) -> Looks:
     """Look at all repeats of the study, unless a look has seen as many: every pair, at every figure of the verdicts."""
-    repeats = _repeats(study)
+    repeats = study.repeats
     if repeats <= looks.repeats:
         return looks
     level = looks.plan.level_of_look(repeats, looks.repeats)
@@ -121,7 +121,7 @@ def why_stop(looks: Looks, study: Study, minutes: str = "") -> str:
         study: the runs.
         minutes: how the budget of minutes is spent, if it is.
     """
-    every, repeats = comparisons(looks, study), _repeats(study)
+    every, repeats = comparisons(looks, study), study.repeats
     left = [c for c in every if not c.settled]
     if not left:
         return _settled_text(every, repeats, looks.plan.smallest_difference)
@@ -140,10 +140,6 @@ def why_stop(looks: Looks, study: Study, minutes: str = "") -> str:
     if repeats >= looks.plan.max_repeats:
         return f"Stopped at the limit of {repeats} repeats (--max-repeats): {still} ({_named(left)}){people}."
     return f"Stopped after {repeats} repeats {minutes}: {still} ({_named(left)}){people}." if minutes else ""
-
-
-def _repeats(study: Study) -> int:
-    return len({record["repeat"] for record in study.records})
 
 
 def _settled_text(every: Sequence[Comparison], repeats: int, smallest: float) -> str:

@@ -64,6 +64,11 @@ class Study:
         return [record for record in self.records if record["status"] == "finished"]
 
     @property
+    def repeats(self) -> int:
+        """How many repeats the records are of, finished or not."""
+        return len({record["repeat"] for record in self.records})
+
+    @property
     def fprs(self) -> tuple[float, ...]:
         """The operating points: the false-positive rates that all runs were measured at, from the largest down."""
         return fprs_of(self.records)

@@ -25,6 +25,10 @@ def test_the_untrained_backbone_comes_last():
     assert entrants([]) == []
 
 
+def test_repeats_are_counted_whether_or_not_they_finished():
+    assert STUDY.repeats == len({record["repeat"] for record in RECORDS}) == 4
+
+
 def test_values_are_nan_where_a_run_failed_or_has_no_such_figure():
     failed = {**known_record("c", 1, 0.9, status="failed", reason="x"), "metrics": {"test_accuracy": 0.9}}
     study = Study((known_record("c", 0, 0.8), failed), {})

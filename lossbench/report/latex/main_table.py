@@ -28,7 +28,7 @@ def summary_table(findings: Findings, found: Results, label: str) -> Table:
         below = [row([*[""] * len(first), *halves]), r"\addlinespace[2pt]"]
         return [row([*first, *means]), *(below if any(halves) else [])]
 
-    study, count = findings.study, len({record["repeat"] for record in findings.study.records})
+    study, count = findings.study, findings.study.repeats
     below = ", below it the half-width of its 95 % interval, or both ends where the figure can go no further"
     told = [
         f"Losses compared on {study.records[0]['data']}",
