@@ -85,9 +85,7 @@ class Estimate:
 
     def _quantile(self, level: float) -> float:
         """The mean of the t quantiles of the two parts, weighted by them; NaN where nothing is known of the error."""
-        weight = self.between / (self.between + self.shared) if self.shared else 1.0
-        own = weight * _quantile(level, self.between_freedom)
-        return own + (1 - weight) * _quantile(level, self.shared_freedom) if self.shared else own
+        return float(_joined_quantile(level, self.between, self.between_freedom, self.shared, self.shared_freedom))
 
     @property
     def reversed(self) -> "Estimate":
@@ -113,13 +111,22 @@ class Estimate:
             lasting: the people's variance that no repeat takes away, where that is more than `shared`: repeats on other
                 people share none, until the people come round again.
         """
+        between, freedom, shared = self._parts_after(np.array([repeats]), lasting)
+        return replace(self, between=float(between[0]), between_freedom=float(freedom[0]), shared=shared, count=repeats)
+
+    def _parts_after(self, repeats: npt.NDArray[np.int64], lasting: float) -> tuple[Floats, Floats, float]:
+        """Return `between` and its degrees of freedom for each of so many repeats [R], and `shared` for all of them."""
         shared = self.shared if math.isnan(lasting) else max(self.shared, lasting)
         left = max(self.between + self.shared - shared, 0.0)
         grown = (repeats - 1) / max(self.count - 1, 1)
-        between = left * self.count / repeats
-        return replace(
-            self, between=between, between_freedom=self.between_freedom * grown, shared=shared, count=repeats
-        )
+        return left * self.count / repeats, self.between_freedom * grown, shared
+
+    def _first(self, offset: float, size: float, level: float, most: int, lasting: float) -> int | None:
+        """Return the least number of repeats in all at which offset + half-width < size, at a one-sided `level`."""
+        repeats = np.arange(self.count, most + 1)
+        between, freedom, shared = self._parts_after(repeats, lasting)
+        halves = _joined_quantile(1 - level, between, freedom, shared, self.shared_freedom) * np.sqrt(between + shared)
+        return next(iter(repeats[offset + halves < size].tolist()), None)
 
     def repeats_to_separate(self, level: float = 0.05, most: int = 1000, *, lasting: float = math.nan) -> int | None:
         """Repeats in all at which the mean seen, were it the truth, would pass a test at `level`; None beyond `most`.
@@ -128,10 +135,7 @@ class Estimate:
         """
         if math.isnan(self.error) or self.mean == 0 or self.count < 2:
             return None
-        for repeats in range(self.count, most + 1):
-            if abs(self.mean) > self.after(repeats, lasting).half_width_at(level):
-                return repeats
-        return None
+        return self._first(0.0, abs(self.mean), level / 2, most, lasting)
 
     def repeats_to_be_within(
         self, size: float, level: float = 0.05, most: int = 1000, *, lasting: float = math.nan
@@ -142,11 +146,13 @@ class Estimate:
         """
         if math.isnan(self.error) or abs(self.mean) >= size or self.count < 2:
             return None
-        return next((r for r in range(self.count, most + 1) if self.after(r, lasting).within(size, level)), None)
+        return self._first(abs(self.mean), size, level, most, lasting)
 
     def people_decide(self, level: float = 0.05) -> bool:
         """Return whether no number of repeats would make the mean seen pass a test at `level`: people are too few."""
-        return bool(abs(self.mean) <= _quantile(1 - level / 2, self.shared_freedom) * math.sqrt(self.shared))
+        from scipy import special
+
+        return bool(abs(self.mean) <= special.stdtrit(self.shared_freedom, 1 - level / 2) * math.sqrt(self.shared))
 
 
 def unknown(mean: float = math.nan, count: int = 0) -> Estimate:
@@ -274,7 +280,14 @@ def _tail(t: float, weight: float, own: float, shared: float) -> float:
     return float(special.stdtr(own, -x))
 
 
-def _quantile(level: float, freedom: float) -> float:
+def _joined_quantile(
+    level: float, between: float | Floats, between_freedom: float | Floats, shared: float, shared_freedom: float
+) -> Floats:
+    """Return the mean of the t quantiles of the two parts, weighted by them; NaN where their degrees are unknown."""
     from scipy import special
 
-    return math.nan if math.isnan(freedom) else float(special.stdtrit(freedom, level))
+    own = np.asarray(special.stdtrit(between_freedom, level))
+    if shared == 0:
+        return own
+    weight = between / (between + shared)
+    return np.asarray(weight * own + (1 - weight) * special.stdtrit(shared_freedom, level))

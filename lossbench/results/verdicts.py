@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ class Verdict:
         low, high = self.figure.limits
         return size if size <= high - low else math.nan
 
-    @property
+    @cached_property
     def repeats_to_settle(self) -> int | None:
         """Repeats in all that have an even chance of settling the pair, if the difference seen is the true one.
 
