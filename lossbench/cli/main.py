@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lossbench.cli import comparison, data, doctor, export, lists, losses, models, report
+from lossbench.cli import comparison, data, doctor, evaluate, export, lists, losses, models, report
 from lossbench.cli.completion import complete_topics
 from lossbench.cli.options import GroupedCommand, Json, speaks, takes
 from lossbench.config import Config, read_config
@@ -239,6 +239,7 @@ def explain(
         console.listing(title, [(term.topic, [term.title]) for term in terms])
 
 
+evaluate.mount(app)
 models.mount(app)
 export.mount(app)
 losses.mount(app)

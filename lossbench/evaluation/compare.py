@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from lossbench.evaluation.evaluate import Evaluation
+from lossbench.results.store import Record
 from lossbench.results.study import Study
 from lossbench.utils.hashing import sha
 from lossbench.utils.text import listed
@@ -15,24 +17,25 @@ def studies(
     """Group evaluations on the same people by how their runs were trained, and keep groups with losses to compare.
 
     Args:
-        found: the evaluations, of whatever benchmarks.
+        found: the evaluations, of whatever benchmarks; those of models' files are left out.
         people: how many query people they were measured on.
         on_note: called with a line for every group that is left out, because it holds two runs of one loss in one
             repeat, or one loss with two versions of its plugin.
     """
-    groups: dict[str, list[Evaluation]] = {}
+    groups: dict[str, list[tuple[Evaluation, Record]]] = {}
     for one in found:
-        trained = one.record.get("protocol") or one.record["protocol_hash"]  # how it was measured then does not matter
-        groups.setdefault(sha([trained]), []).append(one)
+        if (record := one.record) is not None:
+            trained = record.get("protocol") or record["protocol_hash"]  # how it was measured then does not matter
+            groups.setdefault(sha([trained]), []).append((one, record))
     kept = []
     for group in groups.values():
-        runs = Counter((one.record["entrant"], one.record["repeat"]) for one in group)
+        runs = Counter((record["entrant"], record["repeat"]) for _, record in group)
         (entrant, repeat), most = runs.most_common(1)[0]
-        versions = Counter(name for name, _ in {(one.record["entrant"], one.record.get("plugin")) for one in group})
+        versions = Counter(name for name, _ in {(record["entrant"], record.get("plugin")) for _, record in group})
         edited = sorted(name for name, count in versions.items() if count > 1)
         study = Study(
-            tuple(_record(one, people) for one in group),
-            {(one.record["entrant"], one.record["repeat"]): one.resamples for one in group},
+            tuple(_record(record, one.figures, people) for one, record in group),
+            {(record["entrant"], record["repeat"]): one.resamples for one, record in group},
         )
         if most > 1:
             on_note(
@@ -49,8 +52,8 @@ def studies(
     return kept
 
 
-def _record(one: Evaluation, people: int) -> dict[str, object]:
+def _record(run: Record, figures: dict[str, Any], people: int) -> dict[str, object]:
     """Return a record as studies read it, with the figures on these people."""
-    own = {name: one.record[name] for name in ("entrant", "repeat", "status")}
+    own = {name: run[name] for name in ("entrant", "repeat", "status")}
     same = {"data": "", "split": ""}  # all repeats are measured on these people
-    return {**own, **same, "metrics": one.figures, "people": {"query": people, "test": 0}}
+    return {**own, **same, "metrics": figures, "people": {"query": people, "test": 0}}

@@ -1,8 +1,8 @@
-"""A finished run's model applied to other faces, without training: evaluate and embed."""
+"""Models applied to other faces, without training: evaluate and embed."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,87 +10,85 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lossbench.data.faces import Part
 from lossbench.data.images.recordio import ImagePlace
-from lossbench.data.images.store import open_store
-from lossbench.data.images.streaming import StoredPixels, place_pixels, suitable_place
-from lossbench.data.pairs import PairSet
 from lossbench.data.tree import UnseenPeople
 from lossbench.errors import InputError
-from lossbench.evaluation.embed import PairImages, embed, pair_inputs
 from lossbench.evaluation.measure import figures_of, resamples_of
+from lossbench.evaluation.models import Model, Progress, run_model, silent, whole
+from lossbench.evaluation.pair_lists import PairList, pair_values
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.results.arrays import read_arrays, save_arrays, without_embeddings
 from lossbench.results.metric_inputs import Values
 from lossbench.results.store import Record
-from lossbench.results.weights import built_as, load_backbone
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of one run on other faces by key, as in a record.
+    """The figures of one model on other faces by key, as in a record.
 
-    `resamples` holds figures in resamples of the people [B] by key, and `spread` their standard deviations. `known`
-    names those of the people whose names also occur in the run's training set; None where that cannot be seen.
+    `record` is that of a run, None of a model's file. `resamples` holds figures in resamples of the people [B] by key,
+    and `spread` their standard deviations. `known` names those of the people whose names also occur in the training
+    set; None where that cannot be seen. `pairs` holds the figures of each verification list by its name; where there is
+    a single list, they are among `figures`, too.
     """
 
-    record: Record
+    record: Record | None
     figures: dict[str, Any]
     resamples: dict[str, npt.NDArray[np.float64]]
     spread: dict[str, float]
     known: tuple[str, ...] | None
+    source: Path = Path()
+    pairs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def evaluate(
-    record: Record,
-    unseen: UnseenPeople,
-    pairs: PairSet | None = None,
+    model: Model,
+    unseen: UnseenPeople | None,
+    lists: Sequence[PairList] = (),
     *,
     fprs: Sequence[float] = (),
     flip: bool = False,
-    network: str | None = None,
-    device: torch.device,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Evaluation:
-    """Measure a finished run's model on people it was not trained on.
+    """Measure a model on people it was not trained on.
 
     Args:
-        record: a record from `find_runs`.
-        unseen: the query people and distractors to measure it on.
-        pairs: verification pairs to measure as well.
+        model: what gives the embeddings.
+        unseen: the query people and distractors to measure it on; None measures the lists alone.
+        lists: verification pairs to measure as well, each list by itself.
         fprs: the false-positive rates of the operating points, as for `evaluation.measure.measure`.
         flip: add the mirrored image's embedding, for the pairs only, as `run --flip` does.
-        network: the file that the user named, for a run whose backbone is a file.
-        device: where to compute.
         on_progress: called while images are decoded for the first time.
 
     Raises:
-        RunDamaged: the model cannot be loaded.
-        InputError: an image cannot be read, or the network's file is not named or another.
+        RunDamaged: the model of a run is damaged.
+        InputError: an image cannot be read.
     """
-    backbone = load_backbone(record, network=network).to(device)
-    pixels = _pixels(record, unseen.files, device, on_progress)
-    query = embed(backbone, pixels, unseen.query)
-    distractors = embed(backbone, pixels, unseen.distractors) if len(unseen.distractors) else query[:0]
-    labels = torch.tensor(unseen.query.labels, device=device)
-    given: dict[str, Any] = {
+    given = _people_values(model, unseen, fprs, on_progress) if unseen else {}
+    values_of = {one.name: pair_values(model, one.pairs, flip=flip, on_progress=on_progress) for one in lists}
+    pairs = {name: figures_of(Values(own)) for name, own in values_of.items()}
+    if len(lists) == 1:
+        given |= values_of[lists[0].name]
+    values = Values(given)
+    drawn = resamples_of(values)
+    names = {*unseen.query.people, *unseen.distractors.people} if unseen else set()
+    known = known_names(model.record, names) if model.record else None
+    return Evaluation(model.record, figures_of(values), drawn, _spread(drawn), known, model.source, pairs)
+
+
+def _people_values(model: Model, unseen: UnseenPeople, fprs: Sequence[float], on_progress: Progress) -> dict[str, Any]:
+    """Return what the figures of unseen people are computed from."""
+    parts = [part for part in (unseen.query, unseen.distractors) if len(part)]
+    query, *others = model.embed(unseen.files, parts, on_progress=on_progress)
+    return {
         "query": query,
-        "query_labels": labels,
+        "query_labels": torch.tensor(unseen.query.labels, device=query.device),
         "query_people": unseen.query.people,
-        "distractors": distractors,
-        "distractors_labels": torch.tensor(unseen.distractors.labels, dtype=torch.int64, device=device),
+        "distractors": others[0] if others else query[:0],
+        "distractors_labels": torch.tensor(unseen.distractors.labels, dtype=torch.int64, device=query.device),
         "distractors_people": unseen.distractors.people,
         **({"fprs": fprs} if fprs else {}),
     }
-    if pairs:
-        images = PairImages(pairs, _pixels(record, pairs.files, device, on_progress))
-        given |= pair_inputs(backbone, images, flip=flip)
-    values = Values(given)
-    known = known_names(record, {*unseen.query.people, *unseen.distractors.people})
-    drawn = resamples_of(values)
-    return Evaluation(record, figures_of(values), drawn, _spread(drawn), known)
 
 
 def known_names(record: Record, people: set[str]) -> tuple[str, ...] | None:
@@ -128,21 +126,14 @@ def embed_folder(
         RunDamaged: the model cannot be loaded.
         InputError: an image cannot be read, the file cannot be written, or the network's file is not named or another.
     """
-    pixels = _pixels(record, files, device, on_progress)
-    everything = Part(tuple(range(len(files))), (0,) * len(files), ("",))
-    backbone = load_backbone(record, network=network).to(device)
-    embeddings = embed(backbone, pixels, everything).cpu().numpy()
+    model = run_model(record, network=network, device=device)
+    (found,) = model.embed(files, [whole(files)], on_progress=on_progress)
+    embeddings = found.cpu().numpy()
     try:
         save_arrays(out, {"embeddings": embeddings, "files": np.asarray(names)})
     except OSError as error:
         raise InputError(f"--out: {out} cannot be written ({error.strerror or error})") from error
     return embeddings.shape[0], embeddings.shape[1]
-
-
-def _pixels(record: Record, files: Sequence[ImagePlace], device: torch.device, on_progress: Progress) -> StoredPixels:
-    side = built_as(record)["image_size"]
-    store = open_store(files, side, on_progress=lambda done: on_progress(done, len(files)))
-    return place_pixels(store.pixels, device, suitable_place(store.pixels.nbytes, device))
 
 
 def _spread(resamples: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, float]:

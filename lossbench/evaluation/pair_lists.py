@@ -1,0 +1,88 @@
+"""Several verification lists side by side, such as LFW, CFP-FP and AgeDB-30: each measured by itself, by its name."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lossbench.data.pairs import PairSet, read_pairs
+from lossbench.data.tree import OPEN
+from lossbench.errors import InputError
+from lossbench.evaluation.models import Model, Progress, silent, whole
+from lossbench.metrics import pair_scores
+from lossbench.utils.files import is_folder
+from lossbench.utils.text import shown
+
+
+@dataclass(frozen=True)
+class PairList:
+    """Verification pairs and what their list is called."""
+
+    name: str
+    pairs: PairSet
+
+
+def read_pair_lists(paths: Sequence[Path], data: Path | None) -> tuple[PairList, ...]:
+    """Read verification lists, each from its own images.
+
+    A list in a tree of its own, beside query/ or distractors/, is of the people there; else of those of `data`, or of
+    folders beside it.
+
+    Raises:
+        InputError: two lists have one name, or as `read_pairs`.
+    """
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = name_of(path)
+        if name in named:
+            raise InputError(
+                f"--pairs {shown(named[name])} and --pairs {shown(path)} are both called '{shown(name)}', and would "
+                "share a column; rename the folder or the file of one"
+            )
+        named[name] = path
+    return tuple(PairList(name, read_pairs(path, _tree_of(path, data))) for name, path in named.items())
+
+
+def name_of(path: Path) -> str:
+    """Return what a list is called: its folder, for a file called pairs; else its file, without the suffix.
+
+    Example:
+        >>> name_of(Path("bins/cfp_fp")), name_of(Path("lfw/pairs.txt")), name_of(Path("lists/agedb_30.txt"))
+        ('cfp_fp', 'lfw', 'agedb_30')
+    """
+    whole_path = path if path.name not in ("", "..") else path.resolve()
+    if is_folder(path):
+        return whole_path.name
+    return whole_path.absolute().parent.name if whole_path.stem == "pairs" else whole_path.stem
+
+
+def _tree_of(path: Path, data: Path | None) -> Path | None:
+    beside = path.parent
+    return beside if any(is_folder(beside / part) for part in OPEN) else data
+
+
+def pair_values(model: Model, pairs: PairSet, *, flip: bool, on_progress: Progress = silent) -> dict[str, Any]:
+    """Return what the verification protocol is computed from: ``pair_scores``, ``pair_same``, ``pair_folds``, [P].
+
+    Args:
+        model: embeds the images of the pairs.
+        pairs: the pairs.
+        flip: add the embedding of the mirrored image, as InsightFace does.
+        on_progress: called while images are decoded for the first time.
+    """
+    (embeddings,) = model.embed(pairs.files, [whole(pairs.files)], flip=flip, on_progress=on_progress)
+    scores = pair_scores(embeddings[list(pairs.a)], embeddings[list(pairs.b)])
+    return {"pair_scores": scores, "pair_same": torch.tensor(pairs.same), "pair_folds": torch.tensor(pairs.folds)}
+
+
+def standard_deviation(figures: Mapping[str, Any]) -> float:
+    """Return the standard deviation of a list's folds, which papers give beside the accuracy, from its figures.
+
+    Example:
+        >>> standard_deviation({"verification_standard_error": 0.01, "verification_folds": 4})
+        0.02
+    """
+    return float(figures["verification_standard_error"] * math.sqrt(figures["verification_folds"]))
