@@ -114,8 +114,8 @@ class Config:
         None,
         touches="measuring",
         path=True,
-        help="Also measure verification pairs: a pairs.txt like LFW's, or a folder from data prepare bin (several lists "
-        "side by side: lossbench evaluate).",
+        help="Also measure verification pairs: a pairs.txt like LFW's, or a folder from data prepare bin; for several "
+        "lists side by side: lossbench evaluate.",
     )
     flip: bool = _of_data(False, touches="measuring", help="Verify pairs with the mirrored image's embedding added.")
 
