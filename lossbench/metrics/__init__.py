@@ -1,4 +1,4 @@
-"""Pure functions on embeddings and scores. They know nothing of heads, runs or files."""
+"""Pure functions on embeddings and scores. They know nothing of heads and runs."""
 
 from lossbench.metrics.accuracy import (
     class_means,
@@ -19,7 +19,7 @@ from lossbench.metrics.clusters import (
 )
 from lossbench.metrics.gallery import Cmc, Enrolment, OpenSet, cmc, enrol, open_set
 from lossbench.metrics.geometry import AngleStatistics, angle_statistics
-from lossbench.metrics.identification import IdentificationRate, identification_rate
+from lossbench.metrics.identification import IdentificationRate, identification_rate, identification_rate_of_files
 from lossbench.metrics.multiplicity import holm
 from lossbench.metrics.operating_point import DEFAULT_FPRS
 from lossbench.metrics.retrieval import Retrieval, retrieval
@@ -51,6 +51,7 @@ __all__ = [
     "estimate",
     "holm",
     "identification_rate",
+    "identification_rate_of_files",
     "kmeans_agreement",
     "logit_accuracy",
     "logit_hits",

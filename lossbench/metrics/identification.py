@@ -1,17 +1,20 @@
 """Identification rate: the true-positive rate on unseen people at a fixed false-positive rate."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from lossbench.metrics.exact.directions import GRID, Directions
-from lossbench.metrics.exact.order_statistics import order_statistics
+from lossbench.metrics.exact.order_statistics import Ranked, of_passes, order_statistics
 from lossbench.metrics.exact.pairs import Pairs
 from lossbench.metrics.exact.products import full_precision
+from lossbench.metrics.exact.shards import Shards, Submits, open_files
 from lossbench.metrics.operating_point import DEFAULT_FPRS, allowed
+from lossbench.utils.processes import cores
 from lossbench.utils.threads import threads_for
 
 _SPREAD, _LEAST, _MOST = 8, 1 << 20, 8 << 20  # scores kept: so many standard deviations of what columns differ by
@@ -74,21 +77,95 @@ def identification_rate(
         >>> found.positives, found.negatives
         (2, 12)
     """
+    _refuse_wrong(fprs)
+    pairs = Pairs(Directions(query), query_labels, Directions(distractors), block)
+    threads, slack, columns = threads_for(query.device), pairs.query.slack, max(1, len(query) + len(distractors))
+
+    def order(ranks: list[int], kept: int) -> list[Ranked]:
+        with full_precision():
+            return order_statistics(
+                pairs.jobs, pairs.exact, ranks, pairs.total, slack, columns, kept=kept, threads=threads
+            )
+
+    return _operating_points(pairs, pairs.total, columns, fprs, order)
+
+
+def identification_rate_of_files(
+    query: Path | str,
+    query_labels: Path | str,
+    distractors: Sequence[Path | str],
+    fprs: Sequence[float] = DEFAULT_FPRS,
+    *,
+    executor: Submits,
+    in_flight: int | None = None,
+) -> IdentificationRate:
+    """Identification rate of embeddings in .npy files, by tasks that each take a part of the distractors.
+
+    The result is that of `identification_rate` of the same numbers, to the last bit. Tasks may run wherever the files
+    have the same paths, on other machines as well: each maps the files and gets nothing but their names, row numbers
+    and the scores between which thresholds may lie; it returns counts, and the few scores that lie there. The caller
+    keeps 12 bytes of each of at most 8 million scores, and a few copies.
+
+    On one machine `identification_rate` of a memory-mapped array is the simpler way and uses all cores too. This one is
+    for distractors in several files, and for several machines.
+
+    Args:
+        query: file of [Q, D] float16, float32 or float64, any norm, not zero.
+        query_labels: file of [Q] integers.
+        distractors: files of [M, D], M may differ and be 0; their order changes nothing.
+        fprs: target rates, each in (0, 1).
+        executor: whatever has a `submit` like that of `concurrent.futures`; give each of its processes one thread.
+        in_flight: tasks handed over at a time, by default twice this machine's cores; use twice the workers.
+
+    Raises:
+        InputError: a file that cannot be read or does not fit the others, or a worker that died.
+        ValueError: a rate outside (0, 1), or an embedding that is zero or not finite.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> np.save(folder / "query.npy", [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.1, 1.0]])
+        >>> np.save(folder / "labels.npy", [0, 0, 1, 1])
+        >>> np.save(folder / "a.npy", [[-1.0, 0.0]])
+        >>> np.save(folder / "b.npy", [[1.0, 1.0]])
+        >>> files = folder / "query.npy", folder / "labels.npy", [folder / "a.npy", folder / "b.npy"]
+        >>> with ThreadPoolExecutor(1) as executor:
+        ...     identification_rate_of_files(*files, [0.2], executor=executor).threshold
+        tensor([0.7071], dtype=torch.float64)
+
+        Processes of this machine, by joblib's loky, and tasks of a Ray cluster, whose `submit` is one line::
+
+            joblib.externals.loky.ProcessPoolExecutor(8, initializer=torch.set_num_threads, initargs=(1,))
+
+            class Cluster:
+                def submit(self, function, *arguments):
+                    return ray.remote(num_cpus=1)(function).remote(*arguments).future()
+    """
+    _refuse_wrong(fprs)
+    shards = Shards(open_files(query, query_labels, distractors), executor, in_flight or 2 * cores())
+
+    def order(ranks: list[int], kept: int) -> list[Ranked]:
+        return of_passes(
+            shards.screened, shards.exact, ranks, shards.total, shards.pairs.query.slack, shards.columns, kept=kept
+        )
+
+    return _operating_points(shards.pairs, shards.total, shards.columns, fprs, order)
+
+
+def _refuse_wrong(fprs: Sequence[float]) -> None:
     if wrong := [rate for rate in fprs if not 0 < rate < 1]:
         raise ValueError(f"false-positive rate {wrong[0]} is not between 0 and 1")
-    pairs = Pairs(Directions(query), query_labels, Directions(distractors), block)
-    total = pairs.total
-    # negatives that may lie above the threshold
-    ranks = [allowed(rate, total) for rate in fprs]
+
+
+def _operating_points(
+    pairs: Pairs, total: int, columns: int, fprs: Sequence[float], order: Callable[[list[int], int], list[Ranked]]
+) -> IdentificationRate:
+    """Return the operating points of `total` negatives; `order` finds ranks of them and keeps so many scores."""
+    ranks = [allowed(rate, total) for rate in fprs]  # negatives that may lie above the threshold
     supported = [rank for rank in ranks if rank >= 1]
-    columns = max(1, len(query) + len(distractors))
     kept = min(_MOST, max(_LEAST, round(_SPREAD * sum(supported) / math.sqrt(columns))))
-    threads = threads_for(query.device)
-    with full_precision():
-        found = order_statistics(
-            pairs.jobs, pairs.exact, supported, total, pairs.query.slack, columns, kept=kept, threads=threads
-        )
-    selected = dict(zip(supported, found, strict=True))
+    selected = dict(zip(supported, order(supported, kept), strict=True))
     accepted = dict.fromkeys(supported, 0)
     for scores, _ in pairs.positives():
         for rank in accepted:

@@ -93,6 +93,7 @@ OTHERS = {
     *("class_means", "logit_hits", "logit_accuracy", "nearest_mean_hits"),  # not a figure, or not of embeddings
     *("pair_scores", "roc", "auc"),  # in verification
     *("enrol", "estimate", "holm"),
+    "identification_rate_of_files",  # the same bits as identification_rate
 }
 
 

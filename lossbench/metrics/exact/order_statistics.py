@@ -75,16 +75,55 @@ def order_statistics(
         >>> [(ranked.score / GRID, ranked.above) for ranked in found]
         [(0.75, 0), (0.5, 1)]
     """
+
+    def screened(number: int, searches: Sequence[Search]) -> Generator[Iterable[Screened]]:
+        return _screened(jobs(number), searches, stride, threads)
+
+    return of_passes(screened, exact, ranks, total, slack, stride, kept=kept)
+
+
+def of_passes(
+    screened: "Callable[[int, Sequence[Search]], Generator[Iterable[Screened]]]",
+    exact: Exact,
+    ranks: Sequence[int],
+    total: int,
+    slack: float,
+    stride: int,
+    *,
+    kept: int = _KEPT,
+) -> list[Ranked]:
+    """Return what `order_statistics` returns, of scores that others screen, wherever they do it.
+
+    Args:
+        screened: called with the number of the pass and the searches of it; yields, part by part, what all scores
+            hold for each of these. A search's bracket may narrow whenever a part has been taken.
+        exact: as there, like all that follow.
+
+    Raises:
+        ValueError: a rank that is out of range, or a pass that does not show every score once.
+
+    Example:
+        >>> tile = Tile(torch.tensor([[0.75, 0.25], [0.5, 0.5]]), 0, torch.arange(2), pairs=4)
+        >>> def screened(number, searches):
+        ...     yield screen([tile], [search.bracket for search in searches], 2, Scratch())
+        >>> exact = lambda rows, columns: (tile.scores[rows, columns] * GRID).to(torch.int64)
+        >>> [ranked.score / GRID for ranked in of_passes(screened, exact, [0, 2], total=4, slack=1e-6, stride=2)]
+        [0.75, 0.5]
+    """
     if wrong := [rank for rank in ranks if not 0 <= rank < total]:
         raise ValueError(f"rank {wrong[0]} is not in 0..{total - 1}")
     by_place = partial(_by_place, exact, stride)
-    searches = {rank: _Search(rank, total, _share(rank, ranks, kept), slack, by_place) for rank in sorted(set(ranks))}
+    searches = {rank: Search(rank, total, _share(rank, ranks, kept), slack, by_place) for rank in sorted(set(ranks))}
     found: dict[int, Ranked] = {}
     number = 0
     while len(found) < len(searches):
         open_searches = [search for rank, search in searches.items() if rank not in found]
-        with closing(_screened(jobs(number), open_searches, stride, threads)) as screened:
-            _stream(screened, open_searches)
+        with closing(screened(number, open_searches)) as parts:
+            for part in parts:
+                for search, held in zip(open_searches, part, strict=True):
+                    search.add(held)
+        if wrong := [search.seen for search in open_searches if search.seen != total]:
+            raise ValueError(f"a pass has shown {wrong[0]} of {total} scores; let all tasks run the same lossbench")
         for search in open_searches:
             if (ranked := search.settle()) is not None:
                 found[search.rank] = ranked
@@ -101,21 +140,31 @@ def _share(rank: int, ranks: Sequence[int], kept: int) -> int:
     return max(_LEAST, math.ceil(kept * (rank + 1) / sum(other + 1 for other in set(ranks))))
 
 
-class _Screened(NamedTuple):
+class Screened(NamedTuple):
     """What some tiles hold for a search: scores in its bracket and their places, and how many of `pairs` lie above.
 
-    The bracket may have narrowed since.
+    The bracket may have narrowed since. For a search that counts exactly, `cells` may stand for scores and places:
+    exact scores, each once and ascending, and how often each occurs.
     """
 
     values: Tensor
     places: Tensor
     beyond: int
     pairs: int
+    cells: tuple[Tensor, Tensor] | None = None
 
 
-def _screen(tiles: Iterable[Tile], searches: "Sequence[_Search]", stride: int, scratch: Scratch) -> Iterator[_Screened]:
-    """Return what some tiles hold for each search; kept once until it is asked for, whatever the number of ranks."""
-    brackets = [search.bracket for search in searches]
+def screen(
+    tiles: Iterable[Tile], brackets: Sequence[tuple[float, float]], stride: int, scratch: Scratch
+) -> Iterator[Screened]:
+    """Return what some tiles hold for each bracket; kept once until it is asked for, whatever the number of ranks.
+
+    Example:
+        >>> tile = Tile(torch.tensor([[0.75, 0.25], [0.5, 0.125]]), 0, torch.arange(2), pairs=4)
+        >>> (found,) = screen([tile], [(0.2, 0.5)], 2, Scratch())
+        >>> found.values, found.places, found.beyond
+        (tensor([0.2500, 0.5000]), tensor([1, 2]), 1)
+    """
     first, *ends = _ends(brackets)
     higher: dict[float, int | Tensor] = dict.fromkeys((high for _, high in brackets), 0)  # how many lie above
     parts, pairs = [], 0
@@ -133,7 +182,7 @@ def _screen(tiles: Iterable[Tile], searches: "Sequence[_Search]", stride: int, s
         parts.append((tile.scores.flatten().index_select(0, at), row * stride + column))
         pairs += tile.pairs
     values, places = (torch.cat(part) for part in zip(*parts, strict=True))
-    return (_Screened(*_between(values, places, low, high), int(higher[high]), pairs) for low, high in brackets)
+    return (Screened(*_between(values, places, low, high), int(higher[high]), pairs) for low, high in brackets)
 
 
 def _between(values: Tensor, places: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
@@ -141,24 +190,22 @@ def _between(values: Tensor, places: Tensor, low: float, high: float) -> tuple[T
     return values.index_select(0, inside), places.index_select(0, inside)
 
 
-def _stream(screened: Iterator[Iterator[_Screened]], searches: "Sequence[_Search]") -> None:
-    for tiles in screened:
-        for search, found in zip(searches, tiles, strict=True):
-            search.add(found)
-
-
 def _screened(
-    jobs: Iterator[Job], searches: "Sequence[_Search]", stride: int, threads: int
-) -> Generator[Iterator[_Screened]]:
+    jobs: Iterator[Job], searches: "Sequence[Search]", stride: int, threads: int
+) -> Generator[Iterator[Screened]]:
     """Screen one block after another, the first few, in which every score is in the brackets, tile by tile."""
     scratch = Scratch()
     for job in islice(jobs, _FEW):
         for tile in job():
-            yield _screen([tile], searches, stride, scratch)
-    yield from in_threads(lambda job: _screen(job(), searches, stride, scratch), jobs, threads)
+            yield screen([tile], _brackets(searches), stride, scratch)
+    yield from in_threads(lambda job: screen(job(), _brackets(searches), stride, scratch), jobs, threads)
 
 
-def _ends(brackets: list[tuple[float, float]]) -> list[float]:
+def _brackets(searches: "Sequence[Search]") -> list[tuple[float, float]]:
+    return [search.bracket for search in searches]
+
+
+def _ends(brackets: Sequence[tuple[float, float]]) -> list[float]:
     """Return the ends of the union of brackets: a score is in it if it is above an odd number of them."""
     ends: list[float] = []
     for low, high in sorted(brackets):
@@ -169,7 +216,7 @@ def _ends(brackets: list[tuple[float, float]]) -> list[float]:
     return ends
 
 
-class _Search:
+class Search:
     """The search for one rank: a bracket `low` < score <= `high`, and what lies in it."""
 
     def __init__(self, rank: int, total: int, capacity: int, slack: float, exact: Callable[[Tensor], Tensor]):
@@ -191,10 +238,14 @@ class _Search:
         """`low` and `high`."""
         return self.low, self.high
 
-    def add(self, tiles: _Screened) -> None:
+    def add(self, tiles: Screened) -> None:
         """Take up some tiles; what lies outside a bracket that has narrowed since is sorted out later."""
         self.seen += tiles.pairs
         self.above += tiles.beyond
+        if tiles.cells is not None:
+            assert self.cells is not None, "only a search that counts exactly is given cells"
+            self.cells = joined(self.cells, tiles.cells)
+            return
         self.parts.append((tiles.values, tiles.places))
         self.held += len(tiles.values)
         if self.cells is not None:
@@ -232,7 +283,7 @@ class _Search:
 
     def _count_exactly(self, cells: tuple[Tensor, Tensor]) -> None:
         for places in torch.split(self._kept()[1], _LEAST):
-            cells = _merged(cells, self.exact(places))
+            cells = joined(cells, _counted(self.exact(places)))
         self.cells, self.parts, self.held = cells, [], 0
 
     def settle(self) -> Ranked | None:
@@ -309,7 +360,16 @@ def _float32(edge: float) -> float:
     return float(np.float32(edge))
 
 
-def _merged(cells: tuple[Tensor, Tensor], scores: Tensor) -> tuple[Tensor, Tensor]:
-    values, where_ = torch.unique(torch.cat([cells[0], scores]), return_inverse=True)
-    weights = torch.cat([cells[1], torch.ones_like(scores)])
-    return values, torch.zeros_like(values).index_add_(0, where_, weights)
+def joined(cells: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return scores, each once and ascending, and their counts, of two such.
+
+    Example:
+        >>> joined((torch.tensor([1, 3]), torch.tensor([1, 1])), (torch.tensor([3, 2]), torch.tensor([5, 1])))
+        (tensor([1, 2, 3]), tensor([1, 1, 6]))
+    """
+    values, where_ = torch.unique(torch.cat([cells[0], others[0]]), return_inverse=True)
+    return values, torch.zeros_like(values).index_add_(0, where_, torch.cat([cells[1], others[1]]))
+
+
+def _counted(scores: Tensor) -> tuple[Tensor, Tensor]:
+    return scores, torch.ones_like(scores)

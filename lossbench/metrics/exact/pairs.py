@@ -18,7 +18,7 @@ _START = 512  # columns of the first products, every score of which is kept, whe
 _ROWS = 512  # of one float64 product
 _WIDTH = 8192  # columns of one, of which all are kept in float64: 32 MiB each
 _WORTH = 16  # products of whole blocks take less time than one pair computed by itself
-_RUN = 64  # neighbouring distractors read together: files are read in runs, people lie in runs
+RUN = 64  # neighbouring distractors read together: files are read in runs, people lie in runs
 
 
 class Pairs:
@@ -182,8 +182,8 @@ class Pairs:
         chance = torch.Generator().manual_seed(number)
         queries, width = len(self.query), self.columns
         unit = self.query.unit(slice(None))
-        runs = torch.randperm(-(-len(self.distractors) // _RUN), generator=chance)
-        chosen = (runs.unsqueeze(1) * _RUN + torch.arange(_RUN)).flatten()
+        runs = torch.randperm(-(-len(self.distractors) // RUN), generator=chance)
+        chosen = (runs.unsqueeze(1) * RUN + torch.arange(RUN)).flatten()
         others = list(torch.split(chosen[chosen < len(self.distractors)], width)) if len(runs) else []
         own = [slice(start, min(start + width, queries)) for start in range(0, queries, width)]
         blocks = [*own, *others]
@@ -191,16 +191,18 @@ class Pairs:
         if width > BLOCK and shuffled:
             shuffled[:1] = _narrow(shuffled[0])
         for block in shuffled:
-            yield partial(self._inner, unit, block) if isinstance(block, slice) else partial(self._outer, unit, block)
+            yield partial(self.inner, unit, block) if isinstance(block, slice) else partial(self.outer, unit, block)
 
-    def _inner(self, unit: Tensor, block: slice) -> Iterator[Tile]:
+    def inner(self, unit: Tensor, block: slice) -> Iterator[Tile]:
+        """Yield the negatives of some query images, as columns, with those before them; `unit` holds all directions."""
         columns = torch.arange(block.start, block.stop, device=unit.device)
         for start, scores in products(unit[: block.stop], self.query, block, self.rows, self.scratch):
             rows = torch.arange(start, start + len(scores), device=unit.device)
             counts = (rows.unsqueeze(1) < columns) & (self.labels[rows].unsqueeze(1) != self.labels[columns])
             yield Tile(scores.masked_fill_(~counts, math.nan), start, columns, int(counts.sum()))
 
-    def _outer(self, unit: Tensor, block: Tensor) -> Iterator[Tile]:
+    def outer(self, unit: Tensor, block: Tensor) -> Iterator[Tile]:
+        """Yield the negatives of some distractors [n], as columns, with all query images."""
         block = block.to(unit.device)
         columns = block + len(self.query)
         for start, scores in products(unit, self.distractors, block, self.rows, self.scratch):
