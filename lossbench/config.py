@@ -16,7 +16,7 @@ from lossbench.models.backbones import BACKBONES, BackboneInfo, backbone_info
 from lossbench.models.network_file import DROPOUT
 from lossbench.models.pretrained import check_pretrained
 from lossbench.utils.schedule import drops
-from lossbench.utils.settings import check, declare, settings_of
+from lossbench.utils.settings import check, declare, settings_of, split_up
 from lossbench.utils.text import clipped, listed
 
 Touches = Literal["training", "measuring", "neither"]
@@ -273,6 +273,14 @@ class Config:
         help="Also keep the embeddings of the training images in each run's embeddings.npz. Otherwise it holds "
         "their names, labels and class means; `lossbench embed` makes the rest again from the weights.",
     )
+    log_to: tuple[str, ...] = _of_process(
+        (),
+        touches="neither",
+        choices=("tensorboard", "wandb", "trackio"),
+        help="Also write every epoch and the final figures there, as they come; repeatable, or with commas. The extra "
+        "of that name installs it. tensorboard writes below the benchmark's folder, trackio into its local database. "
+        "wandb uploads to your account, unless WANDB_MODE=offline.",
+    )
     device: str = _of_process("auto", touches="neither", help="auto, cpu or cuda.")
     pixels: str | None = _of_process(
         None,
@@ -430,11 +438,13 @@ def typed(table: Mapping[str, Any], where: str) -> dict[str, Any]:
         one = SETTINGS[name]
         if name == "losses" and isinstance(value, list):
             value = ",".join(map(str, value))
+        if one.repeats and one.choices and isinstance(value, str):
+            value = [value]
         values = value if one.repeats and isinstance(value, list) else [value]
         if isinstance(value, list) != one.repeats or not all(_fits(each, one.kind) for each in values):
             kind = f"a list of {one.kind.__name__}" if one.repeats else f"of type {one.kind.__name__}"
             raise InputError(f"{where}: {name} = {value!r} should be {kind}")
-        found[name] = tuple(value) if one.repeats else value
+        found[name] = value if not one.repeats else tuple(value) if one.is_list else split_up(one, value)
     return found
 
 

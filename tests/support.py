@@ -70,6 +70,36 @@ def bench(out: Path, losses: str, **options: Any):
     return folder, records, heard
 
 
+class Interrupting(Recorder):
+    """A listener that is interrupted, as by Ctrl-C, when it hears of an epoch of this number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def epoch(self, run, epoch):
+        super().epoch(run, epoch)
+        if epoch.epoch == self.number:
+            raise KeyboardInterrupt
+
+
+def logged_runs(tmp_path: Path, name: str):
+    """Run ce, interrupted in its second epoch and resumed, and a loss that fails, with a logger of ``--log-to``.
+
+    Returns the benchmark's folder, the records by entrant, and the notes.
+    """
+    broken = plugin(tmp_path, "broken", forward("embeddings.sum() * float('nan')"))
+    config = Config(
+        losses=f"ce,{broken}", out=str(tmp_path / "out"), epochs=3, image_size=32, repeats=1, log_to=(name,)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(config, Interrupting(2))
+    heard = Recorder()
+    folder, records = run_benchmark(config, heard)
+    assert [epoch for entrant, _, epoch in heard.trained if entrant == "ce"] == [1, 2, 3]
+    return folder, {Path(record["entrant"]).stem: record for record in records}, heard.notes
+
+
 def settings(**changes: Any) -> Config:
     """Return the resolved settings of a short training on ORL."""
     return Config(**{"epochs": 2, "image_size": 32, **changes}).resolved()

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 from support import network
 
-from lossbench.config import SETTINGS, Config, read_config, setting, settings_touching, to_toml
+from lossbench.config import SETTINGS, Config, read_config, setting, settings_touching, to_toml, typed
 from lossbench.errors import InputError
 
 ORL = {
@@ -78,6 +78,7 @@ OTHER = {  # a value of every setting that is not its default
     "out": "there",
     "keep_embeddings": True,
     "name": 'Größe "2"',
+    "log_to": ("wandb", "trackio"),
     "device": "cpu",
     "pixels": "stream",
     "jobs": 15,
@@ -213,6 +214,7 @@ def test_every_setting_says_what_it_touches():
         "repeats",
         "out",
         "name",
+        "log_to",
         "device",
         "pixels",
         "jobs",
@@ -226,6 +228,11 @@ def test_every_setting_says_what_it_touches():
         setting(3, help="A new one.", group="Training")
     with pytest.raises(TypeError, match="touches is 'everything'; use training, measuring, neither"):
         setting(3, help="A new one.", group="Training", touches="everything")
+
+
+@pytest.mark.parametrize("given", ["tensorboard,wandb", ["tensorboard,wandb"], ["tensorboard", "wandb"]])
+def test_loggers_are_a_list_or_have_commas(given):
+    assert typed({"log_to": given}, "here") == {"log_to": ("tensorboard", "wandb")}
 
 
 def test_what_is_written_is_read_again(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from lossbench.benchmark.execute import can_be_measured, can_go_on
 from lossbench.benchmark.inputs import Inputs, gather
 from lossbench.benchmark.listener import Listener
+from lossbench.benchmark.log_to import LogTo, logged, refuse_missing
 from lossbench.benchmark.plan import Again, Run, damaged_resamples, plan_runs
 from lossbench.benchmark.queue import in_turn, one_of, tidy
 from lossbench.benchmark.ranks import follow, leading, refuse_lost_device, together
@@ -48,17 +49,18 @@ def run_benchmark(
     Raises:
         InputError: something the user gave is wrong; nothing was trained, and nothing half-written is left.
     """
+    refuse_missing(config.log_to)
     if once:
         _refuse_more_than_once(config.jobs, force=force, retry_failed=retry_failed)
     with together(config, lambda: gather(config, listener, verify=verify)) as inputs:
         if not inputs.ranks.first:
             return inputs.folder, follow(inputs)
-        with leading(inputs):
+        with leading(inputs), logged(config.log_to, inputs.folder, listener) as listener:
             return _run_benchmark(inputs, listener, force=force, retry_failed=retry_failed, once=once)
 
 
 def _run_benchmark(
-    inputs: Inputs, listener: Listener, *, force: bool, retry_failed: bool, once: bool
+    inputs: Inputs, listener: LogTo, *, force: bool, retry_failed: bool, once: bool
 ) -> tuple[Path, list[Record]]:
     if inputs.config.until_settled and len(inputs.specs) < 2:
         raise InputError("--until-settled compares losses; name two or more, such as --losses ce,arcface")
@@ -105,7 +107,7 @@ def _do_repeats(
     inputs: Inputs,
     repeats: int,
     done: set[str],
-    listener: Listener,
+    listener: LogTo,
     threads: int,
     *,
     force: bool,
@@ -143,6 +145,8 @@ def _do_repeats(
         listener.note(f"{_runs(len(measured))} measured again, not trained: only {what} changed")
     if (failed := sum(_failed(run) and run.hash not in done for run in runs)) > 0:
         listener.note(f"{_runs(failed)} recorded as failed; --retry-failed repeats them")
+    if not once:  # whose other runs are other processes'
+        listener.catch_up([run for run in runs if run.hash not in done])
     if once and todo:
         raise _OnceDone(one_of(inputs, todo, listener))
     jobs = min(config.jobs, len(todo))

@@ -158,8 +158,6 @@ def run(
     """
     from lossbench.cli import console
 
-    if "plugins" in given:
-        given["plugins"] = tuple(given["plugins"])
     options = {"force": force, "retry_failed": retry_failed, "verify": not no_verify}
     chosen = comparison.checked(given, read_config(config) if config else None)
     if launch().silent:  # one of torchrun's processes, of which the first reports

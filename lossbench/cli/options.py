@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 
 from lossbench.cli.completion import completion_of
 from lossbench.errors import InputError
-from lossbench.utils.settings import Setting, read_list, settings_of
+from lossbench.utils.settings import Setting, read_list, settings_of, split_up
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON document; progress and notes go to standard error.")
@@ -57,9 +57,8 @@ def takes(*declared: type) -> Callable[[Callable[..., None]], Callable[..., None
         def called(**values: Any) -> None:
             given = {setting.name: values.pop(setting.name) for setting in settings}
             given = {name: value for name, value in given.items() if value is not None}
-            given |= {
-                one.name: read_list(one, given[one.name]) for one in settings if one.is_list and one.name in given
-            }
+            for one in (one for one in settings if one.repeats and one.name in given):
+                given[one.name] = (read_list if one.is_list else split_up)(one, given[one.name])
             command(given, **values)
 
         required = [one for one in own if one.default is one.empty]

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,22 @@ def read_history(record: Record) -> list[dict[str, Any]]:
                 epoch["tracked"] = {name: None if v is None else float(v) for name, v in tracked.items()}
         return epochs
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise RunDamaged(f"{path} is damaged ({error})") from error
+
+
+def read_epochs(record: Record) -> list[Epoch]:
+    """Return a run's epochs with all that its history says of them; none for a run that never finished one.
+
+    Raises:
+        RunDamaged: the history is damaged, or of a lossbench that wrote less of an epoch.
+    """
+    read_history(record)
+    path = Path(record["folder"]) / "history.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    known = {one.name for one in fields(Epoch)}
+    try:
+        return [Epoch(**{key: v for key, v in json.loads(line).items() if key in known}) for line in lines]
+    except TypeError as error:
         raise RunDamaged(f"{path} is damaged ({error})") from error
 
 

@@ -1,6 +1,6 @@
 """A setting declared once, as a field of a dataclass: type, default, range, help. Options and checks follow from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
@@ -85,10 +85,10 @@ def check(options: Any) -> None:
         value = getattr(options, setting.name)
         if value is None:
             continue
-        if setting.choices and value not in setting.choices:
-            known = " or ".join(f"'{choice}'" for choice in setting.choices)
-            raise InputError(f"{setting.option} '{value}' is not known; use {known}")
         for one in value if setting.repeats else (value,):
+            if setting.choices and one not in setting.choices:
+                known = " or ".join(f"'{choice}'" for choice in setting.choices)
+                raise InputError(f"{setting.option} '{one}' is not known; use {known}")
             if setting.low is not None and setting.high is not None and not setting.low <= one <= setting.high:
                 raise InputError(f"{setting.option} {one} is out of range; use {setting.low} to {setting.high}")
             if setting.path:
@@ -105,6 +105,17 @@ def read_list(setting: Setting, text: str) -> tuple[Any, ...]:
         return tuple(setting.kind(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"{setting.option} '{clipped(text)}' is no list of numbers; write 0.01,0.001") from None
+
+
+def split_up(setting: Setting, texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the values of a setting that is a list of text: one that has choices takes commas between them, too.
+
+    Example:
+        >>> from lossbench.config import SETTINGS
+        >>> split_up(SETTINGS["log_to"], ["tensorboard,wandb", "trackio"])
+        ('tensorboard', 'wandb', 'trackio')
+    """
+    return tuple(part for text in texts for part in (text.split(",") if setting.choices else [text]))
 
 
 def build(options: type[_Options], given: Mapping[str, Any]) -> _Options:

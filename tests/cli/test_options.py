@@ -28,6 +28,7 @@ GROUPS = {
         "out",
         "name",
         "keep-embeddings",
+        "log-to",
         "device",
         "pixels",
         "jobs",
@@ -87,6 +88,7 @@ def test_run_shows_every_option_once_and_in_its_group(lossbench):
         ("fpr", "[default: 0.1, 0.05, 0.01 and 0.001; also 1e-4, 1e-5 and 1e-6 where the data supports them]"),
         ("fpr", "--fpr LIST "),
         ("select", "--select [last|val] "),
+        ("log-to", "--log-to [tensorboard|wandb|trackio] "),
         ("pretrained", "--pretrained <str> "),
     ],
 )
@@ -97,7 +99,7 @@ def test_run_shows_defaults_and_choices(lossbench, option, says):
 def test_what_has_no_default_shows_none(lossbench):
     helps = sections(lossbench("run", "--help")[1])[1]
     bare = {"plugins", "deconfound", "pairs", "flip", "no-verify", "track", "config", "force", "retry-failed", "help"}
-    bare |= {"until-settled", "keep-embeddings", "once", "json", "quiet", "verbose"}
+    bare |= {"until-settled", "keep-embeddings", "log-to", "once", "json", "quiet", "verbose"}
     assert {name for name, line in helps.items() if "[default" not in line} == bare
 
 

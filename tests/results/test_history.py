@@ -6,7 +6,7 @@ import math
 import pytest
 
 from lossbench.errors import RunDamaged
-from lossbench.results.history import Epoch, TrainingFacts, read_history, read_training_facts, timings
+from lossbench.results.history import Epoch, TrainingFacts, read_epochs, read_history, read_training_facts, timings
 
 LINE = {"epoch": 1, "train_loss": 3.5, "val_accuracy": 0.25, "lr": 0.1, "images": 144, "seconds": 2.0}
 
@@ -36,6 +36,19 @@ def test_a_damaged_history_is_one_line(tmp_path, text):
     (tmp_path / "history.jsonl").write_text(text)
     with pytest.raises(RunDamaged, match=r"\A[^\n]*history.jsonl is damaged [^\n]*\Z"):
         read_history({"folder": str(tmp_path)})
+
+
+def test_epochs_can_be_read_whole(tmp_path):
+    tracked = {"tpr@0.1": 0.5, "tpr@0.001": None}
+    record = write(tmp_path, LINE, {**LINE, "epoch": 2, "tracked": tracked, "of_a_later_version": 1})
+    assert read_epochs(record) == [Epoch(**LINE), Epoch(**{**LINE, "epoch": 2}, tracked=tracked)]
+    assert read_epochs({"folder": str(tmp_path / "nowhere")}) == []
+
+
+def test_an_epoch_that_says_too_little_is_damaged(tmp_path):
+    short = {key: value for key, value in LINE.items() if key != "images"}
+    with pytest.raises(RunDamaged, match=r"\A[^\n]*history.jsonl is damaged [^\n]*images[^\n]*\Z"):
+        read_epochs(write(tmp_path, short))
 
 
 def test_a_training_is_judged_by_its_losses_and_steps(tmp_path):

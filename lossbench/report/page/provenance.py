@@ -10,7 +10,7 @@ from lossbench.results.store import Record
 from lossbench.results.study import Study
 from lossbench.utils.text import clipped, listed
 
-ELSEWHERE = ("out", "jobs", "device", "max_minutes")  # settings of the place, which change no figure
+ELSEWHERE = ("out", "jobs", "device", "max_minutes", "log_to")  # settings of the place, which change no figure
 
 
 class Difference(NamedTuple):
