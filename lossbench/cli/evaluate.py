@@ -14,6 +14,7 @@ from lossbench.utils.settings import read_list
 from lossbench.utils.text import file_name
 
 if TYPE_CHECKING:
+    from lossbench.data.templates import TemplateSet
     from lossbench.data.tree import UnseenPeople
     from lossbench.evaluation.evaluate import Evaluation
     from lossbench.evaluation.pair_lists import PairList
@@ -34,7 +35,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="A data tree, of which query/ and distractors/ are used; or one folder per person. Without, --pairs "
-            "alone are measured.",
+            "and --templates alone are measured.",
             show_default=False,
         ),
     ] = None,
@@ -46,8 +47,37 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    templates: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also measure templates, as IJB-B and IJB-C do: a list of image, template and media "
+            "(ijbb_face_tid_mid.txt), or a CSV with these headers and, where known, person and score.",
+            show_default=False,
+        ),
+    ] = None,
+    template_pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="The 1:1 list of templates: template, template, 1 or 0 (ijbb_template_pair_label.txt); as a CSV: "
+            "template1, template2, label.",
+            show_default=False,
+        ),
+    ] = None,
+    template_images: Annotated[
+        Path | None,
+        typer.Option(help="The folder of the templates' images: aligned crops.", show_default="that of --templates"),
+    ] = None,
+    template_norms: Annotated[
+        bool,
+        typer.Option(
+            "--template-norms",
+            help="Average the templates' embeddings at the length they have, as InsightFace does; "
+            "without, each is of length 1.",
+        ),
+    ] = False,
     flip: Annotated[
-        bool, typer.Option("--flip", help="Add the mirrored image's embedding to each embedding of the pairs.")
+        bool,
+        typer.Option("--flip", help="Add the mirrored image's embedding to each embedding of pairs and templates."),
     ] = False,
     fpr: Annotated[
         str | None,
@@ -70,7 +100,9 @@ def evaluate(
     """Measure trained models on other people, without training.
 
     Prints and stores identification rates, gallery search and retrieval; with --pairs also LFW's protocol, for several
-    lists as one table: accuracy over ten folds ± their standard deviation, and TAR @ FAR 0.001. Losses that were
+    lists as one table: accuracy over ten folds ± their standard deviation, and TAR @ FAR 0.001. With --templates: the
+    media of a template are averaged and added up, and TAR is measured on the 1:1 list at FAR 1e-4, 1e-5 and others
+    (--fpr), exactly; ± where the list says who is on a template. Losses that were
     trained alike, over two repeats or more, are compared as in a report. A note names people who may have been in the
     training set. Exit code 1 if a damaged run was left out.
 
@@ -80,8 +112,38 @@ def evaluate(
     from lossbench.cli import console
 
     with console.document(json) as write:
-        asked = _Asked(data, tuple(pairs or ()), fpr, out, flip, backbone, device)
+        own = _Templates(templates, template_pairs, template_images, template_norms)
+        asked = _Asked(data, tuple(pairs or ()), own, fpr, out, flip, backbone, device)
         _evaluate(runs, asked, write)
+
+
+@dataclass(frozen=True)
+class _Templates:
+    """The options of templates as they were typed."""
+
+    listing: Path | None
+    pairs: Path | None
+    images: Path | None
+    norms: bool
+
+    def refuse_contradictions(self) -> None:
+        """Refuse one list without the other, and options of templates without any."""
+        if (self.listing is None) != (self.pairs is None):
+            given, missing = (
+                ("--templates", "--template-pairs") if self.listing else ("--template-pairs", "--templates")
+            )
+            raise InputError(f"{given} needs {missing}, the other of the two lists; add it")
+        if self.listing is None and (self.images is not None or self.norms):
+            option = "--template-norms" if self.norms else f"--template-images {self.images}"
+            raise InputError(f"{option} applies to templates only; add --templates and --template-pairs, or drop it")
+
+    def read(self) -> "TemplateSet | None":
+        """Return the templates; None where there are none."""
+        if self.listing is None or self.pairs is None:
+            return None
+        from lossbench.data.templates import read_templates
+
+        return read_templates(self.listing, self.pairs, self.images)
 
 
 @dataclass(frozen=True)
@@ -90,6 +152,7 @@ class _Asked:
 
     data: Path | None
     pairs: tuple[Path, ...]
+    templates: _Templates
     fpr: str | None
     out: Path | None
     flip: bool
@@ -98,10 +161,14 @@ class _Asked:
 
     def refuse_contradictions(self) -> None:
         """Refuse options that do nothing, or that leave nothing to measure."""
-        if self.flip and not self.pairs:
-            raise InputError("--flip applies to verification pairs only; add --pairs, or drop --flip")
-        if self.data is None and not self.pairs:
-            raise InputError("nothing to measure: name unseen people with --data, or verification pairs with --pairs")
+        self.templates.refuse_contradictions()
+        if self.flip and not self.pairs and self.templates.listing is None:
+            raise InputError("--flip applies to verification pairs and templates only; add --pairs, or drop --flip")
+        if self.data is None and not self.pairs and self.templates.listing is None:
+            raise InputError(
+                "nothing to measure: name unseen people with --data, verification pairs with --pairs, or templates "
+                "with --templates and --template-pairs"
+            )
 
 
 def _evaluate(runs: list[Path], asked: _Asked, write: Callable[[Any], None]) -> None:
@@ -116,20 +183,23 @@ def _evaluate(runs: list[Path], asked: _Asked, write: Callable[[Any], None]) -> 
     lists = read_pair_lists(asked.pairs, asked.data)
     for note in (note for one in lists for note in one.pairs.notes):
         console.say(f"note: {note}")
+    templates = asked.templates.read()
     from lossbench.cli.evaluation_tables import as_json
     from lossbench.results.store import find_runs, refuse_unwritable
 
     damaged: list[RunDamaged] = []
     records = find_runs(runs, on_note=console.say, on_damaged=damaged.append)
     refuse_unused(asked.backbone, records)
-    file = _file(asked, unseen, lists)
+    file = _file(asked, unseen, lists, templates)
     for path in [asked.out] if asked.out else [Path(record["folder"]) / file for record in records]:
         refuse_unwritable(path, "--out" if asked.out else "the run's folder (--out writes elsewhere)")
-    found = _measured(records, unseen, lists, fprs, asked, damaged)
+    found = _measured(records, unseen, lists, templates, fprs, asked, damaged)
     if not found:
         raise damaged[0]
     sentences = _show_people(found, unseen) if unseen else []
     _show_pairs(found, unseen, lists)
+    if templates:
+        _show_templates(found, templates)
     _say_what_training_knew(found)
     figures = [as_json(one, asked.data) for one in found]
     _store(found, figures, asked.out, file)
@@ -153,12 +223,15 @@ def _unseen(data: Path) -> "UnseenPeople":
     return unseen
 
 
-def _file(asked: _Asked, unseen: "UnseenPeople | None", lists: "Sequence[PairList]") -> Path:
+def _file(
+    asked: _Asked, unseen: "UnseenPeople | None", lists: "Sequence[PairList]", templates: "TemplateSet | None"
+) -> Path:
     """Return where figures are written in a run's folder."""
     from hashlib import sha256  # late, as torch is: it takes as long as the whole of --help
 
-    name = unseen.name if unseen else "+".join(one.name for one in lists)
-    places = [asked.data] if asked.data else asked.pairs
+    named = [*(one.name for one in lists), *([templates.name] if templates else [])]
+    name = unseen.name if unseen else "+".join(named)
+    places = [asked.data] if asked.data else [*asked.pairs, *filter(None, [asked.templates.pairs])]
     digest = sha256("\n".join(str(place.resolve()) for place in places).encode()).hexdigest()
     return Path("evaluations", f"{file_name(name)}-{digest[:8]}.json")
 
@@ -167,6 +240,7 @@ def _measured(
     records: "Sequence[Record]",
     unseen: "UnseenPeople | None",
     lists: "Sequence[PairList]",
+    templates: "TemplateSet | None",
     fprs: Sequence[float],
     asked: _Asked,
     damaged: list[RunDamaged],
@@ -181,7 +255,18 @@ def _measured(
         for number, record in enumerate(records, 1):
             try:
                 model = run_model(record, network=asked.backbone, device=place)
-                found.append(measure(model, unseen, lists, fprs=fprs, flip=asked.flip, on_progress=decoding))
+                found.append(
+                    measure(
+                        model,
+                        unseen,
+                        lists,
+                        templates,
+                        fprs=fprs,
+                        flip=asked.flip,
+                        keep_norms=asked.templates.norms,
+                        on_progress=decoding,
+                    )
+                )
             except RunDamaged as error:
                 damaged.append(error)
             done(number, len(records))
@@ -225,6 +310,19 @@ def _show_pairs(found: "list[Evaluation]", unseen: "UnseenPeople | None", lists:
         return
     console.table(*pair_table(found), title="verification pairs")
     for line in [*pair_lines(lists, found), PAIRS_MEANING]:
+        console.say(line)
+
+
+def _show_templates(found: "list[Evaluation]", templates: "TemplateSet") -> None:
+    """Print TAR at false-accept rates on the 1:1 list of templates."""
+    from lossbench.cli import console
+    from lossbench.cli.evaluation_tables import TEMPLATES_MEANING, as_records, figure_table, template_lines
+    from lossbench.report.tables import thin_line
+    from lossbench.results.metric_fields import template_metrics
+
+    figures = template_metrics(found[0].fars)
+    console.table(*figure_table(found, figures), title=f"templates: {templates.name}")
+    for line in [*template_lines(templates), *filter(None, [thin_line(figures, as_records(found))]), TEMPLATES_MEANING]:
         console.say(line)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lossbench.utils.text import rate_text, shown
 
 if TYPE_CHECKING:
+    from lossbench.data.templates import TemplateSet
     from lossbench.evaluation.evaluate import Evaluation
     from lossbench.evaluation.pair_lists import PairList
     from lossbench.results.metric_fields import Metric
@@ -95,6 +96,36 @@ def pair_lines(lists: "Sequence[PairList]", found: "Sequence[Evaluation]") -> li
         elif is_thin(_FAR, different):
             line += f" († thin: {allowed(_FAR, different)} of them decide TAR @ FAR {_FAR:g}, fewer than {ENOUGH})"
         lines.append(line)
+    return lines
+
+
+TEMPLATES_MEANING = (
+    "template: media of one person, the images of each averaged, added up; TAR @ FAR: share of same-person pairs of "
+    "templates accepted at this false-accept rate"
+)
+
+
+def template_lines(templates: "TemplateSet") -> list[str]:
+    """Return what a 1:1 list of templates consists of, and what its ± is, or why it has none."""
+    from lossbench.metrics.operating_point import negatives_needed
+
+    positives = int(templates.same.sum())
+    negatives = len(templates.same) - positives
+    people = "" if templates.people is None else f" of {len(set(templates.people)):,} people"
+    lines = [
+        f"{len(templates.ids):,} templates{people}: {templates.media_count:,} media, {len(templates.files):,} images; "
+        f"{positives:,} same-person pairs, {negatives:,} different-person pairs, which support no FAR below "
+        f"{rate_text(1 / negatives, digits=2)} (1e-5 needs {negatives_needed(1e-5):,})"
+    ]
+    if templates.people is None:
+        lines.append(
+            "no ±: the list does not say who is on each template; a CSV with the column person does, and people are "
+            "then resampled"
+        )
+    else:
+        lines.append("± is 1.96 standard deviations over resamples of these people, without the spread between seeds")
+    if templates.weights is not None:
+        lines.append("image features are multiplied by the scores of the list")
     return lines
 
 

@@ -11,11 +11,13 @@ import numpy.typing as npt
 import torch
 
 from lossbench.data.images.recordio import ImagePlace
+from lossbench.data.templates import TemplateSet
 from lossbench.data.tree import UnseenPeople
 from lossbench.errors import InputError
 from lossbench.evaluation.measure import figures_of, resamples_of
 from lossbench.evaluation.models import Model, Progress, run_model, silent, whole
 from lossbench.evaluation.pair_lists import PairList, pair_values
+from lossbench.evaluation.templates import fars_of, template_figures
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.results.arrays import read_arrays, save_arrays, without_embeddings
 from lossbench.results.metric_inputs import Values
@@ -39,15 +41,18 @@ class Evaluation:
     known: tuple[str, ...] | None
     source: Path = Path()
     pairs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fars: tuple[float, ...] = ()
 
 
 def evaluate(
     model: Model,
     unseen: UnseenPeople | None,
     lists: Sequence[PairList] = (),
+    templates: TemplateSet | None = None,
     *,
     fprs: Sequence[float] = (),
     flip: bool = False,
+    keep_norms: bool = False,
     on_progress: Progress = silent,
 ) -> Evaluation:
     """Measure a model on people it was not trained on.
@@ -56,8 +61,10 @@ def evaluate(
         model: what gives the embeddings.
         unseen: the query people and distractors to measure it on; None measures the lists alone.
         lists: verification pairs to measure as well, each list by itself.
+        templates: templates and pairs of them to measure as well.
         fprs: the false-positive rates of the operating points, as for `evaluation.measure.measure`.
-        flip: add the mirrored image's embedding, for the pairs only, as `run --flip` does.
+        flip: add the mirrored image's embedding, for pairs and templates only, as `run --flip` does.
+        keep_norms: as for `template_figures`.
         on_progress: called while images are decoded for the first time.
 
     Raises:
@@ -71,9 +78,16 @@ def evaluate(
         given |= values_of[lists[0].name]
     values = Values(given)
     drawn = resamples_of(values)
+    figures, spread = figures_of(values), _spread(drawn)
+    fars = fars_of(templates, fprs) if templates else ()
+    if templates:
+        measured = template_figures(
+            model, templates, fars=fars, flip=flip, keep_norms=keep_norms, on_progress=on_progress
+        )
+        figures, spread = figures | measured.figures, spread | measured.spread
     names = {*unseen.query.people, *unseen.distractors.people} if unseen else set()
     known = known_names(model.record, names) if model.record else None
-    return Evaluation(model.record, figures_of(values), drawn, _spread(drawn), known, model.source, pairs)
+    return Evaluation(model.record, figures, drawn, spread, known, model.source, pairs, fars)
 
 
 def _people_values(model: Model, unseen: UnseenPeople, fprs: Sequence[float], on_progress: Progress) -> dict[str, Any]:

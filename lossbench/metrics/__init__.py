@@ -23,6 +23,7 @@ from lossbench.metrics.identification import IdentificationRate, identification_
 from lossbench.metrics.multiplicity import holm
 from lossbench.metrics.operating_point import DEFAULT_FPRS
 from lossbench.metrics.retrieval import Retrieval, retrieval
+from lossbench.metrics.templates import TemplateRates, pool_templates, template_rates, template_scores
 from lossbench.metrics.threshold_transfer import ThresholdTransfer, threshold_transfer
 from lossbench.metrics.uncertainty import Estimate, estimate
 from lossbench.metrics.verification import Roc, Verification, auc, pair_scores, roc, verification
@@ -38,6 +39,7 @@ __all__ = [
     "OpenSet",
     "Retrieval",
     "Roc",
+    "TemplateRates",
     "ThresholdTransfer",
     "Verification",
     "alignment",
@@ -59,9 +61,12 @@ __all__ = [
     "nearest_mean_hits",
     "open_set",
     "pair_scores",
+    "pool_templates",
     "retrieval",
     "roc",
     "silhouette",
+    "template_rates",
+    "template_scores",
     "threshold_transfer",
     "total_variance",
     "uniformity",

@@ -172,6 +172,13 @@ _FIGURES = (
          figures=("verification_accuracy", "verification_standard_error", "verification_threshold",
                   "verification_same", "verification_different", "verification_folds", "verification_tar"),
          also=("accuracy over folds", "its standard error", "tar @ far 0.001", "pairs")),
+    Term("template", "template", "Several images of one person compared as one, as in IJB-B and IJB-C: the images of a "
+         "medium, such as the frames of a video, are averaged, and a template is the sum of its media. `evaluate "
+         "--templates` measures TAR @ FAR on pairs of templates.",
+         formula="t = Σ_media mean of x/|x| over its images; score = cos(t, t')",
+         source="Whitelam et al. 2017, IJB-B; InsightFace, eval_ijbc.py", unit=_SHARE,
+         also=("templates", "media", "medium", "ijb", "ijb-b", "ijb-c", "tar of templates", "template_tar",
+               "template_threshold", "template_achieved_far", "template_positives", "template_negatives")),
     Term("eer", "EER", "Equal error rate of verification pairs: where false accepts are as frequent as false rejects; "
          "0 is best.", formula="FAR(τ) = FRR(τ)", unit=_SHARE, figures=("verification_eer",)),
     Term("auc", "AUC", "The area under verification's ROC curve: 0.5 by chance, 1 is best.", unit="0 to 1",

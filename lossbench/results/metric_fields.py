@@ -249,6 +249,26 @@ def table_at(fprs: Sequence[float] = ()) -> tuple[Metric, ...]:
     return tuple(rows)
 
 
+def template_metrics(fars: Sequence[float]) -> tuple[Metric, ...]:
+    """Return the figures of a 1:1 list of templates at these false-accept rates; no run has them, only `evaluate`.
+
+    Example:
+        >>> [metric.key for metric in template_metrics([1e-4, 1e-5])]
+        ['template_tar@0.0001', 'template_tar@1e-05']
+    """
+    common: dict[str, Any] = {"unit": "share", "better": "more", "negatives": "template_negatives", "shown": ()}
+    return tuple(
+        Metric(
+            at("template_tar", far),
+            f"TAR @ FAR {rate_text(far)}",
+            short="" if i == 0 else f"@ {rate_text(far)}",
+            point=far,
+            **common,
+        )
+        for i, far in enumerate(fars)
+    )
+
+
 def shown_in(*places: Place, fprs: Sequence[float] = DEFAULT_FPRS) -> tuple[Metric, ...]:
     """Return the metrics that these places show, place by place.
 

@@ -235,9 +235,43 @@ def test_lists_that_cannot_be_told_apart_or_nothing_to_measure_are_one_line(loss
     run = run_of(trained, "ce")
     for words, says in [
         (("--pairs", lists[0], "--pairs", other), f"--pairs {lists[0]} and --pairs {other} are both called 'lfw'"),
-        ((), "nothing to measure: name unseen people with --data, or verification pairs with --pairs"),
+        ((), "nothing to measure: name unseen people with --data, verification pairs with --pairs, or templates"),
         (("--flip",), "--flip applies to verification pairs only"),
     ]:
         code, _, err = lossbench("evaluate", run, *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err
+
+
+def test_templates_are_listed_as_ijb_ships_them_or_with_people(lossbench, trained, tree, tmp_path):
+    images = [(p, i) for p in ("p4", "p5") for i in range(4)]
+    (tmp_path / "tid_mid.txt").write_text("".join(f"{p}/{i}.jpg {p[1]}{i // 2} {i}\n" for p, i in images))
+    (tmp_path / "label.txt").write_text("40 41 1\n50 51 1\n40 50 0\n40 51 0\n41 50 0\n41 51 0\n")
+    words = ["evaluate", run_of(trained, "ce"), "--out", tmp_path / "e.json", "--fpr", "0.5,0.01"]
+    lists = ["--template-pairs", tmp_path / "label.txt", "--template-images", tree / "query"]
+    code, out, err = lossbench(*words, "--templates", tmp_path / "tid_mid.txt", *lists)
+    assert (code, err) == (0, "")
+    headers, row = cells_of(out, "templates: label")
+    (found,) = json.loads((tmp_path / "e.json").read_text())
+    assert headers == ["run", "TAR @ FAR 0.5 †", "@ 0.01"]
+    assert row == ["ce r0", f"{found['metrics']['template_tar@0.5']:.3f}", "–"]
+    assert "4 templates: 8 media, 8 images; 2 same-person pairs, 4 different-person pairs, which support no FAR" in out
+    assert "no ±: the list does not say who is on each template" in out
+    rows = "".join(f"{p}/{i}.jpg,{p[1]}{i // 2},{i},{p}\n" for p, i in images)
+    (tmp_path / "t.csv").write_text(f"image,template,media,person\n{rows}")
+    code, out, _ = lossbench(*words, "--templates", tmp_path / "t.csv", *lists, "--data", tree, "--template-norms")
+    assert code == 0
+    assert "4 templates of 2 people: " in out
+    assert out.count("± is 1.96 standard deviations over resamples of these people") == 2
+    (found,) = json.loads((tmp_path / "e.json").read_text())
+    assert {"tpr@0.5", "template_tar@0.5"} <= found["spread_over_people"].keys()
+    for given, says in [
+        (["--templates", tmp_path / "t.csv"], "--templates needs --template-pairs, the other of the two lists"),
+        (lists[:2], "--template-pairs needs --templates"),
+        (["--data", tree, *lists[2:]], f"--template-images {tree / 'query'} applies to templates only"),
+        (["--data", tree, "--template-norms"], "--template-norms applies to templates only"),
+        (["--templates", tmp_path / "t.csv", *lists[:2]], "name the folder of the images with --template-images"),
+    ]:
+        code, _, err = lossbench(*words, *given)
         assert (code, err.count("\n")) == (2, 1)
         assert says in err

@@ -58,6 +58,20 @@ def search(f: Faces):
     return gallery.templates, f.closed, torch.searchsorted(f.train_labels.unique(), f.closed_labels), f.distractors
 
 
+def templates(f: Faces):
+    """Pair by pair a template of two images, of one medium or of two in turn, and one of a single image."""
+    (a, b), count = f.pairs.T, len(f.pairs)
+    first, one = torch.arange(count), torch.zeros(count, dtype=torch.int64)
+    pooled = metrics.pool_templates(
+        f.query,
+        torch.cat([a, b.roll(1), b]),
+        torch.cat([first, first, first + count]),
+        torch.cat([one, first % 2, one]),
+    )
+    scores = metrics.template_scores(pooled, first, first + count)
+    return metrics.template_rates(scores, f.query_labels[a] == f.query_labels[b], FPRS)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A function of faces, and how far its figures may move; those that count scores on a grid do not move at all."""
@@ -88,10 +102,12 @@ METRICS = {
         lambda f: metrics.nearest_mean_accuracy(f.closed, f.closed_labels, f.train, f.train_labels)
     ),
     "verification": Metric(verification, 1e-6),  # scores are float32
+    "template_rates": Metric(templates, 1e-9),
 }
 OTHERS = {
     *("class_means", "logit_hits", "logit_accuracy", "nearest_mean_hits"),  # not a figure, or not of embeddings
     *("pair_scores", "roc", "auc"),  # in verification
+    *("pool_templates", "template_scores"),  # in template_rates
     *("enrol", "estimate", "holm"),
     "identification_rate_of_files",  # the same bits as identification_rate
 }
