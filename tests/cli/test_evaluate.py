@@ -236,7 +236,7 @@ def test_lists_that_cannot_be_told_apart_or_nothing_to_measure_are_one_line(loss
     for words, says in [
         (("--pairs", lists[0], "--pairs", other), f"--pairs {lists[0]} and --pairs {other} are both called 'lfw'"),
         ((), "nothing to measure: name unseen people with --data, verification pairs with --pairs, or templates"),
-        (("--flip",), "--flip applies to verification pairs only"),
+        (("--flip",), "--flip applies to verification pairs and templates only"),
     ]:
         code, _, err = lossbench("evaluate", run, *words)
         assert (code, err.count("\n")) == (2, 1)
