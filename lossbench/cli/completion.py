@@ -74,9 +74,10 @@ def complete_checked(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_topics(incomplete: str) -> list[str]:
     """Return the topics of `lossbench explain` that begin so."""
-    from lossbench.report.glossary import GLOSSARY
+    from lossbench.report.glossary import TERMS
+    from lossbench.report.large_scale import TOPIC
 
-    return _starting((term.topic for terms in GLOSSARY.values() for term in terms), incomplete)
+    return _starting((*(term.topic for term in TERMS), TOPIC), incomplete)
 
 
 def complete_device(incomplete: str) -> list[str]:

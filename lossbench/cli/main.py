@@ -221,20 +221,31 @@ def explain(
         ),
     ] = None,
 ) -> None:
-    """Print what a word or a figure of the report means: definition, formula, unit and source."""
+    """Print what a word or a figure of the report means: definition, formula, unit and source.
+
+    `large-scale` prints what 93 million images of 2 million people would need.
+    """
     from lossbench.cli import console
+    from lossbench.report import large_scale
     from lossbench.report.explain import explained, parts
     from lossbench.report.glossary import GLOSSARY
 
+    if topic and "-".join(topic).casefold() == large_scale.TOPIC:
+        for line in large_scale.lines():
+            console.say(line)
+        return
     if topic:
         term = explained(" ".join(topic))
         console.say(term.title)
         console.say(f"  {term.text}")
         for label, text in parts(term):
             console.say(f"  {label}: {text}")
+        if term.topic == "scale":  # not the scale that was meant, perhaps
+            console.say(f"  of data: lossbench explain {large_scale.TOPIC}")
         return
     for title, terms in GLOSSARY.items():
         console.listing(title, [(term.topic, [term.title]) for term in terms])
+    console.listing("Beyond one machine", [(large_scale.TOPIC, [large_scale.TITLE])])
 
 
 evaluate.mount(app)
