@@ -299,6 +299,27 @@ class Config:
         help="Threads of each run. Another number rounds sums differently, which training amplifies: that is another "
         "run.",
     )
+    engine: str = _of_process(
+        "local",
+        touches="neither",
+        choices=("local", "ray"),
+        help="Do the runs in processes on this machine, or as tasks of a Ray cluster: the extra [ray].",
+    )
+    ray_address: str | None = _of_process(
+        None,
+        touches="neither",
+        default_text="start one on this machine, with room for --jobs runs",
+        help="The Ray cluster to join, as HOST:PORT of its head, or auto for the one on this machine. It gets as many "
+        "runs at a time as it has room for, or as --jobs says if that is above 1.",
+    )
+    gpus_per_run: float | None = _of_process(
+        None,
+        touches="neither",
+        low=0.01,
+        high=1,
+        default_text="1",
+        help="The share of a GPU that each run asks Ray for: 0.25 packs four on one.",
+    )
 
     @property
     def data_name(self) -> str:
@@ -350,6 +371,9 @@ class Config:
         for option, value in (("--max-repeats", self.max_repeats), ("--max-minutes", self.max_minutes)):
             if value is not None and not self.until_settled:
                 raise InputError(f"{option} applies to --until-settled only; add --until-settled, or drop {option}")
+        for option, given in (("--ray-address", self.ray_address), ("--gpus-per-run", self.gpus_per_run)):
+            if given is not None and self.engine != "ray":
+                raise InputError(f"{option} applies to --engine ray only; add --engine ray, or drop {option}")
         return filled
 
 

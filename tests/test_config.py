@@ -42,6 +42,7 @@ RANGES = {
     "sample_centers": (1e-6, 1),
     "jobs": (1, 1024),
     "threads": (1, 1024),
+    "gpus_per_run": (0.01, 1),
 }
 OTHER = {  # a value of every setting that is not its default
     "losses": "ce",
@@ -83,6 +84,9 @@ OTHER = {  # a value of every setting that is not its default
     "pixels": "stream",
     "jobs": 15,
     "threads": 16,
+    "engine": "ray",
+    "ray_address": "head:6379",
+    "gpus_per_run": 0.25,
 }
 
 
@@ -136,7 +140,8 @@ def test_the_ranges():
 @pytest.mark.parametrize("name", RANGES)
 def test_the_ends_of_a_range_are_in_it_and_what_is_beyond_is_refused(name):
     low, high = RANGES[name]
-    option, base = "--" + name.replace("_", "-"), Config(until_settled=name in ("max_repeats", "max_minutes"))
+    option, engine = "--" + name.replace("_", "-"), "ray" if name == "gpus_per_run" else "local"
+    base = Config(until_settled=name in ("max_repeats", "max_minutes"), engine=engine)
     for value in (low, high):
         assert getattr(replace(base, **{name: value}).resolved(), name) == value
     for value in (low - 1, low - 1e-9, high + 1, high * 1.01, float("nan")):
@@ -219,6 +224,9 @@ def test_every_setting_says_what_it_touches():
         "pixels",
         "jobs",
         "threads",
+        "engine",
+        "ray_address",
+        "gpus_per_run",
     }
     neither |= {"smallest_difference", "until_settled", "max_repeats", "max_minutes", "keep_embeddings"}
     assert set(settings_touching("neither")) == neither

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
+from lossbench.benchmark.engines.engine import Engine, opened
 from lossbench.benchmark.execute import can_be_measured, can_go_on
 from lossbench.benchmark.inputs import Inputs, gather
 from lossbench.benchmark.listener import Listener
 from lossbench.benchmark.log_to import LogTo, logged, refuse_missing
 from lossbench.benchmark.plan import Again, Run, damaged_resamples, plan_runs
-from lossbench.benchmark.queue import in_turn, one_of, tidy
-from lossbench.benchmark.ranks import follow, leading, refuse_lost_device, together
+from lossbench.benchmark.queue import one_of, tidy
+from lossbench.benchmark.ranks import follow, leading, together
 from lossbench.benchmark.settings_file import left_out, write_benchmark_file
 from lossbench.benchmark.until_settled import until_settled
-from lossbench.benchmark.workers import in_workers
 from lossbench.config import Config
 from lossbench.errors import InputError, refuse_damaged
 from lossbench.results.looks import read_looks
@@ -52,15 +52,18 @@ def run_benchmark(
     refuse_missing(config.log_to)
     if once:
         _refuse_more_than_once(config.jobs, force=force, retry_failed=retry_failed)
-    with together(config, lambda: gather(config, listener, verify=verify)) as inputs:
+    with (
+        opened(config, once=once) as engine,
+        together(config, lambda: gather(config, listener, verify=verify, device=engine.device)) as inputs,
+    ):
         if not inputs.ranks.first:
             return inputs.folder, follow(inputs)
         with leading(inputs), logged(config.log_to, inputs.folder, listener) as listener:
-            return _run_benchmark(inputs, listener, force=force, retry_failed=retry_failed, once=once)
+            return _run_benchmark(inputs, engine, listener, force=force, retry_failed=retry_failed, once=once)
 
 
 def _run_benchmark(
-    inputs: Inputs, listener: LogTo, *, force: bool, retry_failed: bool, once: bool
+    inputs: Inputs, engine: Engine, listener: LogTo, *, force: bool, retry_failed: bool, once: bool
 ) -> tuple[Path, list[Record]]:
     if inputs.config.until_settled and len(inputs.specs) < 2:
         raise InputError("--until-settled compares losses; name two or more, such as --losses ce,arcface")
@@ -72,7 +75,7 @@ def _run_benchmark(
 
         def do_repeats(repeats: int, done: set[str]) -> list[Record]:
             again = {"force": force, "retry_failed": retry_failed}
-            return _do_repeats(inputs, repeats, done, listener, threads, once=once, **again)
+            return _do_repeats(inputs, engine, repeats, done, listener, threads, once=once, **again)
 
         try:
             if config.until_settled:
@@ -105,6 +108,7 @@ def _refuse_more_than_once(jobs: int, *, force: bool, retry_failed: bool) -> Non
 
 def _do_repeats(
     inputs: Inputs,
+    engine: Engine,
     repeats: int,
     done: set[str],
     listener: LogTo,
@@ -149,11 +153,7 @@ def _do_repeats(
         listener.catch_up([run for run in runs if run.hash not in done])
     if once and todo:
         raise _OnceDone(one_of(inputs, todo, listener))
-    jobs = min(config.jobs, len(todo))
-    made = {} if jobs > 1 else in_turn(inputs, todo, listener)
-    if rest := [run for run in todo if run.hash not in made]:
-        refuse_lost_device(inputs)
-        made |= in_workers(inputs, rest, listener, max(jobs, 1), threads)
+    made = engine.do(inputs, todo, listener, threads)
     return [{**(run.record or made[run.hash]), "folder": str(run.folder)} for run in runs]
 
 

@@ -63,13 +63,14 @@ class Pixels:
     pairs: PairImages | None
 
 
-def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
+def gather(config: Config, listener: Listener, *, verify: bool, device: torch.device | None = None) -> Inputs:
     """Open and check everything the user named; decode the images if the cache holds no store of them.
 
     Args:
         config: settings as the user gave them.
         listener: receives the progress of the decoding.
         verify: refuse data whose files are not what and where its split.json says.
+        device: what the runs compute on, where that is decided already: it need not be on this machine.
 
     Raises:
         InputError: something the user gave is wrong; only the cache has been written.
@@ -80,7 +81,7 @@ def gather(config: Config, listener: Listener, *, verify: bool) -> Inputs:
         specs = with_twins(specs, known)
     batch_size, lr = config.batch_size, config.lr
     config = config.resolved()
-    device = device_of(config.device)
+    device = device or device_of(config.device)
     be_deterministic(device)
     faces = open_data(
         config.data,
@@ -171,12 +172,30 @@ def open_pixels(inputs: Inputs, listener: Listener) -> Pixels:
     Raises:
         InputError: they are not the images that were checked when the benchmark began, or do not fit on the device.
     """
+    return place_stores(inputs, *open_stores(inputs, listener), listener)
+
+
+def open_stores(inputs: Inputs, listener: Listener) -> tuple[ImageStore, ImageStore | None]:
+    """Map the packed images of the faces, and of the pairs where there are any.
+
+    Raises:
+        InputError: they are not the images that were checked when the benchmark began.
+    """
     store = _open_store(inputs.faces.files, inputs.config, listener)
     if store.fingerprint != inputs.fingerprints["data"]:
         raise InputError(f"the images of {inputs.config.data} have just changed; run the same command again")
     pair_store = _open_store(inputs.pairs.files, inputs.config, listener) if inputs.pairs else None
     if inputs.pairs and pair_store and _of_pairs(inputs.pairs, pair_store) != inputs.fingerprints["pairs"]:
         raise InputError(f"the images of {inputs.config.pairs} have just changed; run the same command again")
+    return store, pair_store
+
+
+def place_stores(inputs: Inputs, store: ImageStore, pair_store: ImageStore | None, listener: Listener) -> Pixels:
+    """Put mapped images on the device or stream them, as ``--pixels`` says.
+
+    Raises:
+        InputError: they do not fit on the device.
+    """
     device, size = inputs.device, store.pixels.nbytes + (pair_store.pixels.nbytes if pair_store else 0)
     place = inputs.config.pixels or suitable_place(size, device, sharers=inputs.config.jobs)
     if place == "stream" and inputs.config.pixels is None and device.type == "cuda":

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from lossbench.utils import claims
+from lossbench.utils.owner import Owner
 
 _SHORT = 60  # seconds to wait for a claim that is only ever held briefly, beside the time after which it is taken over
 
@@ -38,6 +39,15 @@ def one_at_a_time(benchmark: Path) -> Iterator[None]:
 def is_held(run_folder: Path) -> bool:
     """Return whether a process has claimed a run and has not ended the claim, be it alive or not."""
     return claims.is_held(_place(run_folder.parent.parent, run_folder.name))
+
+
+def end_of_dead(run_folder: Path, owner: Owner) -> None:
+    """End the claim on a run of a process that is known to be dead.
+
+    Raises:
+        OSError: the benchmark's folder cannot be written.
+    """
+    claims.end_of_dead(_place(run_folder.parent.parent, run_folder.name), owner)
 
 
 def silence(run_folder: Path) -> float:

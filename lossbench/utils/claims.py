@@ -124,6 +124,19 @@ def is_held(place: Path) -> bool:
     return place.is_dir() and not _highest(place)[1]
 
 
+def end_of_dead(place: Path, owner: Owner) -> None:
+    """End the claim of a process that is known to be dead, though nobody here can see it: its machine has failed.
+
+    Should it live after all, it loses the claim as one that was taken over does.
+
+    Raises:
+        OSError: `place` cannot be read or written.
+    """
+    number, over = _highest(place) if place.is_dir() else (0, True)
+    if not over and _read(place / str(number))[0] == owner:
+        _end(place / str(number))
+
+
 def silence(place: Path) -> float:
     """Return for how many seconds a claim has not been renewed, by the file server's clock; 0 if nobody holds it.
 

@@ -10,7 +10,8 @@ from lossbench.results.store import Record
 from lossbench.results.study import Study
 from lossbench.utils.text import clipped, listed
 
-ELSEWHERE = ("out", "jobs", "device", "max_minutes", "log_to")  # settings of the place, which change no figure
+#: Settings of the place, which change no figure.
+ELSEWHERE = ("out", "jobs", "device", "max_minutes", "log_to", "engine", "ray_address", "gpus_per_run")
 
 
 class Difference(NamedTuple):

@@ -1,0 +1,383 @@
+"""Runs as tasks of a Ray cluster.
+
+Where all nodes see the caller's results folder, a task works there as any process does: it claims its run, keeps
+checkpoints, and writes the record. Where not, the caller holds the claim, the task works in a folder of its own, and
+its files come back in chunks and are put in place one by one, ``run.json`` last.
+
+A run whose process or node has died is done again, `RETRIES` times at most: on a shared disk it continues from its last
+epoch, otherwise it begins again. Then it is recorded as failed, and ``--retry-failed`` tries it once more.
+"""
+
+import contextvars
+import hashlib
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lossbench.benchmark.engines import ray_bootstrap
+from lossbench.benchmark.engines.ray_bootstrap import facts
+from lossbench.benchmark.engines.ray_cluster import (
+    device_on,
+    explained,
+    joined,
+    looked_at,
+    our_code,
+    refuse_misfits,
+    room,
+    wanted,
+)
+from lossbench.benchmark.engines.ray_node import Answer, Job, Task
+from lossbench.benchmark.engines.ray_parcels import files_in, pack
+from lossbench.benchmark.execute import record_death
+from lossbench.benchmark.inputs import Inputs
+from lossbench.benchmark.listener import Listener
+from lossbench.benchmark.locks import claimed, end_of_dead
+from lossbench.benchmark.plan import Run
+from lossbench.benchmark.queue import Done, Queue, made_meanwhile, tell
+from lossbench.benchmark.ranks import Silence
+from lossbench.config import Config
+from lossbench.errors import CONTINUE, InputError
+from lossbench.results.history import Epoch
+from lossbench.results.store import Record
+from lossbench.training.checkpoint import drop_checkpoints
+from lossbench.utils.claims import ClaimLost
+from lossbench.utils.files import heed_fence, whole_file
+from lossbench.utils.owner import Owner
+
+RETRIES = 3  # of a run whose process or node has died
+_PAUSE = 0.2  # seconds between two looks at what the runs report
+_GRACE = 10.0  # seconds for cancelled runs to leave their folders in order
+_AHEAD = 2  # chunks of a run's files that a node holds ready
+
+_DEATHS = (
+    "WorkerCrashedError", "NodeDiedError", "LocalRayletDiedError", "OutOfMemoryError", "ObjectLostError",
+    "OwnerDiedError", "ReferenceCountingAssertionError", "ObjectFetchTimedOutError", "RaySystemError",
+)  # fmt: skip
+
+
+@contextmanager
+def on_cluster(config: Config) -> Iterator["RayEngine"]:
+    """Yield the engine of the cluster that the settings name, or of one that is started on this machine.
+
+    Raises:
+        InputError: as `joined`; or the device is a GPU, and the cluster has none.
+    """
+    with joined(config) as ray:
+        yield RayEngine(ray, device_on(ray, config), local=config.ray_address is None)
+
+
+class RayEngine:
+    """The engine of a cluster that this process has joined."""
+
+    def __init__(self, ray: Any, device: torch.device, *, local: bool):
+        self.ray, self.device, self.local = ray, device, local
+
+    def do(self, inputs: Inputs, todo: Sequence[Run], listener: Listener, threads: int) -> dict[str, Record]:
+        """Do the runs on the cluster and return their records by hash.
+
+        Raises:
+            InputError: no node is large enough or has what is needed, Ray or the object store has failed, or results
+                cannot be written here.
+        """
+        if not todo:
+            return {}
+        need = wanted(inputs.config, self.device, threads)
+        room(self.ray, need)
+        folder = inputs.folder.absolute()
+        todo = [replace(run, folder=run.folder.absolute()) for run in todo]
+        token = folder / f".ray-{secrets.token_hex(8)}"
+        try:
+            token.touch()
+            flights = self._prepared(replace(inputs, folder=folder), token, listener, threads, need)
+            with flights:
+                return flights.do(todo, listener)
+        except self.ray.exceptions.RayError as error:
+            raise InputError(explained(error)) from error
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written ({error.strerror or error}); {CONTINUE}") from error
+        finally:
+            with suppress(OSError):
+                token.unlink(missing_ok=True)
+
+    def _prepared(
+        self, inputs: Inputs, token: Path, listener: Listener, threads: int, need: dict[str, float]
+    ) -> "_Flights":
+        ray, nodes, code = self.ray, looked_at(self.ray, need, token), our_code()
+        refuse_misfits(nodes, facts(""))
+        shared = all(node.sees for node in nodes)
+        if not shared:
+            listener.note("not all nodes see the results folder: finished runs are sent here, without checkpoints")
+        luggage = pack(inputs, listener)
+        desk = ray.remote(ray_bootstrap.Desk).options(num_cpus=0, scheduling_strategy=_here(ray)).remote(luggage.paths)
+        jobs = max(1, round(1 / need["GPU"])) if "GPU" in need else 1
+        pairs = inputs.pairs and replace(inputs.pairs, files=())
+        light = replace(
+            inputs,
+            faces=replace(inputs.faces, files=()),
+            pairs=pairs,
+            config=replace(inputs.config, jobs=jobs),  # which shares a GPU's memory
+        )
+        job = Job(secrets.token_hex(8), light, luggage, threads, token if shared else None, desk)
+        sent = None if all(node.lossbench == code.digest for node in nodes) else code
+        limit = inputs.config.jobs if self.local or inputs.config.jobs > 1 else None
+        return _Flights(ray, inputs, desk, need, shared, limit, code.digest, ray.put(sent), ray.put(_pickled(ray, job)))
+
+
+def _here(ray: Any) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def _pickled(ray: Any, value: Any) -> bytes:
+    return bytes(ray.cloudpickle.dumps(value))
+
+
+@dataclass
+class _Flight:
+    """A run on its way: the stream of what its task yields, its process, and the epochs heard."""
+
+    run: Run
+    number: int
+    stream: Any
+    claim: "_Held | None"
+    epochs: list[Epoch]
+    owner: Owner | None = None
+    host: str = ""
+    left: bool = False  # its process has come to the end of the task, cancelled or not
+    since: float = field(default_factory=time.time)
+
+
+class _Held:
+    """A claim on a run that this process holds for a task; several at a time, each with a fence of its own."""
+
+    def __init__(self, folder: Path):
+        self._context = contextvars.copy_context()
+        self._claim: AbstractContextManager[bool] = claimed(folder)
+        self.mine = self._context.run(self._claim.__enter__)
+
+    def __call__(self, work: Any, *given: Any) -> Any:
+        """Call `work` behind the fence of this claim."""
+        return self._context.run(work, *given)
+
+    def end(self) -> None:
+        self._context.run(self._claim.__exit__, None, None, None)
+
+
+class _Flights:
+    """The runs of a benchmark on the cluster: as many at a time as there is room for."""
+
+    def __init__(
+        self,
+        ray: Any,
+        inputs: Inputs,
+        desk: Any,
+        need: dict[str, float],
+        shared: bool,
+        limit: int | None,
+        digest: str,
+        code: Any,
+        job: Any,
+    ):
+        self.ray, self.inputs, self.desk, self.need, self.shared, self.limit = ray, inputs, desk, need, shared, limit
+        self.digest, self.code, self.job = digest, code, job
+        self.flights: list[_Flight] = []
+        self.started = 0
+        self.deaths: dict[str, int] = {}  # by the run's hash
+        self.epochs: dict[str, list[Epoch]] = {}  # likewise: what was heard before a death is not said again
+
+    def __enter__(self) -> "_Flights":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Cancel what is on its way: its processes leave their folders in order, or are killed."""
+        ray, flights = self.ray, self.flights
+        for flight in flights:
+            with suppress(ray.exceptions.RayError):
+                ray.cancel(flight.stream, force=False)
+        deadline = time.monotonic() + _GRACE
+        with suppress(ray.exceptions.RayError):
+            while time.monotonic() < deadline and any(flight.owner and not flight.left for flight in flights):
+                time.sleep(_PAUSE)
+                self._hear(Silence())
+        for flight in flights:
+            with suppress(ray.exceptions.RayError, ValueError):
+                ray.cancel(flight.stream, force=True)
+        for flight in flights:
+            self._ended_claim(flight)
+        with suppress(ray.exceptions.RayError):
+            ray.kill(self.desk)
+
+    def do(self, todo: Sequence[Run], listener: Listener) -> dict[str, Record]:
+        """Do the runs and return their records by hash."""
+        made: dict[str, Record] = {}
+        queue = Queue(todo, listener)
+        while queue or self.flights:
+            while len(self.flights) < self._most() and (run := queue.take()):
+                done = self._started(run, queue)
+                if done is not None:
+                    made[run.hash] = tell(listener, run, done)
+            if not self.flights:
+                queue.say_waiting()
+                time.sleep(_PAUSE)
+                continue
+            streams = [flight.stream for flight in self.flights]
+            ready, _ = self.ray.wait(streams, num_returns=1, timeout=_PAUSE)
+            self._hear(listener)
+            for flight in [flight for flight in self.flights if flight.stream in ready]:
+                done = self._landed(flight, queue, listener)
+                self.flights.remove(flight)
+                if done is not None:
+                    made[flight.run.hash] = tell(listener, flight.run, done)
+        return made
+
+    def _most(self) -> int:
+        places = room(self.ray, self.need)
+        return places if self.limit is None else min(places, self.limit)
+
+    def _started(self, run: Run, queue: Queue) -> Done | None:
+        """Send a run to the cluster; return its record instead if another process has finished it."""
+        claim, files = None, dict[str, bytes]()
+        if not self.shared:
+            claim = _Held(run.folder)
+            if not claim.mine:
+                claim.end()
+                queue.postpone(run)
+                return None
+            try:
+                if record := made_meanwhile(run).record:
+                    claim.end()
+                    return Done(record, True)
+                if run.again or (run.folder / "checkpoint.pt").exists():
+                    files = {file.name: file.read_bytes() for file in files_in(run.folder)}
+            except BaseException:
+                claim.end()
+                raise
+        self.started += 1
+        task = Task(run, self.started, files)
+        resources = {"num_cpus": self.need["CPU"], "num_gpus": self.need.get("GPU", 0)}
+        threads = str(int(self.need["CPU"]))
+        remote = self.ray.remote(ray_bootstrap.train).options(
+            **resources,
+            num_returns="streaming",
+            max_retries=0,
+            _generator_backpressure_num_objects=_AHEAD,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": threads, **_MEMORY}},
+        )
+        stream = remote.remote(self.digest, self.code, self.job, self.ray.put(_pickled(self.ray, task)))
+        self.flights.append(_Flight(run, self.started, stream, claim, self.epochs.setdefault(run.hash, [])))
+        return None
+
+    def _hear(self, listener: Listener) -> None:
+        by_number = {flight.number: flight for flight in self.flights}
+        for number, kind, content in self.ray.get(self.desk.heard.remote()):
+            flight = by_number.get(number)
+            if flight is None:
+                continue
+            if kind == "left":
+                flight.left = True
+            elif kind == "begun":
+                flight.host, flight.owner = content[0], Owner(**content[1])
+            elif kind == "note":
+                listener.note(content)
+            elif kind == "epoch" and content["epoch"] > len(flight.epochs):
+                flight.epochs.append(Epoch(**content))
+                listener.epoch(flight.run, flight.epochs[-1])
+
+    def _landed(self, flight: _Flight, queue: Queue, listener: Listener) -> Done | None:
+        """Handle the end of a run's task; return the outcome of the run once there is one."""
+        try:
+            answer: Answer = self.ray.get(next(flight.stream))
+            self._hear(listener)
+            if answer.kind == "stop":
+                raise InputError(answer.text)
+            if answer.kind == "blind":
+                raise InputError(
+                    f"node {answer.host} has joined the Ray cluster and does not see {self.inputs.folder}; {CONTINUE}"
+                )
+            if answer.done is None:
+                queue.postpone(flight.run)
+                return None
+            if flight.claim is not None:
+                flight.claim(self._put_in_place, flight, answer)
+            return answer.done
+        except self.ray.exceptions.RayError as error:
+            if not _is_death(error):
+                raise
+            return self._died(flight, error, queue, listener)
+        except ClaimLost as lost:
+            listener.note(f"{flight.run.entrant}, repeat {flight.run.repeat + 1}, is left to another process: {lost}")
+            queue.postpone(flight.run)
+            return None
+        finally:
+            self._ended_claim(flight)
+
+    def _put_in_place(self, flight: _Flight, answer: Answer) -> None:
+        folder = flight.run.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        heed_fence()
+        for name in ("run.json", "traceback.txt"):
+            (folder / name).unlink(missing_ok=True)
+        for name, size, digest in answer.files:
+            found, left = hashlib.sha256(), size
+            with whole_file(folder / Path(name).name) as file:
+                while left > 0:
+                    data = self.ray.get(next(flight.stream))
+                    left -= file.write(data)
+                    found.update(data)
+                if found.hexdigest() != digest:
+                    raise InputError(f"{folder / name} arrived damaged from node {answer.host}; {CONTINUE}")
+        if "checkpoint.pt" not in {name for name, _, _ in answer.files}:
+            drop_checkpoints(folder)
+
+    def _died(self, flight: _Flight, error: Exception, queue: Queue, listener: Listener) -> Done | None:
+        """Put a run back whose process or node has died; record it as failed when that happens too often."""
+        run, where = flight.run, flight.host or "a node"
+        self.deaths[run.hash] = count = self.deaths.get(run.hash, 0) + 1
+        reason = f"its process on {where} died ({type(error).__name__})"
+        if flight.owner is not None and flight.claim is None:
+            end_of_dead(run.folder, flight.owner)
+        if count <= RETRIES:
+            how = "continues from its last epoch" if self.shared else "begins again"
+            listener.note(f"{run.entrant}, repeat {run.repeat + 1}: {reason}; it {how}, retry {count} of {RETRIES}")
+            queue.postpone(run)
+            return None
+        inputs = replace(self.inputs, device=torch.device("cpu"))  # whose facts can be had here
+        record = _death(inputs, run, f"{reason}, {count} times", flight)
+        if record is None:
+            queue.postpone(run)
+        return record
+
+    def _ended_claim(self, flight: _Flight) -> None:
+        if flight.claim is not None:
+            flight.claim.end()
+            flight.claim = None
+
+
+def _death(inputs: Inputs, run: Run, reason: str, flight: _Flight) -> Done | None:
+    """Record a run as failed, under its claim; None while another process holds it."""
+
+    def record() -> Done:
+        fresh = made_meanwhile(run)
+        if fresh.record:
+            return Done(fresh.record, True)
+        return Done(record_death(inputs, run, reason, flight.epochs, time.time() - flight.since), False)
+
+    if flight.claim is not None:
+        return flight.claim(record)  # type: ignore[no-any-return]  # what `record` returns
+    with claimed(run.folder) as mine:
+        return record() if mine else None
+
+
+def _is_death(error: BaseException) -> bool:
+    return any(kind.__name__ in _DEATHS for kind in type(error).__mro__)
+
+
+#: Glibc's settings for keeping freed memory (lossbench.utils.memory), which a process must have before it has threads.
+_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}

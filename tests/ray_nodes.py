@@ -1,0 +1,101 @@
+"""Nodes of a Ray cluster on this machine as processes of their own, for tests and for tests/perf/cluster.py.
+
+A node may be put where it sees no file of some folders and no process of others, as on a machine of its own: it then
+shares no results folder with its caller, and `Node.kill` ends all that runs on it at once, as a power failure does.
+"""
+
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+STORE = 100 * 2**20  # bytes of each node's object store
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "OMP_NUM_THREADS": "1"}
+_FAST = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "3"}  # a death is seen in seconds
+
+
+@cache
+def can_be_hidden() -> bool:
+    """Return whether this user may give a process other mounts and other process ids."""
+    words = ["unshare", "-m", "-p", "-f", "--mount-proc", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return bool(shutil.which("unshare")) and subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+class Node:
+    """A node in a process of its own."""
+
+    def __init__(self, words: Sequence[object], hidden: Sequence[Path] = (), **environment: str):
+        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats", *words]
+        ray += ["--object-store-memory", STORE]
+        command = " ".join(shlex.quote(str(word)) for word in ray)
+        for folder in hidden:
+            command = f"mount -t tmpfs none {shlex.quote(str(folder))} && {command}"
+        apart = ["unshare", "-m", "-p", "-f", "--kill-child", "--mount-proc"] if hidden else []
+        self.log = tempfile.NamedTemporaryFile(suffix=".txt")  # noqa: SIM115  # it is read when something fails
+        self.process = subprocess.Popen(
+            [*apart, "sh", "-c", f"exec {command}" if not hidden else command],
+            env={**os.environ, **_QUIET, **_FAST, **environment},
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    def kill(self) -> None:
+        """End all processes of the node at once with SIGKILL."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End the node in order."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(15)
+        self.kill()
+        self.log.close()
+
+
+class Nodes:
+    """A cluster: a head that does no run, and nodes; `address` is the head's."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="rn-")
+        os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})  # of this process alone
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        port = self.address.rpartition(":")[2]
+        own = ["--node-ip-address", "127.0.0.1", "--temp-dir", self.folder, "--include-dashboard", "false"]
+        self.nodes = [Node(["--head", "--port", port, "--num-cpus", 0, *own])]
+        self._wait_for_port(int(port))
+
+    def _wait_for_port(self, port: int) -> None:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            assert self.nodes[0].process.poll() is None, Path(self.nodes[0].log.name).read_text()
+            time.sleep(0.1)
+        raise AssertionError(Path(self.nodes[0].log.name).read_text())
+
+    def add(self, cpus: int, hidden: Sequence[Path] = (), **environment: str) -> Node:
+        """Start a node of so many CPUs that sees none of the `hidden` folders' files."""
+        words = ["--address", self.address, "--node-ip-address", "127.0.0.1", "--num-cpus", cpus]
+        self.nodes.append(Node(words, hidden, **environment))
+        return self.nodes[-1]
+
+    def close(self) -> None:
+        """End all nodes."""
+        for node in reversed(self.nodes):
+            node.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
