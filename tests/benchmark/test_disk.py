@@ -1,9 +1,9 @@
 """State that is not what it was: each is one line, and nothing that was finished is lost."""
 
-import os
 import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 from support import FAST, WORDS, Recorder
@@ -31,22 +31,25 @@ def mounted(tmp_path):
         subprocess.run(["umount", place], check=True)
 
 
+@contextmanager
+def no_file_beyond(size):
+    """Let this process make no file larger than `size` bytes, as on a full disk; that needs no rights."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_files_that_cannot_grow_are_one_line_and_no_failed_run(lossbench, pixels, tmp_path):
-    """As on a full disk, by a limit that needs no rights; the checkpoint of arcface does not fit."""
+    """The checkpoint of arcface does not fit."""
     code, _, _ = lossbench("run", "--losses", "ce", "--out", tmp_path, *WORDS)
     assert code == 0
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
-
-    command = [sys.executable, "-m", "lossbench", "run", "--losses", "ce,arcface", "--out", str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *map(str, WORDS)], capture_output=True, text=True, env=environment, preexec_fn=limit
-    )
-    err = done.stderr
-    assert done.returncode == 2
-    assert err.count("\n") == 1
+    with no_file_beyond(2_000_000):
+        code, _, err = lossbench("run", "--losses", "ce,arcface", "--out", tmp_path, *WORDS)
+    assert (code, err.count("\n")) == (2, 1)
     assert "runs/arcface-r0" in err
     assert "cannot be written (File too large); fix that, then run the same command again to continue" in err
     assert not list(tmp_path.glob("orl/runs/arcface-*/run.json"))
@@ -63,12 +66,9 @@ def test_a_report_that_cannot_be_written_spoils_none_that_is_there(lossbench, pi
     before = {path: path.read_bytes() for path in tmp_path.glob("orl/[ft]*/*")}
     assert max(map(len, before.values())) > 20_000
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    command = [sys.executable, "-m", "lossbench", "report", str(tmp_path / "orl")]
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, f"error: {tmp_path / 'orl'} cannot be written (File too large)\n")
+    with no_file_beyond(20_000):
+        code, _, err = lossbench("report", tmp_path / "orl")
+    assert (code, err) == (2, f"error: {tmp_path / 'orl'} cannot be written (File too large)\n")
     assert {path: path.read_bytes() for path in tmp_path.glob("orl/[ft]*/*")} == before
 
 

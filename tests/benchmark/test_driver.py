@@ -63,13 +63,6 @@ def test_a_changed_network_is_trained_anew_and_said(tmp_path):
     assert any("made with another version of the network my_net: kept in" in note for note in heard.notes)
 
 
-def test_workers_train_a_network_of_ones_own_to_the_same_bits(tmp_path):
-    path = network(tmp_path)
-    _, one, _ = bench(tmp_path / "one", "ce,arcface", repeats=1, backbone=path, threads=1)
-    _, two, _ = bench(tmp_path / "two", "ce,arcface", repeats=1, backbone=path, threads=1, jobs=2)
-    assert figures(one) == figures(two)
-
-
 @pytest.mark.parametrize(
     ("part", "other", "says"),
     [

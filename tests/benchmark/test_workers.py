@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import LOSS, Recorder, bench, figures, nobody_left, plugin, start, wait_for
+from support import LOSS, Recorder, bench, figures, network, nobody_left, plugin, start, wait_for
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.benchmark.locks import claimed
@@ -46,8 +46,9 @@ def test_jobs_give_the_same_bits_and_lose_no_run_to_a_plugin_that_kills(tmp_path
         plugin(tmp_path, name, f"{body}        if self.epoch > 5:\n            {how}\n        return {LOSS}\n")
         for name, how in deadly.items()
     ]
-    _, one, _ = bench(tmp_path / "one", "ce,arcface", threads=1, repeats=1)
-    _, two, heard = bench(tmp_path / "two", f"ce,{','.join(bad)},arcface", threads=1, jobs=2, repeats=1)
+    settings = {"threads": 1, "repeats": 1, "backbone": network(tmp_path)}  # a file, which every process loads
+    _, one, _ = bench(tmp_path / "one", "ce,arcface", **settings)
+    _, two, heard = bench(tmp_path / "two", f"ce,{','.join(bad)},arcface", jobs=2, **settings)
     found = {record["entrant"]: record for record in two}
     assert figures([found["untrained"], found["ce"], found["arcface"]]) == figures(one)
     for record in one[1:]:
@@ -60,7 +61,7 @@ def test_jobs_give_the_same_bits_and_lose_no_run_to_a_plugin_that_kills(tmp_path
     assert "its process was killed by signal 9 (SIGKILL); out of memory?" in found["killed"]["reason"]
     assert "its process was ended with exit code 3" in found["left"]["reason"]
     assert Counter(run[0] for run in heard.trained) == {"ce": 2, "arcface": 2, "killed": 1, "left": 1}
-    _, _, heard = bench(tmp_path / "two", f"ce,{','.join(bad)},arcface", threads=1, jobs=2, repeats=1)
+    _, _, heard = bench(tmp_path / "two", f"ce,{','.join(bad)},arcface", jobs=2, **settings)
     assert (heard.runs, heard.skipped) == (0, 5)
 
 
@@ -98,7 +99,7 @@ def test_a_signal_stops_all_jobs_at_once_and_the_same_command_continues(tmp_path
     wait_for(lambda: nobody_left(process.pid), seconds=60)
     kept = [path.parent.name for path in tmp_path.glob("orl/runs/*/checkpoint.pt")]
     assert len(kept) == 2
-    config = Config(losses="ce,arcface", repeats=1, epochs=20, image_size=32, out=str(tmp_path), jobs=2)
+    config = Config(losses="ce,arcface", repeats=1, epochs=20, image_size=32, out=str(tmp_path))
     _, records = run_benchmark(config, heard := Recorder())
     assert [record["status"] for record in records] == ["finished"] * 3
     assert heard.runs == 2
