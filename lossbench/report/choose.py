@@ -8,11 +8,12 @@ from lossbench.metrics.multiplicity import step_down
 from lossbench.results.metric_fields import Metric, metric
 from lossbench.results.study import Study
 from lossbench.results.verdicts import LEVEL, Verdict
-from lossbench.results.wording import are, means, numbers, places, title
+from lossbench.results.wording import are, means, named, numbers, places, title
 from lossbench.utils.text import listed, rate_text
 
 _SPEED = "images_per_second"
 _NAMED = 5  # so many losses behind are named, more are counted
+_MANY = 6  # so many losses to choose from are named; of more those that are not, where they are fewer
 
 
 class Choice(NamedTuple):
@@ -40,7 +41,7 @@ def choices(study: Study, found: Sequence[Verdict]) -> list[Choice]:
     made = [_at(study, group, lead[group[0]], compared) for group in _groups(lead)]
     everywhere = [name for name in study.trained if all(name in own for own in lead.values())]
     if len(made) > 1:
-        made.append(_whatever(everywhere, figures))
+        made.append(_whatever(study, everywhere, figures))
     if cost := _cost(study, everywhere or lead[figures[0]]):
         made.append(cost)
     return [*made, _survival(study)]
@@ -85,10 +86,22 @@ def _at(study: Study, figures: Sequence[Metric], lead: Sequence[str], compared: 
         text = f"Any of the {len(lead)}: none is ahead of another in {where}."
     else:
         others = "no other is ahead of it" if len(lead) == 1 else "no other is ahead of them"
-        named = f"Not {listed(behind, 'or')}, which {are(behind)} behind."
-        counted = f"The other {len(behind)} are behind."
-        text = f"{listed(lead, 'or')}: {others} in {where}. {named if len(behind) <= _NAMED else counted}"
+        which = f"which {are(behind)} behind"
+        rest = (
+            f" Not {listed(behind, 'or')}, {which}."
+            if len(behind) <= _NAMED
+            else f" The other {len(behind)} {which[6:]}."
+        )
+        if any_but := _any_but(lead, behind):
+            text = f"{any_but}, {which}: {others} in {where}."
+        else:
+            text = f"{listed(lead, 'or')}: {others} in {where}.{rest}"
     return Choice(_counted(figures), text, tuple(figure.key for figure in figures))
+
+
+def _any_but(names: Sequence[str], others: Sequence[str]) -> str:
+    """Name the losses not to choose, where those to choose from are many, and more than these; else return nothing."""
+    return f"Any but {listed(others, 'or')}" if others and _MANY < len(names) > len(others) else ""
 
 
 def _counted(figures: Sequence[Metric]) -> str:
@@ -101,12 +114,13 @@ def _counted(figures: Sequence[Metric]) -> str:
     return f"unseen people are to be told apart at FPR {listed([rate_text(rate) for rate in rates], 'or')}{spoken}"
 
 
-def _whatever(names: Sequence[str], figures: Sequence[Metric]) -> Choice:
+def _whatever(study: Study, names: Sequence[str], figures: Sequence[Metric]) -> Choice:
     keys = tuple(figure.key for figure in figures)
     if not names:
         return Choice("all of these count", "No loss leads everywhere: decide which figure counts.", keys)
     others = "it" if len(names) == 1 else "them"
-    return Choice("all of these count", f"{listed(names, 'or')}: no other is ahead of {others} at any figure.", keys)
+    chosen = _any_but(names, [name for name in study.trained if name not in names]) or listed(names, "or")
+    return Choice("all of these count", f"{chosen}: no other is ahead of {others} at any figure.", keys)
 
 
 def _cost(study: Study, names: Sequence[str]) -> Choice | None:
@@ -121,12 +135,14 @@ def _cost(study: Study, names: Sequence[str]) -> Choice | None:
     slower = [name for name, p in zip(others, p_values, strict=True) if p < LEVEL]
     span = f"{min(speeds.values()):,.0f} to {max(speeds.values()):,.0f} images/s"
     if slower:
-        trains = "trains" if len(slower) == 1 else "train"
-        text = (
-            f"{listed([n for n in speeds if n not in slower], 'or')}; {listed(slower)} {trains} more slowly ({span})."
-        )
+        rest, trains = [n for n in speeds if n not in slower], "trains" if len(slower) == 1 else "train"
+        any_but = _any_but(rest, slower)
+        text = f"{any_but}, which" if any_but else f"{listed(rest, 'or')}; {named(slower, slower, every='the others')}"
+        text = f"{text} {trains} more slowly ({span})."
     else:
-        text = f"It does not decide among {listed(list(speeds))}: none trained measurably faster ({span})."
+        text = (
+            f"It does not decide among {named(list(speeds), study.trained)}: none trained measurably faster ({span})."
+        )
     return Choice("training time counts", text, (_SPEED,))
 
 
@@ -136,6 +152,8 @@ def _survival(study: Study) -> Choice:
     if failed:
         whole = [name for name in ended if name not in failed]
         chosen = f"{listed(whole, 'or')}, which finished every run" if whole else "No loss finished every run"
+        if len(whole) > _MANY:
+            chosen = f"Any of the {len(whole)} that finished every run"
         text = f"{chosen}. Failed: {listed(list(failed.values()))}."
     else:
         least = min(len(own) for own in ended.values())

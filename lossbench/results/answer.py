@@ -8,7 +8,7 @@ from lossbench.losses.plugin import UNTRAINED
 from lossbench.results.metric_fields import Metric, shown_in
 from lossbench.results.study import Study
 from lossbench.results.verdicts import Verdict
-from lossbench.results.wording import MOST, Clause, are, groups, joined, means, numbers, places, title
+from lossbench.results.wording import MOST, Clause, are, groups, joined, means, named, numbers, places, title
 from lossbench.utils.text import listed
 
 _ByFigure = dict[Metric, list[Verdict]]
@@ -38,7 +38,13 @@ def answer(study: Study, found: Sequence[Verdict]) -> list[str]:
         _equivalent(study, by_figure),
         _further(study, compared),
     )
-    return [sentence for sentence in sentences if sentence]
+    return [_begun(sentence) for sentence in sentences if sentence]
+
+
+def _begun(sentence: str) -> str:
+    """Return a sentence with a capital letter, unless the name of a loss comes first."""
+    ours = sentence.startswith(("all others ", "all losses ", "no two of "))
+    return sentence[0].upper() + sentence[1:] if ours else sentence
 
 
 def _nothing_compared(study: Study) -> str:
@@ -53,8 +59,8 @@ def _nothing_compared(study: Study) -> str:
         text = f"There is nothing to compare: {there[0]} is the only loss with a result{seen}"
     else:
         text = (
-            f"{listed(there)} cannot be compared yet{seen}: no two of them have finished two repeats in common, and "
-            "another seed may reverse their order; a second repeat is needed"
+            f"{named(there, study.trained)} cannot be compared yet{seen}: no two of them have finished two repeats in "
+            "common, and another seed may reverse their order; a second repeat is needed"
         )
     return f"{text}; {failed}." if failed else f"{text}."
 
@@ -66,7 +72,7 @@ def _no_better_than_untrained(study: Study) -> str:
         pairs = {name: means(study, [name, UNTRAINED], figure) for name in study.trained}
         names = [name for name, (mean, before) in pairs.items() if mean <= before]  # no NaN is
         if names:
-            said = f"{listed(names)} {are(names)} no better than the untrained network"
+            said = f"{named(names, study.trained)} {are(names)} no better than the untrained network"
             clauses.append(Clause(said, figure, numbers(study, names, figure, against=[UNTRAINED]), len(names)))
     return f"Training has not helped everywhere: {joined(clauses, study)}." if clauses else ""
 
@@ -77,7 +83,8 @@ def _seen(study: Study, names: Sequence[str]) -> str:
         found = means(study, names, figure)
         if all(map(math.isfinite, found)):
             best = sorted(zip(found, names, strict=True), key=lambda pair: -pair[0])
-            return f" ({title(figure)}: {listed([f'{mean:.{figure.digits}f} for {name}' for mean, name in best])})"
+            texts = [f"{mean:.{figure.digits}f} for {name}" for mean, name in best]
+            return f" ({title(figure)}: {named(texts, texts, every=f'{texts[0]} to {texts[-1]}')})"
     return ""
 
 
@@ -87,7 +94,8 @@ def _ahead(study: Study, by_figure: _ByFigure) -> str:
         beaten = {name: tuple(n for n in study.trained if _leads(own, name, n)) for name in study.trained}
         for losers in dict.fromkeys(filter(None, beaten.values())):
             winners = [name for name in study.trained if beaten[name] == losers]
-            said = f"{listed(winners)} {are(winners)} ahead of {listed(losers)}"
+            rest = [name for name in study.trained if name not in losers]
+            said = f"{named(winners, rest, every='all others')} {are(winners)} ahead of {named(losers, study.trained)}"
             found = numbers(study, winners, figure, against=losers)
             if all(v.equivalent for v in own if v.ahead in winners and {v.a, v.b} & set(losers)):
                 found += f", less than {own[0].smallest:g} apart"
@@ -119,7 +127,8 @@ def _disagreement(study: Study, by_figure: _ByFigure) -> str:
 
 
 def _opposed(study: Study, winner: str, losers: list[str], lead: Metric, lag: Metric, *, confirmed: bool) -> str:
-    ahead = f"{winner} is ahead of {listed(losers)} in {title(lead)} ({numbers(study, [winner], lead, losers)})"
+    found = numbers(study, [winner], lead, losers)
+    ahead = f"{winner} is ahead of {named(losers, study.trained)} in {title(lead)} ({found})"
     behind = numbers(study, [winner], lag, losers)
     if confirmed:
         return f"{ahead} but behind in {title(lag)} ({behind})"
@@ -134,13 +143,18 @@ def _not_told_apart(study: Study, by_figure: _ByFigure) -> str:
         for names, pairs in groups(study.trained, {frozenset((v.a, v.b)) for v in own if v.ahead is None}):
             if not open_ & {frozenset(pair) for pair in combinations(names, 2)}:
                 continue  # all are equivalent, which is said by itself
-            whole = len(names) > MOST and set(names) == everyone
-            said = f"no two of the {len(names)} losses compared can" if whole else f"{listed(names)} cannot"
+            left = [name for name in study.trained if name in everyone and name not in names]
+            whole = len(names) > MOST and not left
+            said = f"no two of the {len(names)} losses compared can" if whole else _cannot(names, left)
             clauses.append(Clause(f"{said} be told apart", figure, numbers(study, names, figure), pairs))
     text = joined(clauses, study)
-    if text.startswith("no two of the "):
-        text = f"N{text[1:]}"
     return f"{text}." if text else ""
+
+
+def _cannot(names: Sequence[str], left: Sequence[str]) -> str:
+    """Return the subject and verb of "be told apart", given the names and those of the others that were compared."""
+    short = named(names, [*names, *left], every=f"the {len(names)} losses")
+    return f"{short} cannot" if short == listed(names) else f"no two of {short} can"
 
 
 def _equivalent(study: Study, by_figure: _ByFigure) -> str:
@@ -149,7 +163,7 @@ def _equivalent(study: Study, by_figure: _ByFigure) -> str:
         same = {frozenset((v.a, v.b)) for v in own if v.equivalent and v.ahead is None}
         smallest = own[0].smallest
         for names, pairs in groups(study.trained, same):
-            said = f"{listed(names)} are equivalent"
+            said = f"{named(names, study.trained)} are equivalent"
             clauses.append(Clause(said, figure, numbers(study, names, figure), pairs))
     text = joined(clauses, study)
     return f"{text}: with 95 % confidence they differ by less than {smallest:g}." if text else ""
@@ -165,14 +179,14 @@ def _further(study: Study, compared: Sequence[Verdict]) -> str:
         )
     if short := [name for name in study.trained if len(_repeats(study, name)) == 1]:
         have, need = ("has", "needs") if len(short) == 1 else ("have", "need")
-        parts.append(f"{listed(short)} {have} one finished repeat and {need} a second to be compared")
+        parts.append(f"{named(short, study.trained)} {have} one finished repeat and {need} a second to be compared")
     return f"{'; '.join(filter(None, [*parts, _failed(study)]))}."
 
 
 def _still_open(still: Sequence[Verdict], figures: int) -> str:
     if not still:
         return "Every comparison is settled: more repeats would change nothing that matters"
-    what = f"{len(still)} comparisons still open" if len(still) > 1 else "one comparison still open"
+    what = f"{len(still):,} comparisons still open" if len(still) > 1 else "one comparison still open"
     if figures > 1:
         what += f" over all {figures} figures compared"
     needed = {i: repeats for i, v in enumerate(still) if (repeats := v.repeats_to_settle)}
@@ -187,14 +201,14 @@ def _still_open(still: Sequence[Verdict], figures: int) -> str:
         first += " first"
     return (
         f"If the differences seen are the true ones, {span} repeats in all have an even chance of settling "
-        f"{f'{len(needed)} of ' if people else ''}the {what} ({first})"
-        + (f"; {people} need{'s' * (people == 1)} more people" if people else "")
+        f"{f'{len(needed):,} of ' if people else ''}the {what} ({first})"
+        + (f"; {people:,} need{'s' * (people == 1)} more people" if people else "")
     )
 
 
 def _failed(study: Study) -> str:
     failed = [name for name in study.trained if not _repeats(study, name)]
-    return f"{listed(failed)} failed in every repeat" if failed else ""
+    return f"{named(failed, study.trained)} failed in every repeat" if failed else ""
 
 
 def _repeats(study: Study, name: str) -> list[int]:

@@ -10,6 +10,8 @@ from lossbench.results.study import Study
 from lossbench.utils.text import listed, rate_text
 
 MOST = 3  # clauses of a sentence, and numbers given one by one
+_MANY = 6  # so many losses are named, one by one
+_LEFT = 5  # so many that others are not
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,27 @@ class Clause:
 def are(names: Sequence[str]) -> str:
     """Return the verb that goes with so many losses."""
     return "is" if len(names) == 1 else "are"
+
+
+def named(names: Sequence[str], among: Sequence[str], joint: str = "and", every: str = "all losses") -> str:
+    """Name losses in a sentence: where they are many, by those that are left out, or the first ones and a count.
+
+    Args:
+        names: the losses.
+        among: all there are.
+        joint: what stands before the last one.
+        every: what all of them are called.
+
+    Example:
+        >>> named("abc", "abcdefghij"), named("abcdefgh", "abcdefghij"), named("abcdefgh", "abcdefghijklmnop")
+        ('a, b and c', 'all losses other than i and j', 'a, b, c and 5 more')
+    """
+    left = [name for name in among if name not in names]
+    if len(names) <= _MANY:
+        return listed(list(names), joint)
+    if len(left) <= _LEFT:
+        return f"{every} other than {listed(left)}" if left else every
+    return listed([*names[:MOST], f"{len(names) - MOST} more"], joint)
 
 
 def joined(clauses: Sequence[Clause], study: Study) -> str:

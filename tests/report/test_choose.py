@@ -90,3 +90,20 @@ def test_many_losses_behind_are_counted():
     text = said(study)["training people are to be recognised (accuracy by class means)"]
     assert text.startswith("loss0: no other is ahead of it in accuracy by class means (0.902 against 0.80")
     assert text.endswith("). The other 6 are behind.")
+
+
+def test_where_most_lead_those_that_do_not_are_named():
+    names = [f"l{i}" for i in range(9)]
+    runs = [
+        known_record(n, r, 0.9 if n != "l3" else 0.3, 0.5 + 0.001 * ((r * 7 + i * 3) % 5))
+        for i, n in enumerate(names)
+        for r in range(4)
+    ]
+    for i, run in enumerate(runs):
+        run["metrics"]["test_accuracy_ncm"] += 0.0001 * (i % 3)
+    found = said(Study(tuple(runs), {}))
+    text = found["training people are to be recognised (accuracy by class means)"]
+    assert text.startswith(
+        "Any but l3, which is behind: no other is ahead of them in accuracy by class means (0.900 to "
+    )
+    assert found["all of these count"] == "Any but l3: no other is ahead of them at any figure."

@@ -238,3 +238,12 @@ def test_whatever_the_figures_there_are_at_most_five_sentences_without_impossibl
             assert all(float(number) <= 1 for number in re.findall(r"\b\d\.\d{3}\b", sentence))
         repeats_named = re.findall(r"(\S+) repeats in all", " ".join(found))
         assert all(int(number.replace(",", "")) <= 1000 for number in repeats_named)
+
+
+def test_many_losses_are_named_by_those_left_out():
+    noise = iter(np.random.default_rng(3).normal(0, 0.01, (9, 4)))
+    losses = {f"l{i}": [(0.9, (0.3 if i == 3 else 0.8) + n) for n in next(noise)] for i in range(8)}
+    found = said(losses)
+    assert found[0].startswith("All others are ahead of l3 in ID rate @ FPR 0.1 (0.79")
+    assert found[1].startswith("No two of the 7 losses other than l3 can be told apart in ID rate @ FPR 0.1 (0.79")
+    assert "l0, l1, l2, l4" not in " ".join(found)

@@ -6,7 +6,7 @@ import numpy as np
 from support import STUDY
 
 from lossbench.results.metric_fields import metric
-from lossbench.results.wording import groups, means, numbers, places
+from lossbench.results.wording import groups, means, named, numbers, places
 
 
 def test_groups_cover_exactly_the_pairs_and_count_each_once():
@@ -34,3 +34,11 @@ def test_only_the_first_operating_point_is_named_in_full():
     figures = [(metric(key), text) for key, text in (("test_accuracy_ncm", "1"), ("tpr@0.1", ""), ("tpr@1e-05", "2"))]
     assert places(figures, STUDY) == "accuracy by class means (1), ID rate @ FPR 0.1 and @ 1e-5 (2)"
     assert places(figures[2:], STUDY) == "ID rate @ FPR 1e-5 (2)"
+
+
+def test_many_losses_are_named_by_those_left_out_or_counted():
+    assert named("abcdef", "abcdefgh", "or") == "a, b, c, d, e or f"
+    assert named("abcdefg", "abcdefgh") == "all losses other than h"
+    assert named("abcdefg", "abcdefg", every="all others") == "all others"
+    assert named("abcdefg", "abcdefghijkl") == "all losses other than h, i, j, k and l"
+    assert named("abcdefg", "abcdefghijklm", "or") == "a, b, c or 4 more"
