@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SAID = 3  # pairs of a kind in the section; the table has more
 _KEPT = 25
+_DIGITS = 7  # of a cosine in float32
 
 
 class Case(NamedTuple):
@@ -54,11 +55,18 @@ class Disagreed:
     @property
     def choice(self) -> str:
         """The two losses, the operating point and the repeat, in words."""
-        named = [f"{name} (threshold {cut:.3f})" for name, cut in zip(self.losses, self.thresholds, strict=True)]
+        digits = self.digits
+        named = [f"{name} (threshold {cut:.{digits}f})" for name, cut in zip(self.losses, self.thresholds, strict=True)]
         return (
             f"{listed(named)} have the highest mean identification rates at FPR {rate_text(self.fpr)}; the pairs "
             f"are those of repeat {self.repeat + 1}"
         )
+
+    @property
+    def digits(self) -> int:
+        """So many digits show of each pair in the section on which side of the thresholds its cosines lie."""
+        found = [telling(case.cosines, self.thresholds, 3) for _, case in self.listed(_SAID)]
+        return max(found, default=3)
 
     def called(self, kind: Kind) -> str:
         """Return a kind of pairs in words."""
@@ -69,6 +77,19 @@ class Disagreed:
     def listed(self, most: int | None = None) -> list[tuple[Kind, Case]]:
         """Return the pairs kind by kind, the clearest first, up to `most` of each kind."""
         return [(kind, case) for kind, cases in self.cases.items() for case in cases[:most]]
+
+
+def telling(cosines: Sequence[float], thresholds: Sequence[float], least: int) -> int:
+    """Return how many digits tell each cosine from its threshold: at least so many, at most `_DIGITS`.
+
+    Example:
+        >>> telling([0.9, 0.999991], [0.8, 0.999987], 3)
+        5
+    """
+    for digits in range(least, _DIGITS):
+        if all(f"{c:.{digits}f}" != f"{cut:.{digits}f}" for c, cut in zip(cosines, thresholds, strict=True)):
+            return digits
+    return _DIGITS
 
 
 def disagreed(study: Study) -> Disagreed | None:
@@ -136,7 +157,11 @@ def disagreements_part(found: Disagreed | None) -> Part | None:
     )
     headers = ["pair of images", "files", *(f"cosine of {name}" for name in found.losses)]
     rows = [
-        [found.called(kind), " – ".join(clipped(name) for name in case.images), *(f"{c:z.3f}" for c in case.cosines)]
+        [
+            found.called(kind),
+            " – ".join(clipped(name) for name in case.images),
+            *(f"{c:z.{found.digits}f}" for c in case.cosines),
+        ]
         for kind, case in found.listed(_SAID)
     ]
     return Part("Where the two best losses disagree", text, headers, rows)

@@ -149,4 +149,5 @@ def _numbers(name: str, found: Estimate, *, difference: bool) -> dict[str, float
 
 def signed(value: Estimate, difference: bool) -> str:
     """Return a share, or a difference of two, as text; a positive difference has an explicit plus."""
-    return ("+" if difference and round(value.mean, 3) > 0 else "") + text(value, 3, (-1.0 if difference else 0.0, 1.0))
+    plus = "+" if difference and round(value.mean, 3) > 0 else ""
+    return plus + text(value, 3, (-1.0 if difference else 0.0, 1.0)).replace("-", "−")

@@ -199,6 +199,10 @@ _FIGURES = (
          "thresholds are listed; --faces shows them where the data set allows it.",
          formula="min(|cos_a − τ_a|, |cos_b − τ_b|), largest first",
          also=("disagreements", "pair of images", "files", "faces")),
+    Term("accuracy-id-rate", "accuracy against ID rate", "Every loss as a point: accuracy on people seen in training "
+         "upwards, identification rate of unseen people to the right, each with its 95 % interval. Up and to the left "
+         "stands a loss that tells its own people apart well, down and to the right one that generalises to others.",
+         also=("tradeoff", "trade-off")),
     Term("map", "map of query people", "Query embeddings in two dimensions by t-SNE (cosine), the same people in the "
          "same colours for every loss. Neighbours mean something in it; distances between groups mean little.",
          source="van der Maaten & Hinton 2008, JMLR 9:2579", also=("query map", "query_map", "t-sne", "tsne")),

@@ -114,4 +114,4 @@ def test_the_gap_is_that_of_the_rates_tracked_whatever_was_measured_since(tmp_pa
 
 def test_a_difference_that_rounds_to_zero_has_no_sign():
     found = [signed(Estimate(mean, 0.0001, 3, 0.0, 7, 3), True) for mean in (1e-17, -1e-17, -0.0004, 0.0006, -0.0006)]
-    assert found == ["0.000 ± 0.032"] * 3 + ["+0.001 ± 0.032", "-0.001 ± 0.032"]
+    assert found == ["0.000 ± 0.032"] * 3 + ["+0.001 ± 0.032", "−0.001 ± 0.032"]

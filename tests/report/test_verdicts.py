@@ -20,7 +20,7 @@ def rows_of(found, records=RECORDS):
     return [dict(zip(headers, row, strict=True)) for row in rows]
 
 
-@pytest.mark.parametrize(("pair", "sign"), [(("a", "b"), "+"), (("a", "c"), "-"), (("b", "c"), "-")])
+@pytest.mark.parametrize(("pair", "sign"), [(("a", "b"), "+"), (("a", "c"), "−"), (("b", "c"), "−")])
 def test_a_row_shows_the_mean_difference_of_its_pair(pair, sign):
     """Over the repeats that both finished: one of c failed."""
     accuracy = {(r["entrant"], r["repeat"]): r["metrics"].get("test_accuracy_ncm") for r in RECORDS}
@@ -63,7 +63,7 @@ def test_pairs_of_one_repeat_need_a_second():
 @pytest.mark.parametrize(
     ("difference", "said"),
     [
-        (Estimate(0.3, 0.04, 1, 0, 7, 2), {"difference": "+0.300 [-1.000, 1.000]"}),
+        (Estimate(0.3, 0.04, 1, 0, 7, 2), {"difference": "+0.300 [−1.000, 1.000]"}),
         (Estimate(0.3, 0.04, 1, 0, 7, 2), {"detectable": "no difference: add a repeat"}),
         (Estimate(0.01, 0.0001, 9, 0.01, 7, 5), {"repeats": "needs more people"}),
         (Estimate(0.0199, 0.0025, 9, 0.0, 7, 5), {"repeats": "123"}),

@@ -101,12 +101,14 @@ def _numbers(comparison: Comparison, names: Sequence[str], figure: Metric, again
 def _counted(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     alike = sum(pair.change == "same" for pair in pairs)
     settled = [
-        f"{sum(pair.states[i] != 'open' for pair in pairs)} on {label}" for i, label in enumerate(comparison.labels)
+        f"{label} settles {sum(pair.states[i] != 'open' for pair in pairs)}"
+        for i, label in enumerate(comparison.labels)
     ]
     left = len(comparison.pairs) - len(pairs)
-    few = f"; {left} more have too few repeats in one of the benchmarks" if left else ""
+    few = f" {left} more {'have' if left > 1 else 'has'} too few repeats in one of the benchmarks." if left else ""
+    made = f"the {len(pairs)} comparisons" if len(pairs) > 1 else "the one comparison"
     return (
-        f"Of {len(pairs)} comparisons that every benchmark can make, {alike} agree and {len(pairs) - alike} do not; "
-        f"settled: {listed(settled)}{few}. A pair that one benchmark settles and another leaves open is no "
-        "contradiction: compare the two differences and their intervals."
+        f"The benchmarks agree on {alike} of {made} that every one of them can make; {listed(settled)}.{few} A pair "
+        "that one benchmark settles and another leaves open is no contradiction: compare the two differences and their "
+        "intervals."
     )

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 
 from lossbench.metrics.disagreement import Kind
-from lossbench.report.disagreements import Case, Disagreed, counted
+from lossbench.report.disagreements import Case, Disagreed, counted, telling
 from lossbench.report.face_images import FaceImages
 from lossbench.report.figures.look import INK, WIDTH, Drawn, short_names
 from lossbench.utils.text import shown
@@ -72,7 +72,8 @@ def _pair(
     short = short_names(apart.losses)
     for line, (name, cosine, cut) in enumerate(zip(apart.losses, case.cosines, apart.thresholds, strict=True)):
         accepted = kind.first_accepts == (line == 0)
-        said = f"{short[name]} {cosine:z.2f} {'>' if accepted else '≤'} {cut:.2f}"
+        digits = telling([cosine], [cut], 2)
+        said = f"{short[name]} {cosine:z.{digits}f} {'>' if accepted else '≤'} {cut:.{digits}f}"
         weight = "bold" if accepted else "normal"
         at = middle / width, (top - _IMAGE - 0.05 - 0.17 * line) / height
         drawing.text(*at, said, ha="center", va="top", fontsize=8, color=INK, fontweight=weight)

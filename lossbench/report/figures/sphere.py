@@ -75,9 +75,10 @@ def sphere(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         "hemispheres in Lambert's equal-area projection, each seen from outside, with circles at 30 and 60 degrees. "
         f"Above: up to {_PEOPLE} training people by their images of val and test, which are not trained on; stars are "
         f"class centers{hollow}. Below: up to {_PEOPLE} query people. Colour and shape are the person, the same in "
-        "every panel; panels are turned or mirrored so that class means match those of the first (orthogonal "
-        "Procrustes). Read how closely images lie around their star and how evenly the stars are spread: that is what "
-        "a margin asks of training people. Whether query people gain from it is seen below. Intra is the mean angle of "
+        "every panel. The first is turned so that the mean of its training people faces you; the others are turned or "
+        "mirrored so that their class means match those of the first (orthogonal Procrustes). Read how closely images "
+        "lie around their star and how evenly the stars are spread: that is what a margin asks of training people. "
+        "Whether query people gain from it is seen below. Intra is the mean angle of "
         f"an image to the mean of its person, over all people. {left_out}".rstrip(),
     )
 
@@ -88,7 +89,7 @@ def on_sphere(record: Record, saved: dict[str, npt.NDArray[Any]], like: Floats |
     Args:
         record: a run with embeddings of three dimensions.
         saved: what `read_embeddings` returns of it.
-        like: class means [C, 3] to match; None leaves the run as it is.
+        like: class means [C, 3] to match; None turns the mean of the people shown to the front.
 
     Raises:
         RunDamaged: the embeddings of training people are missing or damaged.
@@ -98,18 +99,33 @@ def on_sphere(record: Record, saved: dict[str, npt.NDArray[Any]], like: Floats |
     closed, labels, means = _closed(record)
     if (like is not None and like.shape != means.shape) or saved["query"].shape[1] != _DIMENSIONS:
         raise _damaged(record)
-    turn = np.eye(_DIMENSIONS) if like is None else orthogonal_procrustes(means, like)[0]
     rows, person = shown_images(labels, _PEOPLE)
     weight = head_weight(record)
     of_head = weight is not None and weight.shape == means.shape and bool((weight.norm(dim=1) > 0).all())
     centers = _unit(weight.double().numpy()) if weight is not None and of_head else means
     shown_people = labels[rows][np.unique(person, return_index=True)[1]]
+    turn = to_the_front(means[shown_people].mean(axis=0)) if like is None else orthogonal_procrustes(means, like)[0]
     query_rows, query_person = shown_images(saved["query_labels"], _PEOPLE)
     found = Sphere(
         closed[rows] @ turn, person, centers[shown_people] @ turn, of_head,
         _unit(saved["query"][query_rows]) @ turn, query_person,
     )  # fmt: skip
-    return found, means if like is None else like
+    return found, means @ turn if like is None else like
+
+
+def to_the_front(direction: Floats) -> Floats:
+    """Return the orthogonal matrix [3, 3] that maps rows along a direction [3] to +z: it mirrors one onto the other.
+
+    Example:
+        >>> (np.array([0.0, 3.0, 4.0]) @ to_the_front(np.array([0.0, 3.0, 4.0]))).round(9).tolist()
+        [0.0, 0.0, 5.0]
+    """
+    front = np.array([0.0, 0.0, 1.0])
+    length = np.linalg.norm(direction)
+    between = direction / length - front if length > 0 else np.zeros(_DIMENSIONS)
+    if (width := between @ between) == 0:
+        return np.eye(_DIMENSIONS)
+    return np.asarray(np.eye(_DIMENSIONS) - 2 * np.outer(between, between) / width)
 
 
 def hemispheres(directions: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:

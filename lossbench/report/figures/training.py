@@ -1,5 +1,6 @@
 """Training curves."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,8 @@ def training_curves(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         ax.set(xlabel="epoch", xlim=(1, max(2.0, last)))
         if row == 2:
             ax.set_ylim(0, 1.02)
-        ax.set_ylim(ax.get_ylim())
+        ax.set_ylim(ax.get_ylim() if ax.get_yscale() == "linear" else with_two_ticks(*ax.get_ylim()))
+        ax.xaxis.get_major_locator().set_params(integer=True)
         kept = {name: end for name, end in ends.items() if drawn[name].named and np.isfinite(end).all()}
         label_ends(ax, kept, drawn, _HEIGHT - 0.9)
     others = sum(not drawn[name].named for name in curves)
@@ -58,6 +60,18 @@ def training_curves(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         f"epoch may be selected. {lines_line(max(map(len, curves.values())))}"
         + (f" Grey lines: {others} other loss{'es' * (others != 1)}." if others else ""),
     )
+
+
+def with_two_ticks(low: float, high: float) -> tuple[float, float]:
+    """Return the limits of a logarithmic axis, the lower one moved so that two of its labels (`plain_ticks`) are seen.
+
+    Example:
+        >>> with_two_ticks(0.6, 1.05), with_two_ticks(0.3, 1.05)
+        ((0.5, 1.05), (0.3, 1.05))
+    """
+    decade = math.floor(math.log10(high))
+    labels = sorted((digit * 10.0**power for power in (decade - 1, decade) for digit in (1, 2, 5)), reverse=True)
+    return min(low, [label for label in labels if label <= high][1]), high
 
 
 def _curves(ax: "Axes", own: Sequence[Floats], row: int, pen: Pen) -> tuple[float, float]:

@@ -32,7 +32,7 @@ def test_verdicts_that_change_stand_with_both_differences():
     first = part.rows[0]
     assert first[:2] == ["accuracy (class means)", "a − b"]
     assert first[2].startswith("a ahead (+0.100 ± ")
-    assert first[3].startswith("b ahead (-0.100 ± ")
+    assert first[3].startswith("b ahead (−0.100 ± ")
     assert first[4] == "reversed"
     assert change_part(compared(x=REPORTED, y=REPORTED)).text == ("No verdict changes.",)
     alone = change_part(compared(x=REPORTED, y=[run for run in REPORTED if run["repeat"] == 0]))

@@ -37,6 +37,15 @@ def test_each_pair_stands_above_both_decisions(orl):
     assert "Of 360 pairs of one person a alone accepts 2" in drawn.caption
 
 
+def test_a_cosine_has_the_digits_that_tell_it_from_its_threshold(orl):
+    close = case(0, 5, cosines=(0.50004, 0.62496))
+    drawn = faces(shown_of(orl, {ACCEPTED: (close, case(1, 6))}))
+    texts = [text.get_text() for text in drawn.drawing.texts]
+    assert {"a 0.5000 > 0.5000", "$b$ 0.62 ≤ 0.62"}.isdisjoint(texts)
+    assert {"a 0.50004 > 0.50000", "$b$ 0.62496 ≤ 0.62500", "a 0.75 > 0.50"} <= set(texts)
+    assert "a (threshold 0.50000) and $b$ (threshold 0.62500)" in drawn.caption
+
+
 def test_no_image_is_shown_twice_in_a_row(orl):
     assert each_image_once([case(0, 5), case(5, 7), case(2, 0), case(3, 7)]) == [case(0, 5), case(3, 7)]
     many = tuple(case(i, i + 40) for i in range(9))

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from lossbench.errors import RunDamaged
-from lossbench.report.figures.sphere import hemispheres, sphere
+from lossbench.report.figures.sphere import hemispheres, sphere, to_the_front
 from lossbench.results.arrays import save_arrays
 from lossbench.results.study import Study
 from lossbench.results.weights import head_weight
@@ -80,9 +80,10 @@ def test_what_is_drawn_are_the_embeddings_and_the_head_s_centers(run):
     (ax,) = drawn.drawing.axes
     closed, query, stars = drawn_in(ax)
     expected = saved(record)
-    np.testing.assert_allclose(closed, expected[0], atol=1e-6)
-    np.testing.assert_allclose(query, expected[1], atol=1e-6)
-    np.testing.assert_allclose(stars, unit(weight), atol=1e-6)
+    turn = to_the_front(expected[2].mean(axis=0))
+    np.testing.assert_allclose(closed, expected[0] @ turn, atol=1e-6)
+    np.testing.assert_allclose(query, expected[1] @ turn, atol=1e-6)
+    np.testing.assert_allclose(stars, unit(weight) @ turn, atol=1e-6)
     assert ax.get_title(loc="left") == "a"
     assert "Intra: train 12°, query 46°" in [text.get_text() for text in ax.texts]
     assert "hollow" not in drawn.caption
@@ -97,6 +98,20 @@ def test_without_centers_the_stars_are_class_means_and_hollow(run):
         np.testing.assert_allclose(
             drawn_in(ax)[2] @ drawn_in(ax)[2].T, saved(record)[2] @ saved(record)[2].T, atol=1e-6
         )
+
+
+def test_the_mean_of_the_people_shown_faces_the_reader(run):
+    (ax,) = sphere(Study((run("a"),), {}), []).drawing.axes
+    across, up, front = drawn_in(ax)[2].mean(axis=0)
+    assert (across, up) == pytest.approx((0, 0), abs=1e-6)
+    assert front > 0
+
+
+@pytest.mark.parametrize("direction", [(0, 0, 2), (0, 0, -1), (1, 0, 0), (1e-9, 0, 1), (-0.3, 0.2, -0.1), (0, 0, 0)])
+def test_turning_keeps_angles(direction):
+    turn = to_the_front(np.array(direction, dtype=float))
+    np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(np.array(direction) @ turn, (0, 0, np.linalg.norm(direction)), atol=1e-8)
 
 
 def test_a_panel_is_turned_as_a_whole_to_match_the_first(run):

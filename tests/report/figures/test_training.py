@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lossbench.report.figures.training import training_curves
+from lossbench.report.figures.training import training_curves, with_two_ticks
 from lossbench.results.study import Study
 
 
@@ -39,6 +39,24 @@ def test_a_caption_speaks_of_bands_where_there_are_some(study):
     assert "bands are their range" in training_curves(study, []).caption
     once = Study(tuple(r for r in study.finished if r["repeat"] == 0), {})
     assert "There is one repeat, so there are no bands" in training_curves(once, []).caption
+
+
+def test_epochs_are_whole_and_the_loss_has_two_labels(study):
+    drawing = training_curves(study, []).drawing
+    drawing.canvas.draw()
+    loss, accuracy = drawing.axes
+    for ax in (loss, accuracy):
+        assert all(float(tick).is_integer() for tick in ax.get_xticks())
+    low, high = loss.get_ylim()
+    labels = [t for t in (0.1, 0.2, 0.5, 1.0, 2.0) if low <= t <= high]
+    assert len(labels) >= 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "low"), [((0.6, 1.05), 0.5), ((0.9, 0.99), 0.2), ((0.3, 1.05), 0.3), ((1e-4, 1.05), 1e-4), ((3, 4), 1)]
+)
+def test_a_short_logarithmic_axis_is_lengthened(limits, low):
+    assert with_two_ticks(*limits) == (pytest.approx(low), limits[1])
 
 
 def test_nothing_trained_is_no_figure(study):
