@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.ticker import MaxNLocator
 
 from lossbench.report.figures.look import Drawn, Pen, label_ends, lines_line, panels, pens, plain_ticks
 from lossbench.results.history import read_history, relative_losses
@@ -49,7 +50,7 @@ def training_curves(study: Study, found: Sequence[Verdict]) -> Drawn | None:
         if row == 2:
             ax.set_ylim(0, 1.02)
         ax.set_ylim(ax.get_ylim() if ax.get_yscale() == "linear" else with_two_ticks(*ax.get_ylim()))
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
         kept = {name: end for name, end in ends.items() if drawn[name].named and np.isfinite(end).all()}
         label_ends(ax, kept, drawn, _HEIGHT - 0.9)
     others = sum(not drawn[name].named for name in curves)
