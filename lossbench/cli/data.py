@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lossbench.cli.options import speaks, takes
-from lossbench.data.prepare.options import CropOptions, SplitOptions, TrainingSetOptions
+from lossbench.data.prepare.options import CropOptions, DetectOptions, SplitOptions, TrainingSetOptions
+from lossbench.errors import InputError
 from lossbench.utils.settings import build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from lossbench.data.prepare.collection import Collection
     from lossbench.data.prepare.prepare import Prepared
@@ -60,12 +61,46 @@ def prepare_celeba(
 
 @prepare_app.command("folder")
 @speaks
-@takes(SplitOptions, CropOptions)
+@takes(SplitOptions, CropOptions, DetectOptions)
 def prepare_folder(
-    given: dict[str, Any], root: Root, out: Out, dedupe: Dedupe = False, landmarks: Marks = None
+    given: dict[str, Any],
+    root: Root,
+    out: Out,
+    dedupe: Dedupe = False,
+    landmarks: Marks = None,
+    detect: Annotated[
+        bool, typer.Option("--detect", help="Find the face in every photo, and align by it; needs the extra [align].")
+    ] = False,
+    keep_undetected: Annotated[
+        bool, typer.Option("--keep-undetected", help="Crop the centre of photos that have no face to align by.")
+    ] = False,
 ) -> None:
-    """Split any tree of one folder per person; align it where there are landmarks, else take the centre square."""
-    _prepare(partial(_read_folder, root, landmarks, "folder"), out, given, dedupe=dedupe)
+    """Split any tree of one folder per person; align it by landmarks or by detection, else take the centre square.
+
+    --detect finds faces with MTCNN and downloads nothing. Photos without a face to use are counted, named and left out.
+    landmarks.csv then lists the points, for correction by hand: give it back with --landmarks. detections.jsonl lists
+    all faces found, and doubtful.jpg shows the photos left out, with several faces, or not certain.
+    """
+    chosen = _face_options(given, detect=detect, landmarks=landmarks, keep=keep_undetected)
+    read = partial(_read_folder, root, landmarks, "folder", keep_unmarked=keep_undetected)
+    _prepare(read, out, given, dedupe=dedupe, detect=chosen, keep=keep_undetected)
+
+
+def _face_options(
+    given: "Mapping[str, Any]", *, detect: bool, landmarks: Path | None, keep: bool
+) -> DetectOptions | None:
+    """Return which faces are to be used, if any are to be detected; refuse options that then mean nothing."""
+    options = build(DetectOptions, given)
+    if detect:
+        if landmarks is not None:
+            raise InputError("--detect and --landmarks exclude each other: give the points, or have them found")
+        return options
+    for name in ("face", "min_face", "max_turn"):
+        if name in given:
+            raise InputError(f"--{name.replace('_', '-')} chooses among detected faces; add --detect, or drop it")
+    if keep and landmarks is None:
+        raise InputError("--keep-undetected is of no use without --detect or --landmarks: all photos are cropped then")
+    return None
 
 
 @prepare_app.command("lfw")
@@ -76,10 +111,10 @@ def prepare_lfw(given: dict[str, Any], root: Root, out: Out, dedupe: Dedupe = Fa
     _prepare(partial(_read_folder, root, landmarks, "lfw"), out, given, dedupe=dedupe)
 
 
-def _read_folder(root: Path, landmarks: Path | None, kind: str) -> "Collection":
+def _read_folder(root: Path, landmarks: Path | None, kind: str, *, keep_unmarked: bool = False) -> "Collection":
     from lossbench.data.prepare.collection import read_folder
 
-    return read_folder(root, landmarks, kind=kind)
+    return read_folder(root, landmarks, kind=kind, keep_unmarked=keep_unmarked)
 
 
 @prepare_app.command("rec")
@@ -127,30 +162,45 @@ def bin_(
     console.say(f"{out}: {pairs:,} pairs, {images:,} images; verify with: lossbench run --pairs {out}")
 
 
-def _prepare(read: "Callable[[], Collection]", out: Path, given: dict[str, Any], *, dedupe: bool) -> None:
+def _prepare(
+    read: "Callable[[], Collection]",
+    out: Path,
+    given: dict[str, Any],
+    *,
+    dedupe: bool,
+    detect: DetectOptions | None = None,
+    keep: bool = False,
+) -> None:
     split, crop = build(SplitOptions, given), build(CropOptions, given)  # checked before CelebA is fetched
     from lossbench.cli import console
     from lossbench.data.prepare.align import CROPS
+    from lossbench.data.prepare.detected import Detection
     from lossbench.data.prepare.fit import CORRECT
     from lossbench.data.prepare.prepare import prepare, too_few
-    from lossbench.data.prepare.target import finished_crops, work_folder
+    from lossbench.data.prepare.target import waiting
+
+    def note(notes: "Iterable[str]") -> None:
+        for line in notes:
+            console.say(f"note: {line}")
 
     collection = read()
-    for note in (*collection.notes, *too_few(collection.per_person(), split)):
-        console.say(f"note: {note}")
+    note((*collection.notes, *too_few(collection.per_person(), split)))
     try:
-        with console.counting("aligning faces") as progress:
-            made = prepare(collection, out, split, crop, dedupe=dedupe, on_progress=progress)
+        with console.counting_in_turn("looking for faces", "aligning faces") as (looked, aligned):
+            detection = Detection(detect, keep, looked, note) if detect else None
+            made = prepare(collection, out, split, crop, dedupe=dedupe, detection=detection, on_progress=aligned)
     except KeyboardInterrupt:
-        if count := finished_crops(out):
-            console.say(f"{count:,} finished crops wait in {work_folder(out)}; delete that folder to give them up")
+        if left := waiting(out):
+            console.say(f"{left}; delete that folder to give them up")
         raise
     if made.eye_error is not None:
         usual = CORRECT * CROPS[crop.crop].zoom * crop.size / 112
         console.say(
             f"eyes lie {made.eye_error:.2f} px from the template on average; correct landmarks stay below {usual:.3g}"
         )
-    _say_made(made, collection.per_person(), split)
+    _say_made(made, made.usable, split)
+    if made.sheet is not None:
+        console.say(f"look at the doubtful photos: {made.sheet}")
 
 
 def _say_made(made: "Prepared", counts: "Mapping[str, int]", split: SplitOptions) -> None:

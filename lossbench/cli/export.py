@@ -10,6 +10,7 @@ from lossbench.cli.options import Json, speaks
 from lossbench.errors import InputError
 
 if TYPE_CHECKING:
+    from lossbench.data.prepare.face_choice import Choice
     from lossbench.evaluation.verify import Verified
     from lossbench.results.model_file import ExportedModel
     from lossbench.results.store import Record
@@ -97,7 +98,7 @@ def _refuse_unused(backbone: str | None, record: "Record") -> None:
 
 
 def verify(
-    a: Annotated[Path, typer.Argument(help="An image of an aligned face.", metavar="A.jpg")],
+    a: Annotated[Path, typer.Argument(help="An image of an aligned face; with --detect any photo.", metavar="A.jpg")],
     b: Annotated[Path, typer.Argument(help="The image to compare it with.", metavar="B.jpg")],
     model: Annotated[Path, typer.Option(help="A file that lossbench export wrote.")],
     fpr: Annotated[
@@ -107,16 +108,20 @@ def verify(
             show_default="0.01, or the lowest that the model has",
         ),
     ] = None,
+    detect: Annotated[
+        bool, typer.Option("--detect", help="Find the largest face in each and align it; needs the extra [align].")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compare two images by an exported model: are they of one person?
 
-    Prints the cosine, the decision at a false-positive rate, and how sure its threshold is. Faces are not searched for:
-    give crops aligned as those that the model was trained on. Exit code 0 whatever the decision is.
+    Prints the cosine, the decision at a false-positive rate, and how sure its threshold is. Without --detect, give
+    crops aligned as those that the model was trained on. With it, faces are aligned with the template that the model's
+    metadata names. Exit code 0 whatever the decision is.
 
     With --json: {cosine, same, fpr, threshold, set_on, negatives, deciding, thin, people, lowest_fpr, transfer:
-    {set_on, threshold, negatives, fpr, tpr}, accepted_at: [fpr], refused_at: [fpr], alignment, model, run}; same is
-    null where the model has no thresholds.
+    {set_on, threshold, negatives, fpr, tpr}, accepted_at: [fpr], refused_at: [fpr], faces: [{box, confidence,
+    points, remark}], alignment, model, run}; same is null where the model has no thresholds.
     """
     from lossbench.cli import console
 
@@ -125,7 +130,7 @@ def verify(
         from lossbench.results.model_file import read_model
 
         read = read_model(model)
-        found = compare(read, a, b, fpr)
+        found = compare(read, a, b, fpr, detect=detect)
         _show((a, b), found, read)
         write(_document(found, read))
 
@@ -135,12 +140,10 @@ def _show(files: tuple[Path, Path], found: "Verified", model: "ExportedModel") -
     from lossbench.evaluation.verify import reliance
     from lossbench.utils.text import listed, rate_text
 
-    for file, (width, height) in zip(files, found.sizes, strict=True):
-        if width != height:
-            console.say(f"note: {file} is {width}x{height}: only its centre square is compared, as in training")
-    console.say(
-        f"note: no face is searched for; images must be cropped as in training: {model.facts['alignment']['said']}"
-    )
+    for file, choice in zip(files, found.faces, strict=False):
+        _show_face(file, choice)
+    if not found.faces:
+        _show_unsearched(files, found, model)
     if found.point is None:
         console.say(f"cosine {found.cosine:.4f}; no decision: the model has no thresholds")
         return
@@ -156,7 +159,30 @@ def _show(files: tuple[Path, Path], found: "Verified", model: "ExportedModel") -
         console.say(f"threshold: the data supports no rate below {rate_text(lowest, digits=2)}")
 
 
+def _show_face(file: Path, choice: "Choice") -> None:
+    from lossbench.cli import console
+
+    assert choice.face is not None
+    x, y, width, height = choice.face.box
+    at = f"{width:.0f}x{height:.0f} px at ({x:.0f}, {y:.0f}), confidence {choice.face.confidence:.3f}"
+    several = f"; it shows {choice.remark}, of which this is the largest" if choice.others else ""
+    console.say(f"{file}: face of {at}{several}")
+
+
+def _show_unsearched(files: tuple[Path, Path], found: "Verified", model: "ExportedModel") -> None:
+    from lossbench.cli import console
+
+    for file, (width, height) in zip(files, found.sizes, strict=True):
+        if width != height:
+            console.say(f"note: {file} is {width}x{height}: only its centre square is compared, as in training")
+    console.say(
+        f"note: no face is searched for; images must be cropped as in training: {model.facts['alignment']['said']}"
+    )
+
+
 def _document(found: "Verified", model: "ExportedModel") -> dict[str, Any]:
+    from dataclasses import asdict
+
     facts, point = model.facts, found.point or {}
     return {
         "cosine": found.cosine,
@@ -168,5 +194,6 @@ def _document(found: "Verified", model: "ExportedModel") -> dict[str, Any]:
         "transfer": point.get("transfer"),
         "accepted_at": list(found.accepted),
         "refused_at": list(found.refused),
+        "faces": [{**asdict(choice.face), "remark": choice.remark} for choice in found.faces if choice.face],
         **{key: facts[key] for key in ("alignment", "model", "run")},
     }

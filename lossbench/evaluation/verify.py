@@ -1,14 +1,19 @@
 """Are two aligned crops of one person? By an exported model, with what is known of the threshold."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from lossbench.data.images.decode import decode, read_bytes
 from lossbench.data.images.packing import square
+from lossbench.data.prepare.align import CROPS, landmark_matrix, warp
+from lossbench.data.prepare.face_choice import Choice, face_in
+from lossbench.data.prepare.options import DetectOptions
 from lossbench.errors import InputError
 from lossbench.metrics.operating_point import is_thin
 from lossbench.results.model_file import ExportedModel
@@ -19,10 +24,11 @@ USUAL_FPR = 0.01
 
 @dataclass(frozen=True)
 class Verified:
-    """What a model says of a pair of images, `sizes` as they were decoded (width, height).
+    """What a model says of a pair of images, `sizes` as they were decoded (width, height), or cropped about a face.
 
     `point` is the operating point of the metadata that decides, and `same` the decision; both None where the model has
     no thresholds. `accepted` and `refused` are the rates at whose thresholds the pair is, and is not, of one person.
+    `faces` are those that were detected, if any were searched for.
     """
 
     cosine: float
@@ -31,6 +37,7 @@ class Verified:
     same: bool | None
     accepted: tuple[float, ...]
     refused: tuple[float, ...]
+    faces: tuple[Choice, ...] = ()
 
     @property
     def thin(self) -> bool:
@@ -38,23 +45,29 @@ class Verified:
         return self.point is not None and is_thin(self.point["fpr"], self.point["negatives"])
 
 
-def verify(model: ExportedModel, a: Path, b: Path, fpr: float | None = None) -> Verified:
+def verify(model: ExportedModel, a: Path, b: Path, fpr: float | None = None, *, detect: bool = False) -> Verified:
     """Compare two images by a model, and decide at a false-positive rate.
 
-    Images are prepared as in training: the centre square, resized; no face is searched for.
+    Images are prepared as in training: the centre square, resized; or the face that is found in them, aligned.
 
     Args:
         model: as `read_model` returns it.
-        a: an image of an aligned face.
+        a: an image of an aligned face, or any photo to detect one in.
         b: the other.
         fpr: a rate at which the model has a threshold; if None, 0.01, or the lowest there is where that is above it.
+        detect: find the largest face in each, and align it with the template that the model's metadata names.
 
     Raises:
-        InputError: an image cannot be read, or the model has no threshold at this rate.
+        InputError: an image cannot be read, the model has no threshold at this rate, a photo shows no face, or the
+            metadata names no template.
     """
     point = _point(model.facts, fpr)  # first: images take longer to read
     side = model.facts["model"]["image_size"]
-    images = [decode(read_bytes(str(file)), str(file)) for file in (a, b)]
+    faces: tuple[Choice, ...] = ()
+    if detect:
+        images, faces = _aligned((a, b), model.facts["alignment"].get("template"), side)
+    else:
+        images = [decode(read_bytes(str(file)), str(file)) for file in (a, b)]
     pixels = torch.from_numpy(np.stack([np.asarray(square(image, side)) for image in images]))
     embeddings = model.embed(pixels.permute(0, 3, 1, 2).contiguous()).to(torch.float64)
     if not embeddings.isfinite().all():
@@ -68,7 +81,21 @@ def verify(model: ExportedModel, a: Path, b: Path, fpr: float | None = None) -> 
         None if point is None else cosine > point["threshold"],
         tuple(one["fpr"] for one in points if cosine > one["threshold"]),
         tuple(one["fpr"] for one in points if not cosine > one["threshold"]),
+        faces,
     )
+
+
+def _aligned(files: Sequence[Path], crop: object, side: int) -> tuple[list[Image.Image], tuple[Choice, ...]]:
+    """Return the crops of the faces found in photos, `side` x `side` pixels, and these faces."""
+    if not isinstance(crop, str) or crop not in CROPS:
+        raise InputError(
+            "--detect: the model's metadata names no template to align with, since its data was not prepared by "
+            "lossbench, or has changed; give crops as in training, without --detect"
+        )
+    found = [face_in(file, DetectOptions()) for file in files]
+    matrices = [landmark_matrix(choice.landmarks or (), side, crop) for _, choice in found]
+    crops = [warp(image, matrix, side) for (image, _), matrix in zip(found, matrices, strict=True)]
+    return crops, tuple(choice for _, choice in found)
 
 
 def _point(facts: dict[str, Any], fpr: float | None) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lossbench.cli import console
-from lossbench.cli.console import Level, at_level, counting, document, say, step
+from lossbench.cli.console import Level, at_level, counting, counting_in_turn, document, say, step
 
 
 def counts(step, total):
@@ -30,6 +30,15 @@ def test_a_line_at_each_quarter_whatever_the_step(capsys, step, total, shown):
         for done in counts(step, total):
             advance(done, total)
     assert capsys.readouterr().out.splitlines() == [f"looking: {line}" for line in shown]
+
+
+def test_counts_follow_each_other_and_one_that_is_not_used_is_not_shown(capsys):
+    with at_level(Level.VERBOSE), counting_in_turn("one", "two", "three") as (one, _, three):
+        one(2, 2)
+        three(1, 1)
+        three(1, 1)
+    shown = [line.split(" in ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert shown == ["one: 2 of 2", "one: 2", "three: 1 of 1", "three: 1 of 1", "three: 1"]
 
 
 def test_a_second_count_starts_anew(capsys):

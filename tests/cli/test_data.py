@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support import encoded_people, training_set
+from support import ALIGN_EXTRA, encoded_people, training_set, write_scenes
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.cli.main import main
@@ -155,6 +155,13 @@ def first(part):
         ("data", "prepare", "folder", "--root", "{faces}", "--out", "x" * 300),
         ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--landmarks", "x" * 300),
         ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--identities", "0"),
+        ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--face", "centre"),
+        ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--keep-undetected"),
+        ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--detect", "--min-face", "5"),
+        ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--detect", "--face", "any"),
+        ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--detect", "--landmarks", "nowhere.csv"),
+        # where the extra is not installed, since it is not; elsewhere, since no face is in these
+        ("data", "prepare", "folder", "--root", "{faces}", "--out", "out", "--detect", "--min-images", "4"),
         ("data", "check", "nowhere"),
         ("data", "show", "nowhere"),
         ("run", "--data", "tree", "--flip"),
@@ -386,3 +393,25 @@ def test_a_training_set_that_changes_stops_a_run(monkeypatch, capsys, training):
 def test_help_says_that_a_set_need_not_be_folders(monkeypatch, capsys, words, says):
     code, out, _ = lossbench(monkeypatch, capsys, *words, "--help")
     assert (code, says in " ".join(out.split())) == (0, True), out
+
+
+@pytest.mark.parametrize("_", [pytest.param(None, marks=ALIGN_EXTRA)])
+def test_photos_are_prepared_by_detection_checked_shown_and_the_points_given_back(
+    monkeypatch, capsys, orl, tmp_path, _
+):
+    write_scenes(orl, tmp_path / "photos")
+    words = ("--identities", 2, "--min-images", 4, "--query-identities", 2, "--distractor-identities", 2, "--size", 32)
+    prepare = ("data", "prepare", "folder", "--root", "photos", *words, "--out")
+    code, out, err = lossbench(monkeypatch, capsys, *prepare, "found", "--detect")
+    assert code == 0, err
+    assert "looking for faces: 30 of 30\n" in out
+    assert "note: 1 of 30 photos show no face and are left out: p0/0.png\n" in out
+    assert "look at the doubtful photos: found/doubtful.jpg\n" in out
+    assert lossbench(monkeypatch, capsys, "data", "check", "found")[0] == 0
+    assert lossbench(monkeypatch, capsys, "data", "show", "found")[0] == 0
+    code, out, err = lossbench(monkeypatch, capsys, *prepare, "back", "--landmarks", "found/landmarks.csv")
+    assert code == 0, err
+    assert "doubtful" not in out
+    crops = [{f.relative_to(root): f.read_bytes() for f in Path(root).rglob("p*/*.jpg")} for root in ("found", "back")]
+    assert crops[0] == crops[1]
+    assert len(crops[0]) == 29

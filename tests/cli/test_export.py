@@ -4,7 +4,9 @@ import json
 import shutil
 
 import pytest
-from support import ONNX_EXTRA, bench, run_of
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from support import ALIGN_EXTRA, ONNX_EXTRA, bench, run_of, scene
 
 from lossbench.results.store import read_record
 
@@ -48,6 +50,30 @@ def test_from_a_run_to_a_decision(lossbench, finished, pair, tmp_path, monkeypat
     assert (code, found["fpr"], found["negatives"], found["deciding"]) == (0, 0.01, 9200, 92)
     assert found["same"] == (found["cosine"] > found["threshold"])
     assert "note: no face is searched for" in err
+
+
+@pytest.mark.parametrize("_", [pytest.param(None, marks=ALIGN_EXTRA)])
+def test_photos_are_compared_by_the_faces_in_them(lossbench, finished, orl, tmp_path, _):
+    model, a, b = (tmp_path / name for name in ("m.safetensors", "a.png", "b.png"))
+    assert lossbench("export", run_of(finished, "ce"), "--format", "safetensors", "--out", model, "-q")[0] == 0
+    code, _, err = lossbench("verify", orl.files[0], orl.files[1], "--model", model, "--detect")
+    assert (code, err.count("\n")) == (2, 1), "of ORL, which is not aligned"
+    assert "names no template to align with" in err
+    with safe_open(model, "pt") as file:
+        facts = json.loads(file.metadata()["lossbench"])
+    facts["alignment"] = {"template": "arcface", "said": "as the photos here"}
+    save_file(load_file(model), model, {"lossbench": json.dumps(facts)})
+    scene((orl.files[0], (20, 20), 2.0), (orl.files[10], (290, 60), 1.0)).save(a)
+    scene((orl.files[5], (100, 40), 1.5)).save(b)
+    code, out, err = lossbench("verify", a, b, "--model", model, "--detect")
+    assert (code, err) == (0, "")
+    assert f"{a}: face of " in out
+    assert "; it shows 2 faces, of which this is the largest\n" in out
+    assert "note: " not in out
+    code, out, _ = lossbench("verify", a, b, "--model", model, "--detect", "--json")
+    found = json.loads(out)
+    assert (code, [face["remark"] for face in found["faces"]]) == (0, ["2 faces", ""])
+    assert len(found["faces"][0]["points"]) == 10
 
 
 def test_a_run_is_chosen_by_its_folder_or_from_its_benchmark(lossbench, finished, tmp_path):

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 from PIL import Image
-from support import model_record
+from support import ALIGN_EXTRA, model_record, scene
 
 from lossbench.data.images.store import open_store
+from lossbench.data.prepare.align import landmark_matrix, warp
 from lossbench.errors import InputError
 from lossbench.evaluation.verify import reliance, verify
 from lossbench.results.model_facts import facts_of
@@ -103,3 +104,32 @@ def test_no_image_is_one_line(files, tmp_path):
     nan = ExportedModel(model(0.7).facts, lambda images: torch.full((2, 2), math.nan))
     with pytest.raises(InputError, match="not finite"):
         verify(nan, *files)
+
+
+@pytest.mark.parametrize("template", [None, "huge", ["arcface"]])
+def test_faces_are_not_aligned_where_the_model_does_not_say_how(files, template):
+    with pytest.raises(InputError, match=r"\A--detect: the model's metadata names no template to align with, [^\n]*\Z"):
+        verify(model(0.7, alignment={"template": template, "said": ""}), *files, detect=True)
+
+
+@pytest.mark.parametrize("crop", [pytest.param(name, marks=ALIGN_EXTRA) for name in ("arcface", "tight")])
+def test_the_largest_face_of_each_photo_reaches_the_model_aligned_as_it_says(orl, tmp_path, crop):
+    photos = [
+        scene((orl.files[0], (20, 20), 2.0), (orl.files[10], (290, 60), 1.0)),
+        scene((orl.files[5], (100, 40), 1.5)),
+    ]
+    names = [tmp_path / f"{i}.png" for i in range(2)]
+    for photo, name in zip(photos, names, strict=True):
+        photo.save(name)
+    seen, one = [], model(0.7, alignment={"template": crop, "said": ""})
+    found = verify(
+        ExportedModel(one.facts, lambda images: seen.append(images) or one.embed(images)), *names, detect=True
+    )
+    assert [len(choice.others) for choice in found.faces] == [1, 0]
+    assert found.faces[0].face.box[0] < 200
+    for photo, choice, pixels in zip(photos, found.faces, seen[0], strict=True):
+        expected = warp(photo, landmark_matrix(choice.landmarks, 32, crop), 32)
+        assert pixels.permute(1, 2, 0).numpy().tobytes() == expected.tobytes()
+    scene().save(names[1])
+    with pytest.raises(InputError, match=r"\A[^\n]*1.png shows no face to align by \(no face\); give another photo\Z"):
+        verify(one, *names, detect=True)

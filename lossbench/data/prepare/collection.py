@@ -55,13 +55,16 @@ class Collection:
 LFW_BOX = (125 / 250, 132.5 / 250, 125 / 250)
 
 
-def read_folder(root: Path, landmarks: Path | None = None, *, kind: str = "folder") -> Collection:
+def read_folder(
+    root: Path, landmarks: Path | None = None, *, kind: str = "folder", keep_unmarked: bool = False
+) -> Collection:
     """Read a tree of one folder per person; what else is in it is counted in the notes.
 
     Args:
         root: the tree.
-        landmarks: a CSV of path (relative to `root`) and ten numbers per row; photos without a row are left out.
+        landmarks: a CSV of path (relative to `root`) and ten numbers per row; photos without them are left out.
         kind: folder or lfw.
+        keep_unmarked: keep photos without landmarks, to be cropped as if no file had been given.
 
     Raises:
         InputError: no such folder, no images in it, a tree that is already split, or a malformed CSV.
@@ -79,21 +82,22 @@ def read_folder(root: Path, landmarks: Path | None = None, *, kind: str = "folde
             points = known.pop(f"{person.name}/{file.name}", None) if known is not None else None
             if known is not None and points is None:
                 unknown += 1
-            else:
+            if known is None or points is not None or keep_unmarked:
                 photos.append(Photo(file, person.name, points))
     ignored = left_out(root, seen)
     if not seen:
         found = f"; it holds {ignored}" if ignored else ""
         what = f"holds no images in folders of people; expected {shown(root)}/PERSON/FILE.jpg"
         raise InputError(f"--root: {shown(root)} {what}{found}")
-    if not photos:
+    if not photos or unknown == len(seen):
         raise InputError(_no_row_fits(landmarks, seen[0].relative_to(root), tuple(known or ())))
     notes = [f"left out: {ignored}"] if ignored else []
     if empty:
         holds = "folder holds" if len(empty) == 1 else "folders hold"
         notes.append(f"{len(empty):,} {holds} no images that are read: {some(empty)}")
     if unknown:
-        notes.append(f"{unknown:,} images have no landmarks in {landmarks} and are left out")
+        what = "cropped about the centre" if keep_unmarked else "left out"
+        notes.append(f"{unknown:,} images have no landmarks in {landmarks} and are {what}")
     box = LFW_BOX if kind == "lfw" else (0.5, 0.5, 1.0)
     return Collection(kind, root, tuple(photos), box, tuple(known or ()), tuple(notes))
 
@@ -109,8 +113,9 @@ def _no_row_fits(landmarks: Path | None, photo: Path, rows: tuple[str, ...]) -> 
 def read_landmark_csv(path: Path) -> dict[str, Landmarks]:
     """Read landmarks by path from eleven columns separated by commas, semicolons, tabs or blanks.
 
-    A first row without numbers is a header. Beside other separators a comma may be the decimal point. Paths may be
-    written with backslashes, as on Windows, or begin with ``./``.
+    A first row without numbers is a header, and may name further columns, which are not read, such as those that
+    `--detect` writes. A path whose ten numbers are left blank there has no landmarks. Beside other separators a comma
+    may be the decimal point. Paths may be written with backslashes, as on Windows, or begin with ``./``.
 
     Raises:
         InputError: the file cannot be read; a row is not a path and ten numbers; a path occurs twice or leaves the
@@ -121,18 +126,22 @@ def read_landmark_csv(path: Path) -> dict[str, Landmarks]:
         lines = io.StringIO(_text(path.read_bytes()), newline="").readlines()
         delimiter = _delimiter(lines)
         rows = map(str.split, lines) if delimiter == " " else csv.reader(lines, delimiter=delimiter)
-        first = True
+        first, columns, names = True, 11, set[str]()
         for number, row in enumerate(rows, 1):
             cells = [_plain(cell, delimiter) if i else cell.strip() for i, cell in enumerate(row)]
             if not any(cells):
                 continue
             is_header, first = first and not any(map(_is_number, cells[1:])), False
             if is_header:
+                columns = max(columns, len(cells))
                 continue
             name = refuse_traversal(cells[0].replace("\\", "/").removeprefix("./"), f"{path} line {number}")
-            if name in found:
+            if name in names:
                 raise InputError(f"{path} line {number}: '{clipped(name)}' occurs twice; keep one row")
-            found[name] = ten_numbers(cells[1:], f"{path} line {number}")
+            names.add(name)
+            ten = cells[1 : 11 if columns > 11 and len(cells) <= columns else None]
+            if columns == 11 or any(ten):
+                found[name] = ten_numbers(ten, f"{path} line {number}")
     except OSError as error:
         raise InputError(f"--landmarks {path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:

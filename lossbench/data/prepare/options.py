@@ -8,6 +8,7 @@ from lossbench.utils.settings import declare
 DEFAULT_IDENTITIES = 200  # as many as the reference write-up took
 MOST_UNSEEN = 50  # pairs are quadratic in them
 CROP_NAMES = ("arcface", "tight", "loose")  # of align.CROPS
+FACE_NAMES = ("largest", "centre")
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,23 @@ class CropOptions:
 
     size: int = declare(112, low=32, high=1024, help="Pixels per side of a crop.")
     crop: str = declare("arcface", choices=CROP_NAMES, help="ArcFace's crop, the face alone, or the whole head.")
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """Which detected face is a photo's, and which are left out."""
+
+    face: str = declare("largest", choices=FACE_NAMES, help="With --detect: which face of several is taken.")
+    min_face: int = declare(
+        50,
+        low=12,
+        high=10_000,
+        help="With --detect: faces lower than this many pixels are left out; a crop of 112 pixels enlarges 50 twice.",
+    )
+    max_turn: float = declare(
+        0.5,
+        low=0.0,
+        high=10.0,
+        help="With --detect: how far the nose may be from the middle between the eyes, along their line, in eye "
+        "distances: 0 in a frontal face, 0.5 right below an eye. Faces turned further are left out.",
+    )

@@ -10,7 +10,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,21 @@ from lossbench.data.images.decode import read_bytes
 from lossbench.data.pairs import draw_pairs
 from lossbench.data.prepare.collection import Collection, Photo
 from lossbench.data.prepare.crops import make_crops
+from lossbench.data.prepare.detected import DETECTIONS, Detected, Detection, look
+from lossbench.data.prepare.doubtful import SHEET
 from lossbench.data.prepare.fit import refuse_misfit
+from lossbench.data.prepare.mtcnn import refuse_absent
 from lossbench.data.prepare.options import CropOptions, SplitOptions
 from lossbench.data.prepare.selection import choose, photos_of
 from lossbench.data.prepare.split import choose_people
-from lossbench.data.prepare.target import alone, finished_crops, put_in_place, refuse_in_use, work_folder
+from lossbench.data.prepare.target import (
+    alone,
+    detections,
+    put_in_place,
+    refuse_in_use,
+    waiting,
+    work_folder,
+)
 from lossbench.data.set_files import SPLIT
 from lossbench.data.split_file import Entry, SplitFile, write_manifest
 from lossbench.data.tree import PARTS
@@ -41,7 +51,8 @@ from lossbench.utils.text import shown, some
 class Prepared:
     """What `prepare` made: images per part, people per part, and how far eyes lie from the template, in pixels.
 
-    `left_out` names the images, and `passed_over` the people, that near-duplicates excluded.
+    `left_out` names the images, and `passed_over` the people, that near-duplicates excluded. `usable` counts the photos
+    of every person, without those left out since they show no face to use. `sheet` shows the doubtful ones.
     """
 
     folder: Path
@@ -51,6 +62,8 @@ class Prepared:
     left_out: tuple[str, ...]
     passed_over: tuple[str, ...]
     new: bool
+    usable: Mapping[str, int] = field(default_factory=dict)
+    sheet: Path | None = None
 
 
 def prepare(
@@ -60,12 +73,13 @@ def prepare(
     crop: CropOptions,
     *,
     dedupe: bool = False,
+    detection: Detection | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Prepared:
     """Align, crop and split a collection into `out`/{train,val,test,query,distractors}/PERSON/FILE.jpg.
 
     It also holds split.json; pairs.txt, verification pairs of the query people in LFW's format; and absent.txt if the
-    collection lists files that are missing.
+    collection lists files that are missing. With detection also landmarks.csv, detections.jsonl and doubtful.jpg.
 
     Args:
         collection: the photos.
@@ -74,11 +88,12 @@ def prepare(
         crop: size and kind.
         dedupe: keep near-duplicates together in one split and count them as one image. A person with too few images
             left is passed over and replaced by the next: in the closed set by number of files, else by the seed.
+        detection: find the face in every photo, and align by it.
         on_progress: called with crops finished and crops in all.
 
     Raises:
-        InputError: options out of range, an unreadable photo, landmarks that do not fit, a target in use, or a disk
-            that is full or not writable.
+        InputError: options out of range, an unreadable photo, landmarks that do not fit, no face to be found, a target
+            in use, or a disk that is full or not writable.
     """
     check(crop)
     if out.resolve().is_relative_to(collection.root.resolve()):
@@ -87,21 +102,21 @@ def prepare(
         )
     choose_people(collection.per_person(), split)
     refuse_misfit(collection)
-    header = {
-        "lossbench": lossbench_version(),
-        "source": {"kind": collection.kind, "root": collection.root.resolve().as_posix()},
-        "parameters": {**asdict(split), **asdict(crop), "dedupe": dedupe},
-        "absent": len(collection.absent),
-        "notes": [*collection.notes, *too_few(collection.per_person(), split)],
-    }
+    if detection is not None:
+        refuse_absent()
+    order = _Order(collection, split, crop, dedupe, detection)
     try:
         if (out / SPLIT).is_file():
-            return _already_there(collection, split, out, header)
+            return _already_there(order, out)
         refuse_in_use(out)
         with alone(out) as work:
             try:
                 _take_back(work)
-                return _make(collection, split, crop, dedupe, header, out, on_progress)
+                detected = None
+                if detection is not None:
+                    detected = look(collection, detection, split.min_images, detections(out), detections(out))
+                    order = _with_faces(order, detected, out)
+                return _make(order, detected, out, on_progress)
             except InputError as error:
                 raise InputError(f"{error}{_waiting(out)}") from error
     except OSError as error:
@@ -109,6 +124,42 @@ def prepare(
         raise InputError(
             f"--out: {shown(out)} cannot be written ({reason}); make room or choose another place{_waiting(out)}"
         ) from error
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be made, of which photos."""
+
+    collection: Collection
+    split: SplitOptions
+    crop: CropOptions
+    dedupe: bool
+    detection: Detection | None
+
+    def header(self) -> dict[str, Any]:
+        """Return what split.json says before its files."""
+        collection, detect = self.collection, self.detection.parameters() if self.detection else {}
+        return {
+            "lossbench": lossbench_version(),
+            "source": {"kind": collection.kind, "root": collection.root.resolve().as_posix()},
+            "parameters": {**asdict(self.split), **asdict(self.crop), "dedupe": self.dedupe, **detect},
+            "absent": len(collection.absent),
+            "notes": [*collection.notes, *too_few(collection.per_person(), self.split)],
+        }
+
+
+def _with_faces(order: _Order, detected: Detected, out: Path | None = None) -> _Order:
+    """Return the order with the landmarks found in its photos."""
+    assert order.detection is not None
+    try:
+        found = replace(order, collection=detected.collection(order.collection, order.detection))
+    except InputError:  # nobody has a face: nothing is worth keeping
+        if out is not None:
+            detections(out).unlink(missing_ok=True)
+        raise
+    before = order.header()["notes"]
+    order.detection.on_notes([note for note in found.header()["notes"] if note not in before])
+    return found
 
 
 def too_few(images: Mapping[str, int], split: SplitOptions) -> list[str]:
@@ -121,24 +172,14 @@ def too_few(images: Mapping[str, int], split: SplitOptions) -> list[str]:
 
 
 def _waiting(out: Path) -> str:
-    if not (count := finished_crops(out)):
-        return ""
-    place = shown(work_folder(out))
-    return f"; {count:,} finished crops wait in {place}: run the same command again to continue, or delete that folder"
+    what = waiting(out)
+    return f"; {what}: run the same command again to continue, or delete that folder" if what else ""
 
 
-def _make(
-    collection: Collection,
-    split: SplitOptions,
-    crop: CropOptions,
-    dedupe: bool,
-    header: Mapping[str, Any],
-    out: Path,
-    on_progress: Callable[[int, int], None],
-) -> Prepared:
-    work = work_folder(out)
-    make = partial(make_crops, collection, folder=work / "crops", options=crop, on_progress=on_progress)
-    choice = choose(collection.per_person(), partial(photos_of, collection), split, make, dedupe=dedupe)
+def _make(order: _Order, detected: Detected | None, out: Path, on_progress: Callable[[int, int], None]) -> Prepared:
+    work, collection, split = work_folder(out), order.collection, order.split
+    make = partial(make_crops, collection, folder=work / "crops", options=order.crop, on_progress=on_progress)
+    choice = choose(collection.per_person(), partial(photos_of, collection), split, make, dedupe=order.dedupe)
     part_of, crops = choice.part_of, choice.made
     photos, names = photos_of(collection, choice.people)
     placed = {f"{part_of[name]}/{name}": crops[name].file for name in names if name in part_of}
@@ -157,6 +198,8 @@ def _make(
     images_of = {p: [n.split("/")[1] for n in query if n.split("/")[0] == p] for p in choice.people["query"]}
     if (pairs := draw_pairs(images_of, split.seed)) is not None:
         write_bytes(tree / "pairs.txt", pairs.encode())
+    if detected is not None:
+        detected.write(tree)
     digests = {name: made.source_sha256 for name, made in crops.items()}
     found = {
         "photos": _fingerprint(collection, choice.people, choice.passed_over, digests),
@@ -164,10 +207,11 @@ def _make(
         "left_out": choice.left_out,
         "passed_over": choice.passed_over,
     }
-    write_manifest(tree, {**header, **found}, entries)
+    write_manifest(tree, {**order.header(), **found}, entries)
     put_in_place(tree, out)
     shutil.rmtree(work / "crops")
-    return _summary(out, [asdict(entry) for entry in entries], found, new=True)
+    detections(out).unlink(missing_ok=True)
+    return _summary(order, out, [asdict(entry) for entry in entries], found, new=True)
 
 
 def _fingerprint(
@@ -180,20 +224,27 @@ def _fingerprint(
     return total.hexdigest()
 
 
-def _already_there(collection: Collection, split: SplitOptions, out: Path, header: Mapping[str, Any]) -> Prepared:
+def _already_there(order: _Order, out: Path) -> Prepared:
     """Return what the same command made from the same photos, all of which are read."""
     split_file = SplitFile.of(out)
     manifest = split_file.content if split_file else {}
-    same = {name: manifest.get(name) for name in header} == json.loads(json.dumps(header))
-    passed_over = manifest.get("passed_over")
-    if same and isinstance(passed_over, list):
-        counts = {p: count for p, count in collection.per_person().items() if p not in passed_over}
-        people = choose_people(counts, split)
-        photos, names = photos_of(collection, {**people, "passed over": passed_over})
-        digests = dict(zip(names, in_parallel(_source_sha256, [photo.path for photo in photos]), strict=True))
-        if manifest.get("photos") == _fingerprint(collection, people, passed_over, digests):
-            return _summary(out, manifest["files"], manifest, new=False)
+    if _same(manifest, order.header(), "parameters", "source", "lossbench"):
+        if order.detection is not None:
+            detected = look(order.collection, order.detection, order.split.min_images, out / DETECTIONS, None)
+            order = _with_faces(order, detected)
+        collection, passed_over, header = order.collection, manifest.get("passed_over"), order.header()
+        if _same(manifest, header, *header) and isinstance(passed_over, list):
+            counts = {p: count for p, count in collection.per_person().items() if p not in passed_over}
+            people = choose_people(counts, order.split)
+            photos, names = photos_of(collection, {**people, "passed over": passed_over})
+            digests = dict(zip(names, in_parallel(_source_sha256, [photo.path for photo in photos]), strict=True))
+            if manifest.get("photos") == _fingerprint(collection, people, passed_over, digests):
+                return _summary(order, out, manifest["files"], manifest, new=False)
     raise InputError(f"--out: {shown(out)} was prepared with other data or options; choose another folder or delete it")
+
+
+def _same(manifest: Mapping[str, Any], header: Mapping[str, Any], *keys: str) -> bool:
+    return bool({key: manifest.get(key) for key in keys} == json.loads(json.dumps({key: header[key] for key in keys})))
 
 
 def _source_sha256(file: Path) -> str:
@@ -233,9 +284,13 @@ def _mean(values: Sequence[float]) -> float | None:
     return round(float(np.mean(values)), 4) if values else None
 
 
-def _summary(out: Path, files: Sequence[Mapping[str, Any]], found: Mapping[str, Any], new: bool) -> Prepared:
+def _summary(
+    order: _Order, out: Path, files: Sequence[Mapping[str, Any]], found: Mapping[str, Any], new: bool
+) -> Prepared:
     images = Counter(file["split"] for file in files)
     people = {part: len({file["identity"] for file in files if file["split"] == part}) for part in PARTS}
     left_out, passed_over = tuple(found["left_out"]), tuple(found["passed_over"])
     counts = {part: images[part] for part in PARTS}
-    return Prepared(out, counts, people, found["eye_error_px"], left_out, passed_over, new)
+    usable, sheet = order.collection.per_person(), out / SHEET
+    eyes = found["eye_error_px"]
+    return Prepared(out, counts, people, eyes, left_out, passed_over, new, usable, sheet if sheet.is_file() else None)

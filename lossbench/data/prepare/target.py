@@ -1,6 +1,7 @@
 """The folder that a preparation makes: built hidden beside its place, under a claim, and renamed when it is whole.
 
-The hidden folder, ``.NAME.preparing``, is kept if it holds finished crops: the same command continues from them.
+The hidden folder, ``.NAME.preparing``, is kept if it holds finished crops or the faces found in photos: the same
+command continues from them.
 """
 
 import shutil
@@ -27,6 +28,26 @@ def finished_crops(out: Path) -> int:
         return 0
 
 
+def detections(out: Path) -> Path:
+    """Return where the faces found in photos of `out` are kept until it is whole."""
+    return work_folder(out) / "detections.jsonl"
+
+
+def waiting(out: Path) -> str:
+    """Say what an interrupted preparation of `out` left for the next one, and where; empty if nothing waits."""
+    crops, place = finished_crops(out), shown(work_folder(out))
+    if crops:
+        return f"{crops:,} finished crops wait in {place}"
+    return f"the faces found so far wait in {place}" if _has_detections(out) else ""
+
+
+def _has_detections(out: Path) -> bool:
+    try:
+        return detections(out).stat().st_size > 0
+    except OSError:
+        return False
+
+
 def refuse_in_use(out: Path) -> None:
     """Refuse a target that exists, unless it is an empty folder.
 
@@ -39,7 +60,7 @@ def refuse_in_use(out: Path) -> None:
 
 @contextmanager
 def alone(out: Path) -> Iterator[Path]:
-    """Give the work folder of `out` to this preparation alone; in the end, it is deleted unless crops wait in it.
+    """Give the work folder of `out` to this preparation alone; in the end, it is deleted unless work waits in it.
 
     Raises:
         InputError: another process is preparing the same target, or has just made it.
@@ -54,7 +75,7 @@ def alone(out: Path) -> Iterator[Path]:
                 refuse_in_use(out)
                 yield work
             finally:
-                if not finished_crops(out):
+                if not waiting(out):
                     heed_fence()  # else it is another process's by now
                     shutil.rmtree(work, ignore_errors=True)
     except ClaimLost as lost:

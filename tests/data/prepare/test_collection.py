@@ -108,6 +108,34 @@ def test_a_malformed_csv_is_one_line(tmp_path, content, says):
         read_landmark_csv(tmp_path / "marks.csv")
 
 
+def test_further_columns_that_the_header_names_are_not_read_and_blank_landmarks_are_none(tmp_path):
+    blank = "," * 9
+    header = "path," + ",".join(f"c{i}" for i in range(12)) + "\n"
+    (tmp_path / "marks.csv").write_text(
+        f'{header}a/1.jpg,{ROW},0.99,"2, faces"\na/2.jpg,{blank},,no face\na/3.jpg,{ROW}'
+    )
+    assert read_landmark_csv(tmp_path / "marks.csv") == {"a/1.jpg": TEN, "a/3.jpg": TEN}
+    for row, says in (
+        (f"a/1.jpg,{ROW},1,2,3", "line 2: '[^\n]*' should be ten numbers"),
+        (f"a/1.jpg,{ROW.replace('5.0', '')},1,2", "line 2: '[^\n]*' should be ten numbers"),
+        (f"a/1.jpg,{blank},1,2\na/1.jpg,{ROW},1,2", "line 3: 'a/1.jpg' occurs twice"),
+    ):
+        (tmp_path / "marks.csv").write_text(header + row)
+        with pytest.raises(InputError, match=says):
+            read_landmark_csv(tmp_path / "marks.csv")
+
+
+def test_photos_without_landmarks_can_be_kept(tmp_path):
+    root = photos(tmp_path / "in", "a/1.jpg", "a/2.jpg")
+    (tmp_path / "marks.csv").write_text(f"a/2.jpg,{ROW}\n")
+    found = read_folder(root, tmp_path / "marks.csv", keep_unmarked=True)
+    assert [photo.landmarks for photo in found.photos] == [None, TEN]
+    assert found.notes == (f"1 images have no landmarks in {tmp_path}/marks.csv and are cropped about the centre",)
+    (tmp_path / "marks.csv").write_text(f"b/2.jpg,{ROW}\n")
+    with pytest.raises(InputError, match="has no row for any photo"):
+        read_folder(root, tmp_path / "marks.csv", keep_unmarked=True)
+
+
 def test_a_csv_and_a_folder_that_are_not_there_or_empty_are_one_line(tmp_path):
     with pytest.raises(InputError, match=r"\A--landmarks [^\n]*none.csv cannot be read: No such file[^\n]*\Z"):
         read_landmark_csv(tmp_path / "none.csv")

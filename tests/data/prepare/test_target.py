@@ -2,11 +2,19 @@
 
 import pytest
 
-from lossbench.data.prepare.target import alone, finished_crops, put_in_place, refuse_in_use, work_folder
+from lossbench.data.prepare.target import (
+    alone,
+    detections,
+    finished_crops,
+    put_in_place,
+    refuse_in_use,
+    waiting,
+    work_folder,
+)
 from lossbench.errors import InputError
 
 
-def waiting(out, *names):
+def leave(out, *names):
     """Leave finished crops of an interrupted preparation."""
     for name in names:
         file = work_folder(out) / name
@@ -36,7 +44,7 @@ def test_the_work_folder_stays_if_crops_wait_in_it(tmp_path, stopped):
     out = tmp_path / "out"
     try:
         with alone(out):
-            waiting(out, "crops/p0/a.jpg")
+            leave(out, "crops/p0/a.jpg")
             if stopped:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
@@ -51,9 +59,22 @@ def test_the_work_folder_stays_if_crops_wait_in_it(tmp_path, stopped):
 def test_finished_crops_are_counted_where_they_are_made_and_where_they_are_moved(tmp_path):
     out = tmp_path / "out"
     assert finished_crops(out) == 0
-    waiting(out, "crops/p0/a.jpg", "crops/p1/b.jpg", "tree/train/p0/c.jpg", "crops/unreadable.txt", "placed.json")
+    leave(out, "crops/p0/a.jpg", "crops/p1/b.jpg", "tree/train/p0/c.jpg", "crops/unreadable.txt", "placed.json")
     assert finished_crops(out) == 3
     assert finished_crops(tmp_path / ("n" * 300)) == 0
+
+
+def test_the_faces_found_so_far_stay_too_until_there_are_crops_of_them(tmp_path):
+    out = tmp_path / "out"
+    assert waiting(out) == waiting(tmp_path / ("n" * 300)) == ""
+    with alone(out):
+        detections(out).touch()
+    assert not work_folder(out).exists(), "no face is in it"
+    with alone(out):
+        detections(out).write_text("{}\n")
+    assert waiting(out) == f"the faces found so far wait in {work_folder(out)}"
+    leave(out, "crops/p0/a.jpg")
+    assert waiting(out) == f"1 finished crops wait in {work_folder(out)}"
 
 
 def test_a_target_in_use_is_refused_and_left_as_it_is(tmp_path):
