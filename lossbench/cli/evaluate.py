@@ -1,12 +1,12 @@
 """The command evaluate: trained models on other faces. torch is imported only when the command needs it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lossbench.cli.evaluation_request import Request, TemplateLists, input_options
 from lossbench.cli.models import Backbone, Device, refuse_unused
 from lossbench.cli.options import Json, speaks
 from lossbench.errors import InputError, RunDamaged
@@ -16,7 +16,9 @@ from lossbench.utils.text import file_name
 if TYPE_CHECKING:
     from lossbench.data.templates import TemplateSet
     from lossbench.data.tree import UnseenPeople
+    from lossbench.evaluation.available import Measured
     from lossbench.evaluation.evaluate import Evaluation
+    from lossbench.evaluation.model_files import EmbeddingsModel, FileModel
     from lossbench.evaluation.pair_lists import PairList
     from lossbench.results.store import Record
 
@@ -29,7 +31,10 @@ def mount(app: typer.Typer) -> None:
 def evaluate(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of runs or of benchmarks; a benchmark stands for all its finished runs."),
+        typer.Argument(
+            help="Folders of runs or of benchmarks, which stand for all their finished runs; files of models: ONNX, "
+            "what lossbench export wrote, or an .npz of embeddings."
+        ),
     ],
     data: Annotated[
         Path | None,
@@ -87,6 +92,29 @@ def evaluate(
             show_default="as for run",
         ),
     ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Of ONNX from elsewhere: pixels per side.", show_default="as its graph says"),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Of ONNX from elsewhere: what is subtracted from values in 0..255, one number or three.",
+            show_default="127.5, as InsightFace does",
+        ),
+    ] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(help="Of ONNX from elsewhere: what they are then divided by: 127.5 or 128.", show_default="127.5"),
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            help="Of ONNX from elsewhere: the order of its channels, rgb or bgr.",
+            show_default="rgb",
+            autocompletion=lambda incomplete: [k for k in ("rgb", "bgr") if k.startswith(incomplete)],
+        ),
+    ] = None,
     backbone: Backbone = None,
     device: Device = "auto",
     out: Annotated[
@@ -102,7 +130,12 @@ def evaluate(
     Prints and stores identification rates, gallery search and retrieval; with --pairs also LFW's protocol, for several
     lists as one table: accuracy over ten folds ± their standard deviation, and TAR @ FAR 0.001. With --templates: the
     media of a template are averaged and added up, and TAR is measured on the 1:1 list at FAR 1e-4, 1e-5 and others
-    (--fpr), exactly; ± where the list says who is on a template. Losses that were
+    (--fpr), exactly; ± where the list says who is on a template.
+
+    Models from elsewhere stand in the same tables: ONNX that takes images [batch, 3, SIZE, SIZE] (on the CPU, with the
+    extra [onnx]); and an .npz with embeddings [N, D] and files [N], the images' paths or the ends of them, as embed
+    writes it, or with labels alone, in the order of the images of --data. Images without an embedding are counted and
+    left out for every model. Losses that were
     trained alike, over two repeats or more, are compared as in a report. A note names people who may have been in the
     training set. Exit code 1 if a damaged run was left out.
 
@@ -112,66 +145,13 @@ def evaluate(
     from lossbench.cli import console
 
     with console.document(json) as write:
-        own = _Templates(templates, template_pairs, template_images, template_norms)
-        asked = _Asked(data, tuple(pairs or ()), own, fpr, out, flip, backbone, device)
+        own = TemplateLists(templates, template_pairs, template_images, template_norms)
+        fed = input_options(image_size, mean, std, channels)
+        asked = Request(data, tuple(pairs or ()), own, fpr, out, flip, fed, backbone, device)
         _evaluate(runs, asked, write)
 
 
-@dataclass(frozen=True)
-class _Templates:
-    """The options of templates as they were typed."""
-
-    listing: Path | None
-    pairs: Path | None
-    images: Path | None
-    norms: bool
-
-    def refuse_contradictions(self) -> None:
-        """Refuse one list without the other, and options of templates without any."""
-        if (self.listing is None) != (self.pairs is None):
-            given, missing = (
-                ("--templates", "--template-pairs") if self.listing else ("--template-pairs", "--templates")
-            )
-            raise InputError(f"{given} needs {missing}, the other of the two lists; add it")
-        if self.listing is None and (self.images is not None or self.norms):
-            option = "--template-norms" if self.norms else f"--template-images {self.images}"
-            raise InputError(f"{option} applies to templates only; add --templates and --template-pairs, or drop it")
-
-    def read(self) -> "TemplateSet | None":
-        """Return the templates; None where there are none."""
-        if self.listing is None or self.pairs is None:
-            return None
-        from lossbench.data.templates import read_templates
-
-        return read_templates(self.listing, self.pairs, self.images)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """The options as they were typed."""
-
-    data: Path | None
-    pairs: tuple[Path, ...]
-    templates: _Templates
-    fpr: str | None
-    out: Path | None
-    flip: bool
-    backbone: str | None
-    device: str
-
-    def refuse_contradictions(self) -> None:
-        """Refuse options that do nothing, or that leave nothing to measure."""
-        self.templates.refuse_contradictions()
-        if self.flip and not self.pairs and self.templates.listing is None:
-            raise InputError("--flip applies to verification pairs and templates only; add --pairs, or drop --flip")
-        if self.data is None and not self.pairs and self.templates.listing is None:
-            raise InputError(
-                "nothing to measure: name unseen people with --data, verification pairs with --pairs, or templates "
-                "with --templates and --template-pairs"
-            )
-
-
-def _evaluate(runs: list[Path], asked: _Asked, write: Callable[[Any], None]) -> None:
+def _evaluate(runs: list[Path], asked: Request, write: Callable[[Any], None]) -> None:
     from lossbench.cli import console
     from lossbench.config import SETTINGS, operating_points
 
@@ -185,15 +165,21 @@ def _evaluate(runs: list[Path], asked: _Asked, write: Callable[[Any], None]) -> 
         console.say(f"note: {note}")
     templates = asked.templates.read()
     from lossbench.cli.evaluation_tables import as_json
+    from lossbench.evaluation.available import Measured, with_embeddings
+    from lossbench.evaluation.model_files import is_model_file
     from lossbench.results.store import find_runs, refuse_unwritable
 
     damaged: list[RunDamaged] = []
-    records = find_runs(runs, on_note=console.say, on_damaged=damaged.append)
+    folders = [place for place in runs if not is_model_file(place)]
+    records = find_runs(folders, on_note=console.say, on_damaged=damaged.append) if folders else []
     refuse_unused(asked.backbone, records)
     file = _file(asked, unseen, lists, templates)
     for path in [asked.out] if asked.out else [Path(record["folder"]) / file for record in records]:
         refuse_unwritable(path, "--out" if asked.out else "the run's folder (--out writes elsewhere)")
-    found = _measured(records, unseen, lists, templates, fprs, asked, damaged)
+    files = _opened([place for place in runs if is_model_file(place)], asked, unseen)
+    measured = with_embeddings(files, Measured(unseen, lists, templates), on_note=console.say)
+    unseen, lists, templates = measured.unseen, measured.lists, measured.templates
+    found = _evaluations(records, files, measured, fprs, asked, damaged)
     if not found:
         raise damaged[0]
     sentences = _show_people(found, unseen) if unseen else []
@@ -224,7 +210,7 @@ def _unseen(data: Path) -> "UnseenPeople":
 
 
 def _file(
-    asked: _Asked, unseen: "UnseenPeople | None", lists: "Sequence[PairList]", templates: "TemplateSet | None"
+    asked: Request, unseen: "UnseenPeople | None", lists: "Sequence[PairList]", templates: "TemplateSet | None"
 ) -> Path:
     """Return where figures are written in a run's folder."""
     from hashlib import sha256  # late, as torch is: it takes as long as the whole of --help
@@ -236,40 +222,62 @@ def _file(
     return Path("evaluations", f"{file_name(name)}-{digest[:8]}.json")
 
 
-def _measured(
+def _opened(
+    places: Sequence[Path], asked: Request, unseen: "UnseenPeople | None"
+) -> "list[FileModel | EmbeddingsModel]":
+    """Return the models in files, and say how those from elsewhere are fed."""
+    from lossbench.cli import console
+    from lossbench.evaluation.model_files import EmbeddingsModel, is_foreign, open_model_file
+
+    files = [open_model_file(place, asked.fed, unseen) for place in dict.fromkeys(places)]
+    for one in files:
+        if one.said:
+            console.say(f"note: {one.source} is fed with images of {one.said}")
+        if asked.flip and isinstance(one, EmbeddingsModel):
+            one.refuse_flip()
+    if (option := asked.fed.given()) is not None and not any(map(is_foreign, files)):
+        raise InputError(f"{option} is not used: no ONNX file from elsewhere is named; drop it")
+    return files
+
+
+def _evaluations(
     records: "Sequence[Record]",
-    unseen: "UnseenPeople | None",
-    lists: "Sequence[PairList]",
-    templates: "TemplateSet | None",
+    files: "Sequence[FileModel | EmbeddingsModel]",
+    measured: "Measured",
     fprs: Sequence[float],
-    asked: _Asked,
+    asked: Request,
     damaged: list[RunDamaged],
 ) -> "list[Evaluation]":
     from lossbench.cli import console
     from lossbench.evaluation.evaluate import evaluate as measure
-    from lossbench.evaluation.models import run_model
+    from lossbench.evaluation.models import Model, run_model
     from lossbench.utils.device import device_of
 
     place, found = device_of(asked.device), []
     with console.counting("decoding images") as decoding, console.counting("models") as done:
+
+        def evaluated(model: Model) -> "Evaluation":
+            return measure(
+                model,
+                measured.unseen,
+                measured.lists,
+                measured.templates,
+                fprs=fprs,
+                flip=asked.flip,
+                keep_norms=asked.templates.norms,
+                on_progress=decoding,
+            )
+
+        count = len(records) + len(files)
         for number, record in enumerate(records, 1):
             try:
-                model = run_model(record, network=asked.backbone, device=place)
-                found.append(
-                    measure(
-                        model,
-                        unseen,
-                        lists,
-                        templates,
-                        fprs=fprs,
-                        flip=asked.flip,
-                        keep_norms=asked.templates.norms,
-                        on_progress=decoding,
-                    )
-                )
+                found.append(evaluated(run_model(record, network=asked.backbone, device=place)))
             except RunDamaged as error:
                 damaged.append(error)
-            done(number, len(records))
+            done(number, count)
+        for number, one in enumerate(files, 1 + len(records)):
+            found.append(evaluated(one))
+            done(number, count)
     return found
 
 
@@ -343,6 +351,10 @@ def _store(found: "list[Evaluation]", figures: list[dict[str, Any]], out: Path |
         write_json(out, figures)
         console.step(f"wrote {out}")
         return
-    for one, own in zip(found, figures, strict=True):
-        write_json(one.source / file, own)
-    console.step(f"wrote {found[0].source / file if len(found) == 1 else f'{file} in the folder of each run'}")
+    of_runs = [(one.source, own) for one, own in zip(found, figures, strict=True) if one.record]
+    for folder, own in of_runs:
+        write_json(folder / file, own)
+    if of_runs:
+        console.step(f"wrote {of_runs[0][0] / file if len(of_runs) == 1 else f'{file} in the folder of each run'}")
+    if len(of_runs) < len(found):
+        console.step("figures of models' files are written with --out alone, or printed with --json")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lossbench.utils.text import rate_text, shown
+from lossbench.utils.text import listed, rate_text, shown
 
 if TYPE_CHECKING:
     from lossbench.data.templates import TemplateSet
@@ -177,6 +177,9 @@ def training_notes(found: "Sequence[Evaluation]") -> list[str]:
         notes.append(f"{note}; if they are the same people, these are not figures of unseen people")
     if unseen_in := [one.record for one in found if one.record and one.known is None]:
         notes.append(unlisted_note(unseen_in))
+    if files := [one.source.name for one in found if one.record is None]:
+        says = "list the people of its training" if len(files) == 1 else "list the people of their training"
+        notes.append(f"note: {listed(files)} do{'es' * (len(files) == 1)} not {says}: these may be among them")
     return notes
 
 

@@ -13,7 +13,7 @@ from lossbench.data.tree import OPEN
 from lossbench.errors import InputError
 from lossbench.evaluation.models import Model, Progress, silent, whole
 from lossbench.metrics import pair_scores
-from lossbench.utils.files import is_folder
+from lossbench.utils.files import is_file, is_folder
 from lossbench.utils.text import shown
 
 
@@ -28,8 +28,8 @@ class PairList:
 def read_pair_lists(paths: Sequence[Path], data: Path | None) -> tuple[PairList, ...]:
     """Read verification lists, each from its own images.
 
-    A list in a tree of its own, beside query/ or distractors/, is of the people there; else of those of `data`, or of
-    folders beside it.
+    A list in a tree of its own, beside query/ or distractors/, is of the people there; one beside the folder of its
+    first person is of the folders there; any other of the people of `data`.
 
     Raises:
         InputError: two lists have one name, or as `read_pairs`.
@@ -60,8 +60,24 @@ def name_of(path: Path) -> str:
 
 
 def _tree_of(path: Path, data: Path | None) -> Path | None:
+    """Return the tree that a list is of; None where it is of the folders beside it."""
     beside = path.parent
-    return beside if any(is_folder(beside / part) for part in OPEN) else data
+    if any(is_folder(beside / part) for part in OPEN):
+        return beside
+    return None if (person := _first_person(path)) and is_folder(beside / person) else data
+
+
+def _first_person(path: Path) -> str | None:
+    """Return who is named first in a list like LFW's; None where that cannot be seen: `read_pairs` says why."""
+    if not is_file(path):
+        return None
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            lines = [file.readline(1000) for _ in range(2)]
+    except OSError:
+        return None
+    person = lines[1].split("\t" if "\t" in lines[1] else None, 1)[:1]
+    return person[0] if person and "/" not in person[0] and person[0] not in (".", "..") else None
 
 
 def pair_values(model: Model, pairs: PairSet, *, flip: bool, on_progress: Progress = silent) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import math
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from lossbench.errors import InputError
 from lossbench.models.backbones import OURS, build_backbone
 from lossbench.models.export import FACTS, FORMATS, INPUT, Embedder
+from lossbench.models.onnx_file import open_session
 from lossbench.results.model_facts import read_facts
 from lossbench.utils.plugin_file import is_plugin_file
 from lossbench.utils.text import clipped, described, listed, shown
@@ -79,17 +79,7 @@ def model_of(data: bytes, kind: str, where: str) -> ExportedModel:
 
 
 def _onnx(data: bytes, where: str) -> ExportedModel:
-    if find_spec("onnxruntime") is None:
-        raise InputError(f"{where} needs onnxruntime to run; install it with: pip install 'lossbench[onnx]'")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what fails is raised
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # types of onnxruntime's own
-        raise InputError(f"{where} is damaged, or no ONNX file ({described(error)}); export the run again") from error
+    session = open_session(data, where, "export the run again")
     facts = read_facts(session.get_modelmeta().custom_metadata_map.get(FACTS), where)
 
     def embed(images: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support import TREE_WORDS, run_of
+from support import ONNX_EXTRA, TREE_WORDS, run_of
 
 from lossbench.results.metric_fields import own_fprs
 
@@ -273,5 +274,88 @@ def test_templates_are_listed_as_ijb_ships_them_or_with_people(lossbench, traine
         (["--templates", tmp_path / "t.csv", *lists[:2]], "name the folder of the images with --template-images"),
     ]:
         code, _, err = lossbench(*words, *given)
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err
+
+
+def test_embeddings_from_elsewhere_stand_beside_the_run_and_say_what_it_says(lossbench, trained, tree, lists, tmp_path):
+    """Those that the run itself gives; without some, every model is measured without these."""
+    run = run_of(trained, "ce")
+    assert lossbench("embed", run, tmp_path, "--out", tmp_path / "whole.npz")[0] == 0
+    both = [word for path in lists for word in ("--pairs", path)]
+    words = ("evaluate", run, tmp_path / "whole.npz", "--data", tree, *both)
+    code, out, err = lossbench(*words, "--out", tmp_path / "e.json")
+    assert (code, err) == (0, "")
+    own, other = json.loads((tmp_path / "e.json").read_text())
+    assert other["run"] == str(tmp_path / "whole.npz")
+    assert (other["entrant"], other["people_with_names_of_the_training"]) == (None, None)
+    for kind in ("metrics", "pairs", "spread_over_people"):
+        assert other[kind] == pytest.approx(own[kind], nan_ok=True) if kind != "pairs" else other[kind] == own[kind]
+    for title in ("faces: ", "verification pairs"):
+        _, first, second = cells_of(out, title)
+        assert (first[0], second[0], first[1:]) == ("ce r0", "whole.npz", second[1:])
+    assert "note: whole.npz does not list the people of its training: these may be among them" in out
+    assert "no embedding" not in out
+    saved = dict(np.load(tmp_path / "whole.npz"))
+    kept = [not name.endswith(("query/p4/0.jpg", "lfw/p5/3.jpg")) for name in saved["files"]]
+    np.savez(tmp_path / "some.npz", **{name: array[kept] for name, array in saved.items()})
+    code, out, _ = lossbench(
+        "evaluate", run, tmp_path / "some.npz", "--data", tree, *both, "--out", tmp_path / "e.json"
+    )
+    assert code == 0
+    assert "some.npz has no embedding of 2 of 32 images (" in out
+    own, other = json.loads((tmp_path / "e.json").read_text())
+    assert own["metrics"]["positives"] == other["metrics"]["positives"] == 3 + 6
+    assert own["pairs"]["lfw"]["verification_same"] == other["pairs"]["lfw"]["verification_same"] == 3
+
+
+def test_files_are_written_where_it_is_asked_for(lossbench, trained, tree, tmp_path):
+    run = run_of(trained, "ce")
+    assert lossbench("embed", run, tree, "--out", tmp_path / "e.npz")[0] == 0
+    code, out, _ = lossbench("evaluate", tmp_path / "e.npz", "--data", tree)
+    assert code == 0
+    assert out.endswith("figures of models' files are written with --out alone, or printed with --json\n")
+    assert "wrote" not in out
+    code, out, err = lossbench("evaluate", tmp_path / "e.npz", "--data", tree, "--json", "-q")
+    assert json.loads(out)["runs"][0]["run"] == str(tmp_path / "e.npz")
+    for words, says in [
+        (("--mean", "127.5"), "--mean 127.5 is not used: no ONNX file from elsewhere is named; drop it"),
+        (("--channels", "rbg"), "--channels 'rbg' is unknown"),
+        (("--pairs", tree / "pairs.txt", "--flip"), "--flip cannot mirror the images of"),
+    ]:
+        (tree / "pairs.txt").write_text("2\t1\np4\t0\t1\np4\t0\tp5\t1\np5\t2\t3\np4\t2\tp5\t3\n")
+        code, _, err = lossbench("evaluate", tmp_path / "e.npz", "--data", tree, *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err
+
+
+@pytest.mark.parametrize("_", [pytest.param("", marks=ONNX_EXTRA)])
+def test_a_model_without_its_metadata_is_foreign_and_says_what_the_run_says(
+    lossbench, trained, tree, lists, tmp_path, _
+):
+    import onnx
+
+    run, file = run_of(trained, "ce"), tmp_path / "m.onnx"
+    assert lossbench("export", run, "--out", file)[0] == 0
+    model = onnx.load(file)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    words = ("--data", tree, "--pairs", lists[0], "--pairs", lists[1])
+    code, out, err = lossbench("evaluate", run, file, tmp_path / "foreign.onnx", *words)
+    assert (code, err) == (0, "")
+    assert f"note: {tmp_path / 'foreign.onnx'} is fed with images of 32 px, RGB, pixels as uint8" in out
+    for title in ("faces: ", "verification pairs"):
+        _, *rows = cells_of(out, title)
+        assert [row[0] for row in rows] == ["ce r0", "m.onnx", "foreign.onnx"]
+        assert rows[0][1:] == rows[1][1:] == rows[2][1:], "to the printed digits"
+    (tmp_path / "cut.onnx").write_bytes(file.read_bytes()[:999])
+    for name, options, says in [
+        ("cut.onnx", (), "cut.onnx is damaged, or no ONNX file"),
+        ("none.onnx", (), "none.onnx cannot be read"),
+        ("m.onnx", ("--std", "128"), "--std 128 is not used: no ONNX file from elsewhere is named"),
+        ("foreign.onnx", ("--std", "128"), "--std does not apply to"),
+        ("foreign.onnx", ("--image-size", "112"), "--image-size 112 contradicts"),
+    ]:
+        code, _, err = lossbench("evaluate", tmp_path / name, *words, *options)
         assert (code, err.count("\n")) == (2, 1)
         assert says in err

@@ -46,6 +46,22 @@ def test_a_list_in_a_tree_of_its_own_is_of_the_people_there(tree, tmp_path):
     assert others.pairs.files[0] == other / "query" / "p4" / "0.jpg"
 
 
+def test_a_list_beside_its_people_is_of_these_and_not_of_the_data(tree, tmp_path):
+    for image in ("0.jpg", "1.jpg"):
+        (tmp_path / "lfw" / "p4").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lfw" / "p5").mkdir(parents=True, exist_ok=True)
+        for person in ("p4", "p5"):
+            (tmp_path / "lfw" / person / image).write_bytes((tree / "distractors" / "p6" / image).read_bytes())
+    for name, text in {"tabs": "1\np4\t0\t1\np4\t0\tp5\t1\n", "blanks": "1\np4 0 1\np4 0 p5 1\n"}.items():
+        (tmp_path / "lfw" / f"{name}.txt").write_text(text)
+        (one,) = read_pair_lists([tmp_path / "lfw" / f"{name}.txt"], tree)
+        assert one.pairs.files[0] == tmp_path / "lfw" / "p4" / "0.jpg"
+    for name, text in {"empty": "", "bytes": "\xff\n", "path": "1\n../p4\t0\t1\n"}.items():
+        (tmp_path / "lfw" / f"{name}.txt").write_text(text, encoding="latin1")
+        with pytest.raises(InputError):
+            read_pair_lists([tmp_path / "lfw" / f"{name}.txt"], tree)
+
+
 def test_two_lists_of_one_name_are_refused(tree):
     for name in ("a", "b"):
         (tree / name).mkdir()
