@@ -24,11 +24,12 @@ from lossbench.data.prepare.face_choice import (
 )
 from lossbench.data.prepare.mtcnn import detector_version
 from lossbench.data.prepare.options import DetectOptions
+from lossbench.data.prepare.target import DETECTIONS
 from lossbench.errors import InputError
 from lossbench.utils.files import write_bytes
 from lossbench.utils.text import listed, shown, some
 
-LANDMARKS, DETECTIONS = "landmarks.csv", "detections.jsonl"
+LANDMARKS = "landmarks.csv"
 _POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 _COLUMNS = (
     "path",

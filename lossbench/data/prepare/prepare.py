@@ -21,7 +21,7 @@ from lossbench.data.images.decode import read_bytes
 from lossbench.data.pairs import draw_pairs
 from lossbench.data.prepare.collection import Collection, Photo
 from lossbench.data.prepare.crops import make_crops
-from lossbench.data.prepare.detected import DETECTIONS, Detected, Detection, look
+from lossbench.data.prepare.detected import Detected, Detection, look
 from lossbench.data.prepare.doubtful import SHEET
 from lossbench.data.prepare.fit import refuse_misfit
 from lossbench.data.prepare.mtcnn import refuse_absent
@@ -29,6 +29,7 @@ from lossbench.data.prepare.options import CropOptions, SplitOptions
 from lossbench.data.prepare.selection import choose, photos_of
 from lossbench.data.prepare.split import choose_people
 from lossbench.data.prepare.target import (
+    DETECTIONS,
     alone,
     detections,
     put_in_place,

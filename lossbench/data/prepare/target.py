@@ -14,6 +14,8 @@ from lossbench.utils.claims import ClaimLost, claimed
 from lossbench.utils.files import heed_fence
 from lossbench.utils.text import shown
 
+DETECTIONS = "detections.jsonl"  # the faces found in photos, a line for each
+
 
 def work_folder(out: Path) -> Path:
     """Return the hidden folder in which `out` is made; it is gone when `out` is whole."""
@@ -30,7 +32,7 @@ def finished_crops(out: Path) -> int:
 
 def detections(out: Path) -> Path:
     """Return where the faces found in photos of `out` are kept until it is whole."""
-    return work_folder(out) / "detections.jsonl"
+    return work_folder(out) / DETECTIONS
 
 
 def waiting(out: Path) -> str:

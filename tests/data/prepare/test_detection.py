@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 from support import ALIGN_EXTRA, scene
 
 from lossbench.data.prepare.detection import detect_faces, detections_text, read_detections
@@ -59,6 +60,16 @@ def test_a_later_try_looks_only_at_photos_that_are_new_or_changed(photos, tmp_pa
     assert all(again[name] == found[name] for name in unchanged)
     looked_at = [json.loads(line)["photo"] for line in journal.read_text().splitlines()]
     assert looked_at == [name for name in photos if name not in ("p/0.png", "p/1.png")]
+
+
+def test_points_are_those_of_the_upright_photo(photos, tmp_path):
+    with Image.open(photos["p/4.png"]) as upright:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # as phones write it: to be turned by 90 degrees clockwise
+        upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "lying.png", exif=exif)
+    files = {"upright": photos["p/4.png"], "lying": tmp_path / "lying.png"}
+    upright, lying = detect_faces(files, {}, None).values()
+    assert (lying.size, lying.faces) == (upright.size, upright.faces)
 
 
 def test_nothing_is_known_where_there_is_no_file(tmp_path):
