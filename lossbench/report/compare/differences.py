@@ -6,7 +6,7 @@ from typing import Any
 from lossbench.config import SETTINGS
 from lossbench.report.compare.comparison import Benchmark, Comparison
 from lossbench.report.markup import Part
-from lossbench.report.page.provenance import ELSEWHERE, machine_of
+from lossbench.report.provenance import ELSEWHERE, machine_of
 from lossbench.utils.text import clipped, listed
 
 _OTHERWISE_SAID = (*ELSEWHERE, "losses", "name", "threads", "plugins", "keep_embeddings")

@@ -9,7 +9,7 @@ from lossbench.report.gains import signed
 from lossbench.report.latex.escape import escaped, number
 from lossbench.report.latex.table import Table, caption, over, row
 from lossbench.report.markup import Part
-from lossbench.report.page.results import shared_ranks
+from lossbench.report.results import shared_ranks
 from lossbench.report.tables import mark, text, thin_line
 from lossbench.results.metric_fields import Metric
 from lossbench.utils.text import listed

@@ -9,7 +9,7 @@ from lossbench.report.latex.escape import escaped, number
 from lossbench.report.latex.main_table import headings
 from lossbench.report.latex.table import Table, caption, over, row
 from lossbench.report.markup import Part
-from lossbench.report.page.results import Results
+from lossbench.report.results import Results
 from lossbench.report.tables import mark, thin_line
 from lossbench.results.metric_fields import Metric, flat_metrics, metric
 from lossbench.results.store import Record

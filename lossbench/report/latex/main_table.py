@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from lossbench.report.findings import Findings
 from lossbench.report.latex.escape import escaped, number, power
 from lossbench.report.latex.table import Table, caption, over, row
-from lossbench.report.page.results import Cell, Column, Results, Row
+from lossbench.report.results import Cell, Column, Results, Row
 from lossbench.report.tables import MEANING, thin_line
 from lossbench.results.metric_fields import metric
 

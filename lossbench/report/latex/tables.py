@@ -7,7 +7,7 @@ from lossbench.report.findings import Findings
 from lossbench.report.gains import scale_and_margin, selection_gap
 from lossbench.report.latex.lists import part_table, run_table, verdict_list
 from lossbench.report.latex.main_table import rank_table, summary_table
-from lossbench.report.page.results import results
+from lossbench.report.results import results
 
 
 def latex_tables(findings: Findings, name: str, apart: Disagreed | None = None) -> dict[str, str]:

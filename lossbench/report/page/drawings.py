@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lossbench.errors import InputError
 from lossbench.losses.plugin import Plugin
 from lossbench.losses.registry import shipped_plugins
-from lossbench.report.page.shapes import Box
+from lossbench.report.shapes import Box
 from lossbench.results.history import read_history, relative_losses
 from lossbench.results.store import Record
 

@@ -18,8 +18,8 @@ from lossbench.report.markup import Part
 from lossbench.report.matrix import DENSE, matrices
 from lossbench.report.page.base import rendered
 from lossbench.report.page.cards import cards
-from lossbench.report.page.provenance import command, differences, fingerprints, versions
-from lossbench.report.page.results import results
+from lossbench.report.provenance import command, differences, fingerprints, versions
+from lossbench.report.results import results
 from lossbench.report.sections import (
     clusters,
     embeddings_line,

@@ -5,7 +5,7 @@ from support import REPORTED, SETTINGS, changed
 from lossbench.report.findings import Findings
 from lossbench.report.latex.lists import part_table, run_table, verdict_list
 from lossbench.report.markup import Part
-from lossbench.report.page.results import results
+from lossbench.report.results import results
 from lossbench.results.study import Study
 from lossbench.results.verdicts import verdicts
 

@@ -7,7 +7,7 @@ from support import REPORTED, SETTINGS, STUDY, changed
 
 from lossbench.report.findings import Findings
 from lossbench.report.latex.main_table import headings, rank_table, summary_table
-from lossbench.report.page.results import Column, results
+from lossbench.report.results import Column, results
 from lossbench.results.study import Study
 from lossbench.results.verdicts import verdicts
 

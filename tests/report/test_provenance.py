@@ -5,7 +5,7 @@ import shlex
 from support import STUDY, changed
 
 from lossbench.config import Config
-from lossbench.report.page.provenance import command, differences, fingerprints, versions
+from lossbench.report.provenance import command, differences, fingerprints, versions
 from lossbench.results.study import Study
 
 SETTINGS = {"record": {"lossbench": "9.8.7"}}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lossbench.losses.plugin import UNTRAINED
-from lossbench.report.page.shapes import Bar, axis_of, bar
+from lossbench.report.shapes import Bar, axis_of, bar
 from lossbench.report.tables import mark, text
 from lossbench.report.theme import colours_of
 from lossbench.results.metric_fields import metric, shown_in

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lossbench.report.page.shapes import HEIGHT, WIDTH, Box, axis_of, bar
+from lossbench.report.shapes import HEIGHT, WIDTH, Box, axis_of, bar
 
 
 @pytest.mark.parametrize(

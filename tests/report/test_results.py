@@ -5,7 +5,7 @@ import math
 import pytest
 from support import STUDY, changed
 
-from lossbench.report.page.results import cost_of, results
+from lossbench.report.results import cost_of, results
 from lossbench.results.study import Study
 from lossbench.results.verdicts import verdicts
 
