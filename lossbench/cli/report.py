@@ -74,7 +74,10 @@ def report_(
         return
     from lossbench.report.write import latest_benchmark, write_report
 
-    _say_written(write_report(folder or latest_benchmark(results), faces=faces, on_progress=console.step))
+    at = folder or latest_benchmark(results)
+    with console.counting("figures and cards drawn") as on_progress:
+        written = write_report(at, faces=faces, on_note=console.step, on_progress=on_progress)
+    _say_written(written)
 
 
 def _watch(folder: Path | None, results: Path, *, faces: bool) -> None:

@@ -1,6 +1,7 @@
 """Writes a benchmark's report: report.html, report.md, verdicts.json, tables (CSV, LaTeX) and figures (SVG, PNG)."""
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 from lossbench.errors import InputError
@@ -17,6 +18,8 @@ from lossbench.results.metric_fields import Place, runs_frame, shown_in, with_fi
 from lossbench.results.verdict_file import FILE, write_verdicts
 from lossbench.results.verdicts import rank_table, verdict_table
 from lossbench.utils.files import write_text
+
+Progress = Callable[[int, int], None]
 
 
 def latest_benchmark(results: Path) -> Path:
@@ -37,14 +40,19 @@ def newest(results: Path) -> Path | None:
 
 
 def write_report(
-    folder: Path, *, faces: bool = False, on_progress: Callable[[str], None] = lambda line: None
+    folder: Path,
+    *,
+    faces: bool = False,
+    on_note: Callable[[str], None] = lambda line: None,
+    on_progress: Progress = lambda done, total: None,
 ) -> list[Path]:
     """Write the comparison of a benchmark's latest settings into its folder.
 
     Args:
         folder: a benchmark's folder, such as results/orl.
         faces: also show the faces on which two losses disagree most.
-        on_progress: called with a line of text before a slow step.
+        on_note: called with a line that the user must see.
+        on_progress: called with the number of figures and cards that are drawn, and that of all.
 
     Returns:
         The paths written: the page, the report in Markdown, the verdicts and the report's two folders.
@@ -53,7 +61,7 @@ def write_report(
         InputError: there is no such folder, no run in it, or a damaged record; the folder cannot be written; or faces
             are asked for that may not be shown or are not there.
     """
-    return write_findings(folder, read_findings(folder), faces=faces, on_progress=on_progress)
+    return write_findings(folder, read_findings(folder), faces=faces, on_note=on_note, on_progress=on_progress)
 
 
 def write_findings(
@@ -61,7 +69,8 @@ def write_findings(
     findings: Findings,
     *,
     faces: bool = False,
-    on_progress: Callable[[str], None] = lambda line: None,
+    on_note: Callable[[str], None] = lambda line: None,
+    on_progress: Progress = lambda done, total: None,
 ) -> list[Path]:
     """Write what a benchmark has found, as `write_report` does.
 
@@ -75,10 +84,20 @@ def write_findings(
     try:
         tables.mkdir(exist_ok=True)
         figures.mkdir(exist_ok=True)
-        on_progress(embeddings_line(records) or "drawing the figures")
-        from lossbench.report.figures.write import write_figures
+        if line := embeddings_line(records):
+            on_note(line)
+        from lossbench.report.figures.write import FIGURES, write_figures
 
-        drawn = write_figures(study, found, figures, images)  # may fail: it comes before the tables are replaced
+        total = len(FIGURES) + (images is not None) + len(study.entrants)
+        parts = count(1)
+
+        def on_part() -> None:
+            on_progress(next(parts), total)
+
+        on_progress(0, total)
+        drawn = write_figures(
+            study, found, figures, images, on_part
+        )  # may fail: it comes before the tables are replaced
         pairs: tuple[Place, ...] = ("verification",) if with_figures(records, "verification") else ()
         places: tuple[Place, ...] = ("headline", "points", *pairs, "gallery", "transfer", "retrieval", "clusters")
         everything_shown = shown_in(*places, "angles", "speed", fprs=study.fprs)
@@ -101,8 +120,7 @@ def write_findings(
         for name, text in latex_tables(findings, folder.resolve().name, apart).items():
             write_text(tables / f"{name}.tex", text)
         write_verdicts(folder, study, found)
-        on_progress("writing the page, with a passport per loss")
-        html = page(findings, drawn, apart, folder=figures, tables=[*made])
+        html = page(findings, drawn, apart, folder=figures, tables=[*made], on_card=on_part)
         write_text(folder / "report.md", markdown(findings, drawn, [*made]))
         write_text(folder / "report.html", html)
     except OSError as error:

@@ -139,3 +139,18 @@ def test_each_table_is_csv_and_latex(folder, undrawn):
     assert kinds["csv"] == kinds["tex"] >= {"summary", "runs", "verdicts", "ranks", "disagreements"}
     for text in ((folder / "report.md").read_text(), (folder / "report.html").read_text()):
         assert all(f"tables/{stem}.{kind}" in text for kind, stems in kinds.items() for stem in stems)
+
+
+def test_progress_counts_figures_and_cards(folder, undrawn):
+    counted = []
+    write_report(folder, on_progress=lambda done, total: counted.append((done, total)))
+    assert counted == [(0, 3), (1, 3), (2, 3), (3, 3)], "no figure, and the cards of ce, cosface and untrained"
+
+
+def test_progress_counts_figures_that_cannot_be_drawn(folder, monkeypatch):
+    from lossbench.report.figures import write
+
+    monkeypatch.setattr(write, "FIGURES", [one for one in write.FIGURES if one.stem in ("ranks", "sphere")])
+    counted = []
+    write_report(folder, on_progress=lambda done, total: counted.append((done, total)))
+    assert counted[-1] == (5, 5)

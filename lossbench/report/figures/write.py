@@ -50,7 +50,11 @@ FIGURES: tuple[Figure, ...] = (
 
 
 def write_figures(
-    study: Study, found: Sequence[Verdict], folder: Path, images: FaceImages | None = None
+    study: Study,
+    found: Sequence[Verdict],
+    folder: Path,
+    images: FaceImages | None = None,
+    on_figure: Callable[[], None] = lambda: None,
 ) -> list[tuple[str, str]]:
     """Draw every figure as SVG and PNG; those of unseen people only where all runs have embeddings of them.
 
@@ -59,6 +63,7 @@ def write_figures(
         found: their verdicts.
         folder: exists.
         images: the faces of two losses' disagreements; without, those that an earlier report shows are removed.
+        on_figure: called after each figure, drawn or not.
 
     Returns:
         File stem and caption of each figure, in reading order.
@@ -75,20 +80,25 @@ def write_figures(
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in letters that the PNG's font lacks
         for stem, draw, of_unseen in (*FIGURES, *shown):
             if of_unseen and recorded_alone:
-                continue  # what an earlier report drew stays: the embeddings may be elsewhere
-            if (drawn := draw(study, found)) is None:
+                pass  # what an earlier report drew stays: the embeddings may be elsewhere
+            elif (drawn := draw(study, found)) is None:
                 _remove(folder, stem)
-                continue
-            drawn.drawing.draw_without_rendering()
-            drawn.drawing.set_layout_engine("none")  # laid out once, for both files
-            for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-                whole = io.BytesIO()  # on a full disk the figure of the previous report must survive
-                drawn.drawing.savefig(whole, format=kind, dpi=DPI, metadata=metadata)
-                write_bytes(folder / f"{stem}.{kind}", whole.getbuffer())
-            written.append((stem, drawn.caption))
+            else:
+                _write(drawn, folder, stem)
+                written.append((stem, drawn.caption))
+            on_figure()
     if images is None:
         _remove(folder, "faces")
     return written
+
+
+def _write(drawn: Drawn, folder: Path, stem: str) -> None:
+    drawn.drawing.draw_without_rendering()
+    drawn.drawing.set_layout_engine("none")  # laid out once, for both files
+    for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+        whole = io.BytesIO()  # on a full disk the figure of the previous report must survive
+        drawn.drawing.savefig(whole, format=kind, dpi=DPI, metadata=metadata)
+        write_bytes(folder / f"{stem}.{kind}", whole.getbuffer())
 
 
 def _remove(folder: Path, stem: str) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,8 +41,12 @@ class Card(NamedTuple):
     runs: tuple[tuple[str, str], ...]
 
 
-def cards(study: Study) -> list[Card]:
+def cards(study: Study, on_card: Callable[[], None] = lambda: None) -> list[Card]:
     """Return a card per loss, the untrained backbone's last. Executes shipped plugins alone, to draw their passports.
+
+    Args:
+        study: the runs.
+        on_card: called after each card.
 
     Raises:
         InputError: a run's history is damaged.
@@ -66,6 +70,7 @@ def cards(study: Study) -> list[Card]:
                 tuple(_runs(own)),
             )
         )
+        on_card()
     return made
 
 

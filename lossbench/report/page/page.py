@@ -2,7 +2,7 @@
 
 import base64
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +56,7 @@ def page(
     *,
     folder: Path,
     tables: Sequence[str] = (),
+    on_card: Callable[[], None] = lambda: None,
 ) -> str:
     """Return the text of report.html.
 
@@ -65,6 +66,7 @@ def page(
         apart: where the two best losses disagree.
         folder: where the figures are, as SVG and PNG.
         tables: file stem of each table in tables/, as CSV and as LaTeX.
+        on_card: called after each loss's card is drawn.
 
     Raises:
         InputError: a run's history is damaged.
@@ -104,7 +106,7 @@ def page(
         verdicts=Part("Every verdict", (), verdict_headers, verdict_rows),
         stems=[stem for stem, _ in drawn],
         figures=[_figure(folder, stem, caption) for stem, caption in drawn],
-        cards=cards(study),
+        cards=cards(study, on_card),
         audit=operating_points(study),
         more=[
             *filter(
