@@ -11,6 +11,7 @@ import torch
 from lossbench.benchmark.listener import Listener
 from lossbench.config import Config, suitable_lr
 from lossbench.data.catalogue import data_info, open_data
+from lossbench.data.copies import shared_by_splits
 from lossbench.data.faces import FaceSet
 from lossbench.data.images.recordio import ImagePlace
 from lossbench.data.images.store import ImageStore, open_store
@@ -117,6 +118,8 @@ def gather(config: Config, listener: Listener, *, verify: bool, device: torch.de
         open_packed(split_file.root).verify_content(store.digests)
     elif split_file:
         split_file.verify_content(faces.names, store.digests)
+    if verify and (copies_line := shared_by_splits(faces, store.digests)):
+        listener.note(copies_line)
     fingerprints = {"data": store.fingerprint, **started}
     if pairs:
         pair_store = _open_store(pairs.files, config, listener)

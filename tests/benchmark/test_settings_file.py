@@ -72,7 +72,9 @@ def test_data_that_changed_is_said_and_trained_anew(lossbench, tree, tmp_path):
     assert [r["protocol_hash"] != s["protocol_hash"] for r, s in zip(first, second, strict=True)] == [True, True]
     shutil.copytree(tree / "query" / "p4", tree / "distractors" / "p9")
     _, _, heard = bench(tmp_path / "out", "ce", **settings)
-    assert heard.notes[0].startswith("4 finished runs were made with other images")
+    copies, kept = heard.notes
+    assert copies.startswith("4 files are copies of one in another split")
+    assert kept.startswith("4 finished runs were made with other images")
     assert lossbench("report", folder)[0] == 0
     assert "4 runs with other settings in this folder are left out" in (folder / "report.md").read_text()
     shutil.rmtree(tree / "distractors" / "p9")
