@@ -140,7 +140,7 @@ def evaluate(
     training set. Exit code 1 if a damaged run was left out.
 
     With --json: {answer: [sentence], runs: [{run, entrant, repeat, hash, data, people_with_names_of_the_training,
-    metrics, spread_over_people, pairs: {LIST: metrics}}], left_out: [reason]}; a run is what its file holds, too.
+    metrics, spread_over_people, pairs: {LIST: metrics}, fed}], left_out: [reason]}; a run is what its file holds, too.
     """
     from lossbench.cli import console
 

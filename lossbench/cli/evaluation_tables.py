@@ -203,4 +203,5 @@ def as_json(one: "Evaluation", data: Path | None) -> dict[str, Any]:
         "metrics": one.figures,
         "spread_over_people": one.spread,
         "pairs": one.pairs,
+        "fed": one.fed or None,
     }

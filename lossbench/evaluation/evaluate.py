@@ -42,6 +42,7 @@ class Evaluation:
     source: Path = Path()
     pairs: dict[str, dict[str, Any]] = field(default_factory=dict)
     fars: tuple[float, ...] = ()
+    fed: str = ""
 
 
 def evaluate(
@@ -87,7 +88,7 @@ def evaluate(
         figures, spread = figures | measured.figures, spread | measured.spread
     names = {*unseen.query.people, *unseen.distractors.people} if unseen else set()
     known = known_names(model.record, names) if model.record else None
-    return Evaluation(model.record, figures, drawn, spread, known, model.source, pairs, fars)
+    return Evaluation(model.record, figures, drawn, spread, known, model.source, pairs, fars, model.said)
 
 
 def _people_values(model: Model, unseen: UnseenPeople, fprs: Sequence[float], on_progress: Progress) -> dict[str, Any]:

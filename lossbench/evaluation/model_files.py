@@ -22,25 +22,35 @@ from lossbench.evaluation.models import Progress, silent
 from lossbench.models.export import FACTS, FORMATS
 from lossbench.models.onnx_file import InputOptions, foreign_model, open_session
 from lossbench.results.model_file import read_model
-from lossbench.utils.text import clipped, shown, some
+from lossbench.utils.files import is_file, is_folder
+from lossbench.utils.text import clipped, listed, shown, some
 
 ARRAYS = ".npz"
 _BATCH = 64
 
 
 def is_model_file(path: Path) -> bool:
-    """Return whether a path is named like a model's file, or like one of embeddings.
+    """Return whether a path is named like a model's file, or like one of embeddings, and is no folder.
+
+    Raises:
+        InputError: it is a file of another kind.
 
     Example:
         >>> is_model_file(Path("m.onnx")), is_model_file(Path("results/orl"))
         (True, False)
     """
-    return path.suffix in (*FORMATS.values(), ARRAYS) and not path.is_dir()
+    endings = [*FORMATS.values(), ARRAYS]
+    if path.suffix not in endings and is_file(path):
+        raise InputError(f"{shown(path)} is neither a run's folder nor a model ({listed(endings, 'or')}); name one")
+    return path.suffix in endings and not is_folder(path)
 
 
 @dataclass(frozen=True)
 class FileModel:
-    """A network in a file: `function` maps images [B, 3, S, S] uint8 to embeddings [B, D]."""
+    """A network in a file: `function` maps images [B, 3, S, S] uint8 to embeddings [B, D].
+
+    What `lossbench export` wrote gives embeddings of length 1, to which a mirrored image's is added at that length.
+    """
 
     source: Path
     side: int
@@ -204,7 +214,7 @@ def read_embeddings_file(path: Path, unseen: UnseenPeople | None) -> EmbeddingsM
             held = list(file.files)
     except OSError as error:
         raise InputError(f"{where} cannot be read ({error.strerror or 'it is cut'}); write it again") from error
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, BadZipFile, zlib.error) as error:
         raise InputError(f"{where} is damaged, or no .npz of arrays of numbers and texts; write it again") from error
     if "embeddings" not in arrays:
         raise InputError(f"{where} has no array 'embeddings' [N, D], but {some(held) or 'nothing'}; add it")

@@ -24,7 +24,11 @@ def silent(done: int, total: int) -> None:
 
 
 class Model(Protocol):
-    """What is measured. `source` is the file or folder it was read from; `record` that of a run, None of a file."""
+    """What is measured.
+
+    `source` is the file or folder it was read from; `record` that of a run, None of a file; `said` how a network from
+    elsewhere is fed, nothing of others.
+    """
 
     @property
     def source(self) -> Path:
@@ -33,6 +37,10 @@ class Model(Protocol):
     @property
     def record(self) -> Record | None:
         """Return the run's record."""
+
+    @property
+    def said(self) -> str:
+        """Return the line."""
 
     def embed(
         self, files: Sequence[ImagePlace], parts: Sequence[Part], *, flip: bool = False, on_progress: Progress = silent
@@ -54,6 +62,7 @@ class RunModel:
     record: Record
     backbone: nn.Module
     device: torch.device
+    said: str = ""
 
     @property
     def source(self) -> Path:

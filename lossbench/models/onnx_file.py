@@ -17,7 +17,7 @@ from lossbench.errors import InputError
 from lossbench.utils.text import clipped, described, listed
 
 USUAL_MEAN = USUAL_STD = 127.5  # InsightFace's: pixels in -1..1
-_ARITHMETIC = {"Sub", "Add", "Mul", "Div"}
+_NORMALISING = ({"Sub"}, {"Mul", "Div"})  # operators at the beginning of a graph
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _BATCH = 32
 
@@ -127,7 +127,8 @@ def foreign_model(data: bytes, where: str, options: InputOptions) -> ForeignMode
     if bytes_in and (options.mean or options.std):
         option = "--mean" if options.mean else "--std"
         raise InputError(f"{option} does not apply to {where}, which takes uint8 and normalises by itself; drop it")
-    inside = bytes_in or _normalises(data, inputs[0].name)
+    chosen = bool(options.mean or options.std)  # the user knows; what was not said is as usual
+    inside = bytes_in or (not chosen and _normalises(data, inputs[0].name))
     mean, std = (
         np.asarray(given if given else (usual,), dtype=np.float32).reshape(1, -1, 1, 1)
         for given, usual in ((options.mean, 0 if inside else USUAL_MEAN), (options.std, 1 if inside else USUAL_STD))
@@ -160,7 +161,7 @@ def _said(side: int, mean: Any, std: Any, options: InputOptions, *, inside: bool
         return f"{flat[0]:g}" if len(flat) == 1 else f"[{', '.join(f'{one:g}' for one in flat)}]"
 
     order = (options.channels or "rgb").upper()
-    if inside and not (options.mean or options.std):
+    if inside:
         how = "pixels as uint8" if bytes_in else "pixels in 0..255, since the graph begins with a normalisation"
     else:
         usual = "" if options.mean or options.std else ", as InsightFace does (--mean and --std choose others)"
@@ -190,13 +191,13 @@ def _side(shape: list[Any], where: str, asked: int | None) -> int:
 
 
 def _normalises(data: bytes, name: str) -> bool:
-    """Return whether a graph begins with a shift and a factor of its input, as those that MXNet exports do."""
+    """Return whether a graph begins by a subtraction from its input and a factor, as those that MXNet exports do."""
     import onnx
 
     graph = onnx.load_from_string(data).graph
-    for _ in range(2):
+    for operators in _NORMALISING:
         users = [node for node in graph.node if name in node.input]
-        if len(users) != 1 or users[0].op_type not in _ARITHMETIC:
+        if len(users) != 1 or users[0].op_type not in operators:
             return False
         name = users[0].output[0]
     return True

@@ -18,7 +18,8 @@ def find(name: str) -> Term | None:
     by_name = _names()
     figure = wanted.partition("@")[0]
     of_figure = next((term for term in TERMS if figure in term.figures), None)
-    return by_name.get(wanted) or of_figure or next(filter(None, map(by_name.get, _spellings(wanted))), None)
+    spelled = map(by_name.get, (figure, *_spellings(wanted)))
+    return by_name.get(wanted) or of_figure or next(filter(None, spelled), None)
 
 
 def topic_of(name: str) -> str:

@@ -94,11 +94,15 @@ def test_what_an_npz_lacks_is_one_line(tmp_path, unseen, arrays, says):
 
 
 def test_files_that_cannot_be_used(tmp_path, unseen, trained):
-    buffer = io.BytesIO()
+    buffer, large = io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("embeddings.npy", b"\x93NUMPY\x01")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2**40, 512)})
+    with zipfile.ZipFile(large, "w") as archive:
+        archive.writestr("embeddings.npy", header.getvalue())  # of two petabytes
     for name, data in {"cut": write(tmp_path, embeddings=ROWS).read_bytes()[:200], "text": b"text",
-                       "empty": b"", "inner": buffer.getvalue()}.items():  # fmt: skip
+                       "empty": b"", "inner": buffer.getvalue(), "large": large.getvalue()}.items():  # fmt: skip
         (tmp_path / f"{name}.npz").write_bytes(data)
         with pytest.raises(InputError, match=f"{name}.npz (is damaged|cannot be read)"):
             read_embeddings_file(tmp_path / f"{name}.npz", unseen)
@@ -123,6 +127,9 @@ def test_embeddings_without_a_direction_are_refused(tmp_path, unseen, value):
 
 def test_models_are_known_by_their_ending(tmp_path):
     (tmp_path / "odd.onnx").mkdir()
+    (tmp_path / "weights.pth").write_bytes(b"")
+    with pytest.raises(InputError, match=r"weights.pth is neither a run's folder nor a model \(.onnx, .*\)"):
+        is_model_file(tmp_path / "weights.pth")
     names = {"m.onnx": True, "m.safetensors": True, "m.pt2": True, "e.npz": True, "m.pth": False, "odd.onnx": False}
     assert {name: is_model_file(tmp_path / name) for name in names} == names
 

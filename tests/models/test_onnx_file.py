@@ -80,8 +80,10 @@ def test_a_graph_that_normalises_by_itself_is_given_pixels():
     found, said = embedded(model(kind="UINT8"))
     np.testing.assert_allclose(found, expected(0, 1), rtol=1e-4, atol=1e-1)
     assert said == "8 px, RGB, pixels as uint8"
-    found, said = embedded(model(first=[("Sub", 1.0)]))
-    np.testing.assert_allclose(found, expected(127.5 + 127.5, 127.5), rtol=1e-4, atol=1e-3), "one step is none"
+    chosen, _ = embedded(model(first=[("Sub", 127.5), ("Mul", 1 / 128)]), std=(1.0,))
+    np.testing.assert_allclose(chosen, expected(127.5 + 127.5, 128), rtol=1e-4, atol=1e-3)
+    for steps in ([("Mul", 2.0), ("Add", 1.0)], [("Sub", 1.0)]):  # which is something else
+        assert "as InsightFace does" in embedded(model(first=steps))[1]
     with pytest.raises(InputError, match="--std does not apply to m, which takes uint8"):
         embedded(model(kind="UINT8"), std=(128.0,))
 

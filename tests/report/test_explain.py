@@ -11,7 +11,8 @@ from lossbench.report.explain import explained, find, parts
     [("fpr", "fpr"), ("FAR", "fpr"), ("  Plain   Twin ", "deconfound"), ("tpr@1e-05", "id-rate"), ("±", "interval"),
      ("transfer_fpr@0.1", "threshold-transfer"), ("cmc5_with_distractors", "rank-k"), ("people", "people-error"),
      ("training curves", "training-curve"), ("training_curves", "training-curve"), ("tpr_fpr", "id-rate"),
-     ("similarities", "cosine"), ("t-SNE", "map"), ("query map", "map"), ("P x 4", "batches"), ("PxK", "batches")],
+     ("similarities", "cosine"), ("t-SNE", "map"), ("query map", "map"), ("P x 4", "batches"), ("PxK", "batches"),
+     ("IJB-C", "template"), ("template_tar@1e-05", "template")],
 )  # fmt: skip
 def test_a_term_has_many_names(name, topic):
     assert find(name).topic == topic

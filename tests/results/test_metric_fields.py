@@ -17,6 +17,7 @@ from lossbench.results.metric_fields import (
     METRICS,
     Metric,
     at,
+    fewest_above,
     flat_metrics,
     fprs_of,
     metric,
@@ -24,6 +25,7 @@ from lossbench.results.metric_fields import (
     runs_frame,
     shown_in,
     table_at,
+    template_metrics,
 )
 from lossbench.results.metric_inputs import SHARED, Computation
 from lossbench.results.store import load_records
@@ -211,3 +213,11 @@ def test_every_figure_of_a_real_run_is_within_its_limits(benchmark):
         for key, value in flat_metrics(record).items():
             low, high = metric(key).limits
             assert math.isnan(value) or low <= value <= high, key
+
+
+def test_a_list_of_templates_has_a_tar_at_every_rate():
+    first, second = template_metrics((0.001, 1e-5))
+    assert (first.key, first.column, second.column) == ("template_tar@0.001", "TAR @ FAR 0.001", "@ 1e-5")
+    assert (second.title, second.point, second.limits) == ("TAR @ FAR 1e-5", 1e-5, (0, 1))
+    records = [{"status": "finished", "metrics": {"template_negatives": 200_000}}]
+    assert [fewest_above(metric, records) for metric in (first, second)] == [None, 2], "thin with two above"
