@@ -1,22 +1,22 @@
 """The settings of a benchmark, each declared once.
 
-From `Config` follow the options of `lossbench run` and their help (lossbench.cli.options), the checks of the TOML that
-`--config` reads, and of every value.
+From `Config` follow the options of `lossbench run` and their help (lossbench.cli.options), the checks of every value,
+and of the TOML that `--config` reads (lossbench.benchmark.settings_file).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lossbench.data.catalogue import DATA, FOLDER, NAMES, data_info
-from lossbench.errors import InputError, did_you_mean
+from lossbench.errors import InputError
 from lossbench.models.backbones import BACKBONES, BackboneInfo, backbone_info
 from lossbench.models.network_file import DROPOUT
 from lossbench.models.pretrained import check_pretrained
 from lossbench.utils.schedule import drops
-from lossbench.utils.settings import check, declare, settings_of, split_up
+from lossbench.utils.settings import check, declare, fields_of, settings_of
 from lossbench.utils.text import clipped, listed
 
 Touches = Literal["training", "measuring", "neither"]
@@ -425,60 +425,12 @@ def _check_name(name: str) -> None:
         raise InputError(f"--name '{clipped(name)}' is too long; {rule} of at most {_LONGEST_NAME} bytes")
 
 
-def read_config(path: str | Path) -> dict[str, Any]:
-    """Read settings from a TOML file, checked for names and types; `losses` may be a list or comma-separated.
-
-    Raises:
-        InputError: no such file, no TOML, an unknown setting, or a value of the wrong type.
-    """
-    import tomllib  # late: no command but `run --config` needs it
-
-    where = f"--config '{clipped(str(path), 200)}'"
-    try:
-        with Path(path).open("rb") as file:
-            table = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"{where} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{where} is not TOML: {error}") from error
-    table.pop("record", None)  # what `run` notes in the file it leaves behind
-    return typed(table, where)
-
-
 def typed(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return settings as fields of `Config`, checked for names and types; `losses` may be a list, too.
 
-    Args:
-        table: values by the names of settings.
-        where: what an error begins with: the place that they come from.
-
     Raises:
-        InputError: an unknown setting, or a value of the wrong type.
+        InputError: as `utils.settings.typed`.
     """
-    found: dict[str, Any] = {}
-    for name, value in table.items():
-        if name not in SETTINGS:
-            raise InputError(f"{where}: no setting called '{name}'{did_you_mean(name, list(SETTINGS))}")
-        one = SETTINGS[name]
-        if name == "losses" and isinstance(value, list):
-            value = ",".join(map(str, value))
-        if one.repeats and one.choices and isinstance(value, str):
-            value = [value]
-        values = value if one.repeats and isinstance(value, list) else [value]
-        if isinstance(value, list) != one.repeats or not all(_fits(each, one.kind) for each in values):
-            kind = f"a list of {one.kind.__name__}" if one.repeats else f"of type {one.kind.__name__}"
-            raise InputError(f"{where}: {name} = {value!r} should be {kind}")
-        found[name] = value if not one.repeats else tuple(value) if one.is_list else split_up(one, value)
-    return found
-
-
-def _fits(value: Any, kind: type) -> bool:
-    return type(value) is kind or (type(value) is int and kind is float)
-
-
-def to_toml(config: Config, record: Mapping[str, Any]) -> str:
-    """Return `config` as TOML that `--config` takes, settings at None left out, with a table `record` of notes."""
-    import tomli_w
-
-    settings = {name: value for name, value in asdict(config).items() if value not in (None, ())}
-    return tomli_w.dumps({**settings, "record": dict(record)})
+    losses = table.get("losses")
+    joined = {"losses": ",".join(map(str, losses))} if isinstance(losses, list) else {}
+    return fields_of(SETTINGS, {**table, **joined}, where)

@@ -1,14 +1,16 @@
-"""``benchmark.toml``: the settings behind the runs in a folder. Processes that share the folder extend it."""
+"""Settings as TOML: what ``--config`` reads, and ``benchmark.toml``, which processes that share a folder extend."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from lossbench.benchmark.locks import one_at_a_time
 from lossbench.benchmark.plan import Run
-from lossbench.config import Config, to_toml
+from lossbench.config import Config, typed
 from lossbench.errors import InputError
 from lossbench.losses.plugin import BASELINE, UNTRAINED, Plugin
 from lossbench.losses.registry import find_plugins
@@ -16,6 +18,31 @@ from lossbench.losses.spec import parse_spec
 from lossbench.results.store import Record, load_records
 from lossbench.utils.files import write_text
 from lossbench.utils.machine import lossbench_version
+from lossbench.utils.text import clipped
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Read settings from a TOML file, checked for names and types; `losses` may be a list or comma-separated.
+
+    Raises:
+        InputError: no such file, no TOML, an unknown setting, or a value of the wrong type.
+    """
+    where = f"--config '{clipped(str(path), 200)}'"
+    try:
+        with Path(path).open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"{where} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{where} is not TOML: {error}") from error
+    table.pop("record", None)  # what `run` notes in the file it leaves behind
+    return typed(table, where)
+
+
+def to_toml(config: Config, record: Mapping[str, Any]) -> str:
+    """Return `config` as TOML that `--config` takes, settings at None left out, with a table `record` of notes."""
+    settings = {name: value for name, value in asdict(config).items() if value not in (None, ())}
+    return tomli_w.dumps({**settings, "record": dict(record)})
 
 
 def write_benchmark_file(folder: Path, config: Config, runs: Sequence[Run]) -> None:

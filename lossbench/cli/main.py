@@ -12,7 +12,7 @@ import typer
 from lossbench.cli import comparison, data, doctor, evaluate, export, lists, losses, models, report
 from lossbench.cli.completion import complete_topics
 from lossbench.cli.options import GroupedCommand, Json, speaks, takes
-from lossbench.config import Config, read_config
+from lossbench.config import Config
 from lossbench.errors import InputError, NobodyListens, ProcessLost, stopped
 from lossbench.utils.files import too_long
 from lossbench.utils.launch import launch
@@ -159,7 +159,7 @@ def run(
     from lossbench.cli import console
 
     options = {"force": force, "retry_failed": retry_failed, "verify": not no_verify}
-    chosen = comparison.checked(given, read_config(config) if config else None)
+    chosen = comparison.checked(given, _read(config) if config else None)
     if launch().silent:  # one of torchrun's processes, of which the first reports
         _take_part(chosen, options)
         return
@@ -179,6 +179,12 @@ def _take_part(config: Config, options: dict[str, bool]) -> None:
     from lossbench.benchmark.ranks import Silence
 
     run_benchmark(config, Silence(), **options)
+
+
+def _read(config: Path) -> dict[str, Any]:
+    from lossbench.benchmark.settings_file import read_config  # it imports torch
+
+    return read_config(config)
 
 
 def _run(config: Config, options: dict[str, bool]) -> comparison.Comparison:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
-from lossbench.errors import InputError
+from lossbench.errors import InputError, did_you_mean
 from lossbench.utils.files import check_path
 from lossbench.utils.text import clipped
 
@@ -116,6 +116,36 @@ def split_up(setting: Setting, texts: Sequence[str]) -> tuple[str, ...]:
         ('tensorboard', 'wandb', 'trackio')
     """
     return tuple(part for text in texts for part in (text.split(",") if setting.choices else [text]))
+
+
+def fields_of(settings: Mapping[str, Setting], table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return values, as TOML or a caller gives them, as fields of a dataclass of settings; names and types are checked.
+
+    Args:
+        settings: what there is, by name.
+        table: values by the names of settings.
+        where: what an error begins with: the place that they come from.
+
+    Raises:
+        InputError: an unknown setting, or a value of the wrong type.
+    """
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        if name not in settings:
+            raise InputError(f"{where}: no setting called '{name}'{did_you_mean(name, list(settings))}")
+        one = settings[name]
+        if one.repeats and one.choices and isinstance(value, str):
+            value = [value]
+        values = value if one.repeats and isinstance(value, list) else [value]
+        if isinstance(value, list) != one.repeats or not all(_fits(each, one.kind) for each in values):
+            kind = f"a list of {one.kind.__name__}" if one.repeats else f"of type {one.kind.__name__}"
+            raise InputError(f"{where}: {name} = {value!r} should be {kind}")
+        found[name] = value if not one.repeats else tuple(value) if one.is_list else split_up(one, value)
+    return found
+
+
+def _fits(value: Any, kind: type) -> bool:
+    return type(value) is kind or (type(value) is int and kind is float)
 
 
 def build(options: type[_Options], given: Mapping[str, Any]) -> _Options:

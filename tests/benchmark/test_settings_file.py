@@ -1,13 +1,16 @@
-"""benchmark.toml: which runs belong together, for every process that shares the folder."""
+"""Settings as TOML, and benchmark.toml: which runs belong together, for every process that shares the folder."""
 
 import json
 import shutil
 import tomllib
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from support import FORWARD, WORDS, bench, plugin
 
+from lossbench.benchmark.settings_file import read_config
+from lossbench.errors import InputError
 from lossbench.losses.registry import shipped_plugins
 from lossbench.results.store import load_records, of_benchmark
 
@@ -137,3 +140,41 @@ def test_a_setting_that_an_older_lossbench_did_not_have_is_not_the_users_doing(t
         file.write_text(json.dumps({name: value for name, value in older.items() if name != "folder"}))
     _, _, heard = bench(tmp_path, "cosface", **options)
     assert f"2 finished runs were made with another version of lossbench: kept in {folder}, not reused" in heard.notes
+
+
+def test_losses_may_be_a_list_and_a_whole_number_is_a_float(tmp_path):
+    (tmp_path / "bench.toml").write_text('losses = ["ce", "arcface:margin=0.3"]\nlr = 1\nplugins = ["a"]\n')
+    read = read_config(tmp_path / "bench.toml")
+    assert read == {"losses": "ce,arcface:margin=0.3", "lr": 1, "plugins": ("a",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("fpr = 0.1", "fpr = 0.1 should be a list of float"),
+        ("fpr = ['0.1']", r"fpr = \['0.1'\] should be a list of float"),
+        ("epocs = 3", "no setting called 'epocs'; did you mean 'epochs'"),
+        ("epochs = '3'", "epochs = '3' should be of type int"),
+        ("epochs = true", "epochs = True should be of type int"),
+        ("epochs = 3.0", "epochs = 3.0 should be of type int"),
+        ("epochs = [3]", r"epochs = \[3\] should be of type int"),
+        ("lr = 'x'", "lr = 'x' should be of type float"),
+        ("flip = 1", "flip = 1 should be of type bool"),
+        ("out = 1", "out = 1 should be of type str"),
+        ("plugins = 'a'", "plugins = 'a' should be a list of str"),
+        ("plugins = [1]", r"plugins = \[1\] should be a list of str"),
+        ("epochs = ", "is not TOML"),
+        ("[losses]\na = 1", "losses = {'a': 1} should be of type str"),
+    ],
+)
+def test_a_bad_file_is_one_line(tmp_path, text, says):
+    (tmp_path / "bench.toml").write_text(text)
+    with pytest.raises(InputError, match=rf"\A--config [^\n]*bench.toml[^\n]*{says}[^\n]*\Z"):
+        read_config(tmp_path / "bench.toml")
+
+
+def test_a_file_that_is_not_there_is_one_line():
+    with pytest.raises(InputError, match=r"--config 'nowhere.toml' cannot be read: No such file"):
+        read_config("nowhere.toml")
+    with pytest.raises(InputError, match=r"--config 'x{200}\.\.\.' cannot be read: File name too long"):
+        read_config("x" * 300)
