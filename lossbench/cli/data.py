@@ -77,7 +77,7 @@ def prepare_folder(
 ) -> None:
     """Split any tree of one folder per person; align it by landmarks or by detection, else take the centre square.
 
-    --detect finds faces with MTCNN and downloads nothing. Photos without a face to use are counted, named and left out.
+    With --detect, MTCNN finds the faces; nothing is downloaded. Photos without a face to use are named and left out.
     landmarks.csv then lists the points, for correction by hand: give it back with --landmarks. detections.jsonl lists
     all faces found, and doubtful.jpg shows the photos left out, with several faces, or not certain.
     """

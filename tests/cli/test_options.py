@@ -113,7 +113,7 @@ def test_the_collections_are_prepared_with_the_same_options(lossbench):
     found = {kind: sections(lossbench("data", "prepare", kind, "--help")[1]) for kind in ("celeba", "folder", "lfw")}
     assert {kind: names["Options"] - shared for kind, (names, _) in found.items()} == {
         "celeba": {"download"},
-        "folder": {"landmarks"},
+        "folder": {"landmarks", "detect", "face", "min-face", "max-turn", "keep-undetected"},
         "lfw": {"landmarks"},
     }
     for names, helps in found.values():
