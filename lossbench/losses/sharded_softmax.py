@@ -23,12 +23,19 @@ class ClassShard(nn.Module):
     It says what the whole is like; whatever a head does with it beyond `margin_softmax` and `own_cosine` fails.
     """
 
-    def __init__(self, weight: Tensor, ranks: Ranks = ALONE, sample: float | None = None):
-        """Take this process's rows of `weight`; `sample` is the share of them to score in a step, all if None."""
+    def __init__(
+        self, weight: Tensor, ranks: Ranks = ALONE, sample: float | None = None, *, whole: torch.Size | None = None
+    ):
+        """Take this process's rows of `weight`, which holds these alone where the shape of the `whole` is given.
+
+        `sample` is the share of them to score in a step, all if None.
+        """
         super().__init__()
-        mine = ranks.share(len(weight))
-        self.ranks, self.sample, self.start, self.shape = ranks, sample, mine.start, weight.shape
-        self.rows = nn.Parameter(weight.detach()[mine].clone())  # a slice would keep the whole
+        self.shape = weight.shape if whole is None else whole
+        mine = ranks.share(len(self))
+        self.ranks, self.sample, self.start = ranks, sample, mine.start
+        # a slice would keep the whole
+        self.rows = nn.Parameter(weight.detach()[mine].clone() if whole is None else weight.detach())
         self.drawn: tuple[Tensor, Tensor] | None = None  # this step's: which rows [n], and a copy of them to train
         self._generator: torch.Generator | None = None
 

@@ -5,17 +5,50 @@ are replicated: every process computes the whole loss of the whole batch, which 
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from lossbench.losses.head import Head, Mix
+from lossbench.losses.initial_rows import built_with_rows
 from lossbench.losses.sharded_softmax import ClassShard
 from lossbench.utils.distributed import Ranks
 
 _DOES_MORE = "it does more with its class weights than margin_softmax does"
+
+
+def built_shared(
+    build: Callable[[], Head], classes: int, trial: Head, ranks: Ranks, sample: float | None = None
+) -> tuple[Head, dict[str, str]]:
+    """Build a head that holds this process's classes, wherever that can be; see `share_out` for what is returned.
+
+    The weights of all classes are drawn whole only where a part of the head cannot be shared out, or makes its weights
+    in another way than most.
+
+    Args:
+        build: builds the head, always the same one.
+        classes: C.
+        trial: as for `share_out`.
+        ranks: the processes.
+        sample: as for `share_out`.
+    """
+    obstacles = {name: obstacle(part) for name, part in _losses(trial).items()}
+    shared = {name for name, reason in obstacles.items() if not reason}
+    built = built_with_rows(build, classes, ranks.share(classes)) if ranks.size > 1 and shared else None
+    if built and built[1].keys() == shared:
+        head, parts = built[0], dict(built[0].named_modules())
+        for name, whole_shape in built[1].items():
+            _put(parts[name], ClassShard(parts[name].weight, ranks, sample, whole=whole_shape))
+    else:
+        head = build()
+        _share_out(head, shared, ranks, sample)
+    return head, _reasons(trial, obstacles)
+
+
+def _losses(head: Head) -> dict[str, Head]:
+    return {name: part for name, part in head.named_modules() if isinstance(part, Head) and not isinstance(part, Mix)}
 
 
 def share_out(head: Head, trial: Head, ranks: Ranks, sample: float | None = None) -> dict[str, str]:
@@ -30,13 +63,19 @@ def share_out(head: Head, trial: Head, ranks: Ranks, sample: float | None = None
     Returns:
         By the name of a loss's class, an empty text, or why every process keeps and scores all of its classes.
     """
-    found, parts = {}, dict(head.named_modules())
-    for name, part in trial.named_modules():
-        if isinstance(part, Head) and not isinstance(part, Mix):
-            found[type(part).__name__] = obstacle(part)
-            if not found[type(part).__name__]:
-                _put(parts[name], ClassShard(parts[name].weight, ranks, sample))
-    return found
+    obstacles = {name: obstacle(part) for name, part in _losses(trial).items()}
+    _share_out(head, {name for name, reason in obstacles.items() if not reason}, ranks, sample)
+    return _reasons(trial, obstacles)
+
+
+def _share_out(head: Head, names: Iterable[str], ranks: Ranks, sample: float | None) -> None:
+    parts = dict(head.named_modules())
+    for name in names:
+        _put(parts[name], ClassShard(parts[name].weight, ranks, sample))
+
+
+def _reasons(trial: Head, obstacles: Mapping[str, str]) -> dict[str, str]:
+    return {type(part).__name__: obstacles[name] for name, part in _losses(trial).items()}
 
 
 def obstacle(head: Head) -> str:

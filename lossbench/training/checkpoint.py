@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lossbench.losses.head import Head
 from lossbench.results.history import Epoch
 from lossbench.utils.distributed import ALONE, Ranks
-from lossbench.utils.files import write_bytes
+from lossbench.utils.files import heed_fence, write_bytes
 
 
 def copy_state(module: nn.Module) -> dict[str, Tensor]:
@@ -46,6 +46,7 @@ def save_checkpoint(
 
     Raises:
         OSError: the file cannot be written.
+        ClaimLost: in the first process, before any has written; the others then lose it.
     """
     state = {
         "backbone": backbone.state_dict(),
@@ -60,6 +61,8 @@ def save_checkpoint(
     if ranks.size == 1:
         write_bytes(path, data.getbuffer())
         return
+    heed_fence()  # only the first holds the run's claim; where that is lost, no process may write
+    ranks.wait()
     write_bytes(_next(path), data.getbuffer())
     ranks.wait()
     _next(path).replace(path)

@@ -24,7 +24,7 @@ from lossbench.evaluation.embed import embed
 from lossbench.evaluation.measure import hits, tracked_figures
 from lossbench.losses.head import Head
 from lossbench.losses.loading import trial_head
-from lossbench.losses.sharing import put_whole, shards_of, share_out, whole
+from lossbench.losses.sharing import built_shared, put_whole, shards_of, whole
 from lossbench.losses.spec import Spec
 from lossbench.metrics.accuracy import share
 from lossbench.results.history import Epoch
@@ -94,9 +94,12 @@ def train(
     be_deterministic(device)
     keep_freed_memory()
     backbone = initial_backbone(config, repeat).to(device).to(memory_format=torch.channels_last)
-    head = initial_head(config, spec, repeat, len(split.train.people))
+    people = len(split.train.people)
+    build = partial(initial_head, config, spec, repeat, people)
     together = ranks.size > 1 or config.sample_centers is not None
-    shared = share_out(head, trial_head(spec), ranks, config.sample_centers) if together else {}
+    head, shared = (
+        built_shared(build, people, trial_head(spec), ranks, config.sample_centers) if together else (build(), {})
+    )
     for name, reason in shared.items():
         if reason:
             on_note(f"{spec}: {name} scores all classes {'in every process' if ranks.size > 1 else 'always'}: {reason}")

@@ -3,12 +3,14 @@
 import pytest
 import torch
 from support import plugin
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from lossbench.losses import initial_rows
 from lossbench.losses.head import Head, margin_softmax
 from lossbench.losses.loading import load_head, trial_head
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.sharded_softmax import ClassShard
-from lossbench.losses.sharing import obstacle, put_whole, shards_of, share_out, whole
+from lossbench.losses.sharing import built_shared, obstacle, put_whole, shards_of, share_out, whole
 from lossbench.losses.spec import parse_spec
 from lossbench.utils.distributed import ALONE, Ranks
 
@@ -81,3 +83,53 @@ def test_the_weights_of_all_classes_come_back():
     assert [type(part.weight) for part in head.parts] == [ClassShard, ClassShard]
     put_whole(head)
     assert head.state_dict().keys() == before.keys()
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that one tensor had which was made in here."""
+
+    most = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **kwargs or {})
+        if isinstance(made, torch.Tensor):
+            self.most = max(self.most, made.untyped_storage().nbytes() // made.element_size())
+        return made
+
+
+@pytest.mark.parametrize("rank", range(3))
+@pytest.mark.parametrize(
+    "text", ["arcface", "arcface_triplet", "subcenter_arcface", "cosface+0.5*arcface", "arcface+ce", "ce"]
+)
+def test_a_head_that_is_built_shared_is_one_that_is_shared_out(text, rank):
+    def build():
+        torch.manual_seed(4)
+        return load_head(text, num_classes=3001, embedding_dim=4)
+
+    trial, ranks = trial_head(parse_spec(text, find_plugins())), Ranks(rank, 3)
+    expected, largest = build(), Largest()
+    reasons = share_out(expected, trial, ranks)
+    with largest:
+        head, found = built_shared(build, 3001, trial, ranks)
+    assert found == reasons
+    assert head.state_dict().keys() == expected.state_dict().keys()
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in head.state_dict().items())
+    assert [(s.shape, s.start, len(s)) for s in shards_of(head)] == [
+        (s.shape, s.start, len(s)) for s in shards_of(expected)
+    ]
+    if "ce" not in text.split("+"):
+        per_class = 3 * 4 if text == "subcenter_arcface" else 4
+        assert largest.most <= 2 * initial_rows.BLOCK * per_class < 3001 * per_class
+
+
+def test_a_head_with_weights_that_are_not_shared_is_built_whole():
+    text = "arcface+0.5*center"
+    head, found = built_shared(
+        lambda: load_head(text, num_classes=9, embedding_dim=4),
+        9,
+        trial_head(parse_spec(text, find_plugins())),
+        Ranks(0, 2),
+    )
+    assert found["ArcFace"] == ""
+    assert [len(shard.rows) for shard in shards_of(head)] == [4]
+    assert [part.centers.shape for part in head.modules() if hasattr(part, "centers")] == [(9, 4)]

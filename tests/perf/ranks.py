@@ -37,9 +37,10 @@ def clear_peak() -> None:
 def one_process(args: argparse.Namespace) -> None:
     """Be one of the processes that torchrun starts, or the only one; the first prints what all have found."""
     from lossbench.config import Config
+    from lossbench.losses.head import Head
     from lossbench.losses.loading import load_head, trial_head
     from lossbench.losses.registry import find_plugins
-    from lossbench.losses.sharing import share_out
+    from lossbench.losses.sharing import built_shared
     from lossbench.losses.spec import parse_spec
     from lossbench.training.step import make_optimizer
     from lossbench.utils.distributed import joined
@@ -50,10 +51,13 @@ def one_process(args: argparse.Namespace) -> None:
         ranks.wait()
         clear_peak()
         before = peak()
-        head = load_head(args.spec, num_classes=args.classes[0], embedding_dim=args.dim)
+
+        def build() -> Head:
+            return load_head(args.spec, num_classes=args.classes[0], embedding_dim=args.dim)
+
         trial = trial_head(parse_spec(args.spec, find_plugins()))
-        if ranks.size > 1 or args.sample_centers:
-            share_out(head, trial, ranks, args.sample_centers)
+        together = ranks.size > 1 or args.sample_centers
+        head = built_shared(build, args.classes[0], trial, ranks, args.sample_centers)[0] if together else build()
         start = peak() - before
         optimizer = make_optimizer(torch.nn.Linear(1, 1), head, Config())
         clear_peak()
