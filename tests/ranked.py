@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,12 +25,16 @@ from lossbench.losses.loading import load_head, trial_head
 from lossbench.losses.registry import find_plugins
 from lossbench.losses.sharing import put_whole, shards_of, share_out
 from lossbench.losses.spec import parse_spec
+from lossbench.models.backbones import build_backbone
 from lossbench.results.history import Epoch
+from lossbench.training.checkpoint import save_checkpoint
 from lossbench.training.parallel import ParallelStep
 from lossbench.training.step import Step, make_optimizer
 from lossbench.training.train import train
 from lossbench.utils import distributed
+from lossbench.utils.claims import ClaimLost
 from lossbench.utils.distributed import Ranks, joined
+from lossbench.utils.files import fenced
 
 In = Callable[..., list[Any]]
 
@@ -116,6 +120,22 @@ def fail(ranks: Ranks, alone: int | None, patience: float = 10.0) -> str:
         return f"ProcessLost: {error} (said: {error.said})"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def save_under_a_lost_claim(ranks: Ranks, folder: Path) -> str:
+    """Save a checkpoint whose run's claim the first process has lost; return what came of it."""
+    backbone, head = build_backbone("tiny", embedding_dim=8), load_head("arcface", num_classes=3, embedding_dim=8)
+    optimizer = make_optimizer(backbone, head, Config().resolved())
+
+    def check() -> None:
+        raise ClaimLost("taken over")
+
+    with fenced("mark", check) if ranks.first else nullcontext():
+        try:
+            save_checkpoint(folder, backbone, head, optimizer, [], None, ranks)
+        except (ClaimLost, ProcessLost) as lost:
+            return f"{type(lost).__name__}: {lost}"
     return ""
 
 

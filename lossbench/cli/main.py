@@ -150,7 +150,9 @@ def run(
 
     With --once, the untrained backbone counts as a run, runs of other processes are not waited for, and nothing is
     compared: `lossbench report` does that. With --until-settled it is a run of the current round of repeats; exit code
-    3 may then mean that others are still at that round. torchrun turns exit codes 3 and 4 into 1.
+    3 may then mean that others are still at that round. torchrun has exit codes 0 and 1 alone: with it a failed run is
+    1, and where none is free it is 0, as after a run; a loop over it ends where --json has no runs, or where "no run is
+    free" or "nothing is left to do" is printed.
 
     With --json: {benchmark, folder, answer: [sentence], losses: [{loss, runs, failed, figures: {KEY: {mean, low, high,
     n}}}], runs: [{entrant, repeat, status, reason, folder, hash, metrics, timings}]}; low and high end the 95 %
@@ -209,7 +211,7 @@ def _once(config: Config, json: bool, options: dict[str, bool]) -> int:
             folder, records = run_benchmark(config, progress, once=True, **options)
         write({"benchmark": config.benchmark, "folder": str(folder), "runs": comparison.runs_of(records)})
     if not records:
-        return _NO_RUN
+        return 0 if launch().size > 1 else _NO_RUN  # torchrun would end any other in a traceback
     return _RUN_FAILED if records[0]["status"] == "failed" else 0
 
 

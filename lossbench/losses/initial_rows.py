@@ -16,7 +16,7 @@ from lossbench.losses.head import Head
 
 BLOCK = 1024  # rows drawn at a time, a multiple of _GROUP
 _GROUP = 16  # numbers that torch draws together: blocks of whole groups are what one draw would give
-_OF_PARAMETERS = (torch.Tensor.grad_fn.__get__, torch.Tensor.requires_grad.__get__)  # what registering one asks
+_OF_PARAMETERS = [getattr(torch.Tensor, name).__get__ for name in ("grad_fn", "requires_grad")]  # asked to register one
 
 
 def randn_rows(shape: torch.Size, rows: slice) -> Tensor:

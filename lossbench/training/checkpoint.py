@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lossbench.errors import ProcessLost
 from lossbench.losses.head import Head
 from lossbench.results.history import Epoch
+from lossbench.utils.claims import ClaimLost
 from lossbench.utils.distributed import ALONE, Ranks
 from lossbench.utils.files import heed_fence, write_bytes
 
@@ -46,7 +48,8 @@ def save_checkpoint(
 
     Raises:
         OSError: the file cannot be written.
-        ClaimLost: in the first process, before any has written; the others then lose it.
+        ClaimLost: the first process has lost its claim to the run; none has written then.
+        ProcessLost: in the others, at the same time.
     """
     state = {
         "backbone": backbone.state_dict(),
@@ -61,12 +64,25 @@ def save_checkpoint(
     if ranks.size == 1:
         write_bytes(path, data.getbuffer())
         return
-    heed_fence()  # only the first holds the run's claim; where that is lost, no process may write
-    ranks.wait()
+    _heed_fence_of_first(ranks)
     write_bytes(_next(path), data.getbuffer())
     ranks.wait()
     _next(path).replace(path)
     ranks.wait()
+
+
+def _heed_fence_of_first(ranks: Ranks) -> None:
+    """Raise in every process where the first, which alone holds the run's claim, has lost it."""
+    lost: ClaimLost | None = None
+    try:
+        heed_fence()
+    except ClaimLost as error:
+        lost = error
+    told = any(ranks.everyones(lost is not None))
+    if lost is not None:
+        raise lost
+    if told:
+        raise ProcessLost("the first process has lost the run to another command", said=True)
 
 
 def drop_checkpoints(folder: Path) -> None:

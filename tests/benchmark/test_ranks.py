@@ -78,6 +78,11 @@ def test_two_processes_train_what_one_records_and_end_when_one_is_killed(tmp_pat
     assert len((folder / "history.jsonl").read_text().splitlines()) == 4
     assert not list(folder.glob("checkpoint*"))
     assert load_file(folder / "weights.safetensors")["head.weight"].shape == (24, 128)
+
+    none_free = start("--once", *words)
+    out, err = none_free.communicate(timeout=300)
+    assert (none_free.returncode, "Traceback" in err) == (0, False), err
+    assert "nothing is left to do: all 3 runs are complete" in out
     assert record["head_parameters"] == 24 * 128
 
 

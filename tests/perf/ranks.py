@@ -4,12 +4,12 @@
     python tests/perf/ranks.py --classes 1000000 --ranks 4 --dim 512 --sample-centers 0.1
 
 Each process holds its own classes: float32 weights, AdamW's two moments, and during a step their gradient, 16 bytes a
-number. `start` is the highest resident size while the head is made: its weights are drawn whole, as in one process, and
-then shared out. `step` is the highest during three steps of the batch. Both are those of the process that takes most,
+number. `start` is the highest resident size while the head is made: its weights are drawn block by block, the bits of
+one process, and only its own rows kept. `step` is the highest during three steps of the batch. Both are those of the process that takes most,
 less what it takes before the head is there, in MiB.
 
 What it printed on two cores, torch 2.14, for a million classes: 1,984 MiB in one process, 995 in each of two, 516 in
-each of four; for 200,000: 416, 295 and 154. `start` is the first wall: 612 MiB in each of four, as the whole is drawn.
+each of four; for 200,000: 416, 295 and 154. `start`: 124 MiB in each of four (612 when each drew the whole).
 """
 
 import argparse

@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from ranked import save_under_a_lost_claim
 
 from lossbench import load_head
 from lossbench.config import Config
@@ -122,3 +123,10 @@ def test_a_damaged_file_counts_as_none_and_is_reported(tmp_path, damage, capsys)
     assert notes[0].startswith(f"{path} is damaged (")
     assert "\n" not in notes[0]
     assert "executed" not in capsys.readouterr().out
+
+
+def test_no_process_writes_where_the_first_has_lost_the_runs_claim(in_ranks, tmp_path):
+    first, second = in_ranks(2, save_under_a_lost_claim, tmp_path)
+    assert first == "ClaimLost: taken over"
+    assert second == "ProcessLost: the first process has lost the run to another command"
+    assert not list(tmp_path.iterdir())
