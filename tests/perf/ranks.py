@@ -5,8 +5,8 @@
 
 Each process holds its own classes: float32 weights, AdamW's two moments, and during a step their gradient, 16 bytes a
 number. `start` is the highest resident size while the head is made: its weights are drawn block by block, the bits of
-one process, and only its own rows kept. `step` is the highest during three steps of the batch. Both are those of the process that takes most,
-less what it takes before the head is there, in MiB.
+one process, and only its own rows kept. `step` is the highest during three steps of the batch. Both are those of the
+process that takes most, less what it takes before the head is there, in MiB.
 
 What it printed on two cores, torch 2.14, for a million classes: 1,984 MiB in one process, 995 in each of two, 516 in
 each of four; for 200,000: 416, 295 and 154. `start`: 124 MiB in each of four (612 when each drew the whole).
