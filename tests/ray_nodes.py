@@ -48,6 +48,15 @@ class Node:
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
+    def started(self) -> "Node":
+        """Wait until the node has joined: of several on one machine that start at once, some fail."""
+        deadline = time.monotonic() + 90
+        while "Ray runtime started" not in (said := Path(self.log.name).read_text()):
+            assert self.process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
+        return self
+
     def kill(self) -> None:
         """End all processes of the node at once with SIGKILL."""
         if self.process.poll() is None:
@@ -67,31 +76,20 @@ class Node:
 class Nodes:
     """A cluster: a head that does no run, and nodes; `address` is the head's."""
 
-    def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="rn-")
-        os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})  # of this process alone
+    def __init__(self, token: str | None = None) -> None:
+        self.folder, self.token = tempfile.mkdtemp(prefix="rn-"), token or secrets.token_hex(32)
+        os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token})  # for what this process starts
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         port = self.address.rpartition(":")[2]
         own = ["--node-ip-address", "127.0.0.1", "--temp-dir", self.folder, "--include-dashboard", "false"]
-        self.nodes = [Node(["--head", "--port", port, "--num-cpus", 0, *own])]
-        self._wait_for_port(int(port))
-
-    def _wait_for_port(self, port: int) -> None:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            assert self.nodes[0].process.poll() is None, Path(self.nodes[0].log.name).read_text()
-            time.sleep(0.1)
-        raise AssertionError(Path(self.nodes[0].log.name).read_text())
+        self.nodes = [Node(["--head", "--port", port, "--num-cpus", 0, *own]).started()]
 
     def add(self, cpus: int, hidden: Sequence[Path] = (), **environment: str) -> Node:
         """Start a node of so many CPUs that sees none of the `hidden` folders' files."""
         words = ["--address", self.address, "--node-ip-address", "127.0.0.1", "--num-cpus", cpus]
-        self.nodes.append(Node(words, hidden, **environment))
+        self.nodes.append(Node(words, hidden, **environment).started())
         return self.nodes[-1]
 
     def close(self) -> None:
