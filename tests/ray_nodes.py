@@ -4,6 +4,7 @@ A node may be put where it sees no file of some folders and no process of others
 shares no results folder with its caller, and `Node.kill` ends all that runs on it at once, as a power failure does.
 """
 
+import json
 import os
 import secrets
 import shlex
@@ -40,10 +41,10 @@ class Node:
         command = " ".join(shlex.quote(str(word)) for word in ray)
         for folder in hidden:
             command = f"mount -t tmpfs none {shlex.quote(str(folder))} && {command}"
-        apart = ["unshare", "-m", "-p", "-f", "--kill-child", "--mount-proc"] if hidden else []
+        alone = ["unshare", "-m", "-p", "-f", "--kill-child", "--mount-proc"] if can_be_hidden() else []
         self.log = tempfile.NamedTemporaryFile(suffix=".txt")  # noqa: SIM115  # it is read when something fails
         self.process = subprocess.Popen(
-            [*apart, "sh", "-c", f"exec {command}" if not hidden else command],
+            [*alone, "sh", "-c", command],
             env={**os.environ, **_QUIET, **_FAST, **environment},
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
@@ -58,25 +59,16 @@ class Node:
         return self
 
     def kill(self) -> None:
-        """End all processes of the node at once with SIGKILL."""
+        """End the node with SIGKILL; all its processes at once, where it has process ids of its own."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-
-    def stop(self) -> None:
-        """End the node in order."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(15)
-        self.kill()
-        self.log.close()
 
 
 class Nodes:
     """A cluster: a head that does no run, and nodes; `address` is the head's."""
 
-    def __init__(self, token: str | None = None) -> None:
+    def __init__(self, token: str | None = None, **system: object) -> None:
         self.folder, self.token = tempfile.mkdtemp(prefix="rn-"), token or secrets.token_hex(32)
         os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token})  # for what this process starts
         with socket.socket() as free:
@@ -84,6 +76,7 @@ class Nodes:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         port = self.address.rpartition(":")[2]
         own = ["--node-ip-address", "127.0.0.1", "--temp-dir", self.folder, "--include-dashboard", "false"]
+        own += ["--system-config", json.dumps(system)] if system else []  # settings of Ray's own
         self.nodes = [Node(["--head", "--port", port, "--num-cpus", 0, *own]).started()]
 
     def add(self, cpus: int, hidden: Sequence[Path] = (), **environment: str) -> Node:
@@ -95,5 +88,10 @@ class Nodes:
     def close(self) -> None:
         """End all nodes."""
         for node in reversed(self.nodes):
-            node.stop()
+            node.kill()
+            node.log.close()
+        for process in Path("/proc").glob("[0-9]*"):  # of nodes without process ids of their own
+            with suppress(OSError):
+                if self.folder.encode() in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)

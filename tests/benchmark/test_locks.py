@@ -7,14 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from support import bench, on_host, wait_for
 
-from lossbench.benchmark.locks import claimed, is_held, one_at_a_time, silence
+from lossbench.benchmark.locks import claimed, end_of_dead, is_held, one_at_a_time, silence
 from lossbench.results.store import read_record
 from lossbench.utils import claims, owner
 from lossbench.utils.files import heed_fence
+from lossbench.utils.owner import Owner
 
 BEAT, STALE = 0.1, 2.0  # seconds
 
@@ -84,3 +86,12 @@ def test_a_run_of_a_host_that_stands_still_is_taken_over_and_not_written_when_it
     assert "ce · repeat 1/1 · done by another process" in out
     assert {path.name: path.read_bytes() for path in run.iterdir()} == whole
     assert [json.loads(line)["epoch"] for line in whole["history.jsonl"].splitlines()] == list(range(1, 31))
+
+
+def test_the_claim_on_a_run_can_be_ended_for_a_process_that_is_dead(tmp_path):
+    run = tmp_path / "runs" / "ce-r0-abc"
+    with claimed(run):
+        end_of_dead(run, replace(Owner.this_process(), host="another"))
+        assert is_held(run)
+        end_of_dead(run, Owner.this_process())
+        assert not is_held(run)

@@ -13,8 +13,9 @@ import pytest
 from support import wait_for
 
 from lossbench.utils import claims, owner
-from lossbench.utils.claims import ClaimLost, alone, claimed, silence
+from lossbench.utils.claims import ClaimLost, alone, claimed, end_of_dead, silence
 from lossbench.utils.files import heed_fence, write_text
+from lossbench.utils.owner import Owner
 
 BEAT, STALE = 0.1, 1.5  # seconds
 
@@ -143,6 +144,27 @@ def test_a_killed_process_frees_it_at_once_on_its_machine_and_in_time_on_others(
     other.wait()
     with claimed(*folders) as mine:
         assert mine
+
+
+def test_the_claim_of_a_process_that_is_known_to_be_dead_is_free_at_once_and_its_half_written_files_go(
+    folders, process, here
+):
+    other = process(HOLD, "a")
+    assert other.stdout.readline() == "True\n"
+    claim = json.loads((folders[0] / "1").read_text())
+    half = folders[1] / f".run.json.{claim.pop('token')}"
+    half.write_text("half")
+    here("b")
+    end_of_dead(folders[0], Owner(**{**claim, "pid": claim["pid"] + 1}))
+    with claimed(*folders) as mine:
+        assert not mine, "that was another process"
+    end_of_dead(folders[0], Owner(**claim))
+    with claimed(*folders) as mine:
+        assert mine
+        assert not half.exists()
+    assert other.communicate("go on\n")[0] == LOST + "\n", "it lives after all, and writes nothing"
+    assert not (folders[1] / "run.json").exists()
+    end_of_dead(folders[0] / "none", Owner(**claim))
 
 
 def test_a_stopped_process_loses_it_and_writes_nothing_when_it_continues(folders, process, here):

@@ -306,6 +306,8 @@ class _Flights:
                 return None
             if flight.claim is not None:
                 flight.claim(self._put_in_place, flight, answer)
+            for _ in flight.stream:  # until the task has ended, its folder deleted
+                pass
             return answer.done
         except self.ray.exceptions.RayError as error:
             if not _is_death(error):

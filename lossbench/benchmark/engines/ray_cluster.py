@@ -53,10 +53,13 @@ def joined(config: Config) -> Iterator[Any]:
         InputError: no cluster answers, or it has another version of Ray or Python.
     """
     refuse_without_ray()
+    connected = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    if config.ray_address is not None and not connected:
+        _refuse_dead(config.ray_address)
     with _environment(private=config.ray_address is None):
         import ray
 
-        if ray.is_initialized():
+        if connected:
             yield ray
         else:
             yield from _connected(ray, config)
@@ -103,7 +106,6 @@ _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
 
 
 def _join(ray: Any, address: str) -> None:
-    _refuse_dead(address)
     try:
         ray.init(address=address, **_SILENT)
     except Exception as error:  # likewise
@@ -299,4 +301,5 @@ def explained(error: BaseException) -> str:
             "the object store of the Ray cluster is full; free it, give it more memory (ray start "
             f"--object-store-memory), or keep data and results on a disk that all nodes share; then {CONTINUE}"
         )
-    return f"the Ray cluster failed: {name}: {_line(error)}; {CONTINUE}"
+    cause = getattr(error, "cause", None) or error  # of an error in a task, whose own text is a traceback
+    return f"the Ray cluster failed: {type(cause).__name__}: {_line(cause)}; {CONTINUE}"

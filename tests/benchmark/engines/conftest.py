@@ -32,7 +32,7 @@ def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="lb-") as folder:
         found = Cluster("", Path(folder, "hidden"), Path(folder, "cache"))
         found.hidden.mkdir()
-        nodes = Nodes()
+        nodes = Nodes(automatic_object_spilling_enabled=False, local_fs_capacity_threshold=0.001)  # full means full
         import ray
 
         try:

@@ -4,8 +4,10 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import FORWARD, LOSS, Recorder, bench, figures, network, plugin, start, wait_for
 
@@ -146,6 +148,28 @@ def test_what_no_node_has_is_one_line_and_nothing_is_written(cluster, tmp_path):
     assert not list(tmp_path.glob("orl/runs/*"))
 
 
+def test_a_full_object_store_is_one_line_and_nothing_is_half_written(cluster, tmp_path, monkeypatch):
+    import ray
+
+    folder = cluster.hidden / tmp_path.name
+    monkeypatch.setenv("LOSSBENCH_CACHE", str(cluster.hidden / "cache"))
+    held = []
+    with suppress(ray.exceptions.OutOfDiskError):
+        while len(held) < 1000:
+            held.append(ray.put(np.zeros(2**21 if len(held) < 48 else 2**17, dtype=np.uint8)))
+    assert 48 < len(held) < 1000
+    with pytest.raises(InputError) as error:
+        on(cluster, folder, "ce", image_size=40)  # images that the node has not been sent before
+    assert str(error.value).startswith("the object store of the Ray cluster is full; free it, give it more memory ")
+    assert "\n" not in str(error.value)
+    assert half_written(folder / "orl") == []
+    assert unfinished_claims(folder / "orl") == []
+    assert not list(folder.glob("orl/runs/*/run.json"))
+    held.clear()
+    _, records, _ = on(cluster, folder, "ce", image_size=40)
+    assert [record["status"] for record in records] == ["finished", "finished"]
+
+
 def test_repeats_are_added_until_the_verdicts_are_settled(cluster, tmp_path):
     words = {"until_settled": True, "max_repeats": 2}
     _, records, heard = on(cluster, tmp_path, "ce,arcface", **words)
@@ -160,7 +184,9 @@ def test_a_cluster_of_this_machine_is_started_and_ends_with_the_command(tmp_path
     words = ("--engine", "ray", "--losses", "ce,arcface", "--repeats", 1, "--epochs", 2000, "--jobs", 2, "--threads", 1)
     process = start(*words, "--out", tmp_path / "out", start_new_session=True)
     try:
-        wait_for(lambda: len(list(tmp_path.glob("out/orl/runs/*/checkpoint.pt"))) == 2 or process.poll() is not None)
+        wait_for(
+            lambda: len(list(tmp_path.glob("out/orl/runs/*/checkpoint.pt"))) == 2 or process.poll() is not None, 300
+        )
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:
