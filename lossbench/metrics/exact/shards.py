@@ -335,5 +335,9 @@ def _tensors(
     pairs: int,
     cells: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None,
 ) -> Screened:
-    exact = None if cells is None else (torch.from_numpy(cells[0]), torch.from_numpy(cells[1]))
-    return Screened(torch.from_numpy(values), torch.from_numpy(places), beyond, pairs, exact)
+    exact = None if cells is None else (_tensor(cells[0]), _tensor(cells[1]))
+    return Screened(_tensor(values), _tensor(places), beyond, pairs, exact)
+
+
+def _tensor(array: npt.NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.require(array, requirements="W"))  # Ray returns what cannot be written to

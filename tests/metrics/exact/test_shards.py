@@ -31,7 +31,11 @@ class Later:
         self.work = lambda: function(*arguments)
 
     def result(self):
-        return self.work()
+        found = self.work()
+        for values, places, *_ in found:
+            for array in (values, places):
+                array.flags.writeable = False  # as Ray's are
+        return found
 
     def cancel(self):
         self.work = None
