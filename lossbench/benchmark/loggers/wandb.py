@@ -50,7 +50,9 @@ class Wandb:
         if (left := self.runs.pop(run.hash, None)) is not None:
             left.finish(exit_code=_INTERRUPTED)
         for old in self._folders(run) if self.offline else ():
-            shutil.rmtree(old)
+            for file in old.glob("*.wandb"):  # which is what `wandb sync` uploads
+                file.unlink()
+            shutil.rmtree(old, ignore_errors=True)  # wandb's other process may still write its own log there
         anew = run.again is Again.from_the_start and not self.offline
         self.folder.mkdir(parents=True, exist_ok=True)
         self.runs[run.hash] = self.wandb.init(
