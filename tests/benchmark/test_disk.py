@@ -1,12 +1,10 @@
 """State that is not what it was: each is one line, and nothing that was finished is lost."""
 
-import resource
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import pytest
-from support import FAST, WORDS, Recorder
+from support import FAST, WORDS, Recorder, small_disk
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
@@ -31,23 +29,12 @@ def mounted(tmp_path):
         subprocess.run(["umount", place], check=True)
 
 
-@contextmanager
-def no_file_beyond(size):
-    """Let this process make no file larger than `size` bytes, as on a full disk; that needs no rights."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_files_that_cannot_grow_are_one_line_and_no_failed_run(lossbench, pixels, tmp_path):
     """The checkpoint of arcface does not fit."""
     code, _, _ = lossbench("run", "--losses", "ce", "--out", tmp_path, *WORDS)
     assert code == 0
 
-    with no_file_beyond(2_000_000):
+    with small_disk(2_000_000):
         code, _, err = lossbench("run", "--losses", "ce,arcface", "--out", tmp_path, *WORDS)
     assert (code, err.count("\n")) == (2, 1)
     assert "runs/arcface-r0" in err
@@ -66,7 +53,7 @@ def test_a_report_that_cannot_be_written_spoils_none_that_is_there(lossbench, pi
     before = {path: path.read_bytes() for path in tmp_path.glob("orl/[ft]*/*")}
     assert max(map(len, before.values())) > 20_000
 
-    with no_file_beyond(20_000):
+    with small_disk(20_000):
         code, _, err = lossbench("report", tmp_path / "orl")
     assert (code, err) == (2, f"error: {tmp_path / 'orl'} cannot be written (File too large)\n")
     assert {path: path.read_bytes() for path in tmp_path.glob("orl/[ft]*/*")} == before
