@@ -66,12 +66,13 @@ def joined(config: Config) -> Iterator[Any]:
 
 
 def _connected(ray: Any, config: Config) -> Iterator[Any]:
-    with _temporary_folder() as folder, _signals_kept():
+    with _temporary_folder() as folder:
         try:
-            if config.ray_address is None:
-                _start(ray, config, folder)
-            else:
-                _join(ray, config.ray_address)
+            with _signals_kept():
+                if config.ray_address is None:
+                    _start(ray, config, folder)
+                else:
+                    _join(ray, config.ray_address)
             yield ray
         finally:
             ray.shutdown()
@@ -168,7 +169,7 @@ def _temporary_folder() -> Iterator[str | None]:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Give Ctrl-C and SIGTERM back to their handlers, which Ray replaces, once the context has begun and ended."""
+    """Give Ctrl-C and SIGTERM back to their handlers at the end: `ray.init` replaces them by some that exit at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
