@@ -73,6 +73,8 @@ def open_session(data: bytes, where: str, cure: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised
     options.intra_op_num_threads = torch.get_num_threads()
+    # onnxruntime's own format, which it would know by its mark, is not what `_refuse_other_files` has checked
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         _refuse_other_files(data, where)
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

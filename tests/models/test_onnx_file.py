@@ -154,6 +154,13 @@ def test_weights_in_other_files_are_never_read(place, tmp_path, monkeypatch):
         open_session(nested.SerializeToString(), "m", "cure")
 
 
+def test_a_file_is_run_as_the_onnx_that_was_checked():
+    """Its first bytes are the mark of onnxruntime's own format, and, as ONNX, the name of who made it."""
+    marked = b"\x08\x00\x12\x04ORTM" + model().SerializeToString()
+    found = foreign_model(marked, "m", InputOptions()).embed(IMAGES).numpy()
+    np.testing.assert_allclose(found, expected(127.5, 127.5), rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "noise", "operator"])
 def test_damage_is_one_line(damage):
     made = model()
