@@ -95,8 +95,10 @@ def _parts(path: Path, option: str, columns: Sequence[str], size: int | None, ki
         headed, line = _is_csv(path), _first_line(path)
         options |= {"header": 0} if headed else {"header": None, "sep": r"\s+", "quoting": csv.QUOTE_NONE}
         for part in pd.read_csv(path, **options, chunksize=size) if size else [pd.read_csv(path, **options)]:
-            if not headed and len(part.columns) != len(columns):
-                raise InputError(f"{shown(path.name)} line {line}: {len(part.columns)} fields; it should be {form}")
+            extra = part.index.nlevels * (not isinstance(part.index, pd.RangeIndex))  # pandas calls them names of rows
+            if extra or (not headed and len(part.columns) != len(columns)):
+                fields = len(part.columns) + extra
+                raise InputError(f"{shown(path.name)} line {line}: {fields} fields; it should be {form}")
             part.columns = [str(name).strip() for name in part.columns] if headed else list(columns)
             _refuse_gaps(part, path, columns, form, line)
             yield part

@@ -67,6 +67,7 @@ def test_a_long_list_is_read_in_parts(folder, monkeypatch):
         (LISTING, "11 9 1\n11 20\n", "label.txt line 2: no label; it should be template1 template2 label"),
         (LISTING, "11 9 1\n11 20 0 0\n", "is no list of template1 template2 label.*Expected 3 fields in line 2, saw 4"),
         (LISTING, "11 9 1 1\n", "label.txt line 1: 4 fields"),
+        (LISTING, "template1,template2,label\n0,11,9,1\n", "label.txt line 2: 4 fields"),
         (LISTING, "11 9 1\n11 21 0\n", "line 2: template2 '21' is not among the templates; fix the row"),
         (LISTING, "11 9 1\n11 20 2\n", "line 2: label '2' should be 1 for one person or 0 for two"),
         (LISTING, "11 9 1\n11 11 0\n", "line 2: template2 '11' is paired with itself"),
