@@ -79,7 +79,8 @@ def read_folder(
         seen += files
         empty += [] if files else [person.name]
         for file in files:
-            points = known.pop(f"{person.name}/{file.name}", None) if known is not None else None
+            name = f"{person.name}/{file.name}".replace("\\", "/")  # as `read_landmark_csv` reads it
+            points = known.pop(name, None) if known is not None else None
             if known is not None and points is None:
                 unknown += 1
             if known is None or points is not None or keep_unmarked:

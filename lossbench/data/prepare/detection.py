@@ -118,7 +118,7 @@ def read_detections(file: Path) -> dict[str, Found]:
             row = json.loads(line)
             if row["detector"] == version:
                 found[str(row["photo"])] = Found(str(row["sha256"]), _two(row["size"]), tuple(map(_face, row["faces"])))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     return found
 

@@ -52,10 +52,11 @@ def test_lfw_is_a_folder_with_the_face_in_its_middle(tmp_path):
 
 
 def test_photos_without_a_row_of_landmarks_are_left_out_and_rows_without_a_photo_are_absent(tmp_path):
-    root = photos(tmp_path / "in", "a/1.jpg", "a/2.jpg", "b/1.jpg")
-    (tmp_path / "marks.csv").write_text(f"a/2.jpg,{ROW}\nc/9.jpg,{ROW}\n")
+    root = photos(tmp_path / "in", "a/1.jpg", "a/2.jpg", "b/1.jpg", r"b/with\a backslash.jpg")
+    (tmp_path / "marks.csv").write_text(f"a/2.jpg,{ROW}\nc/9.jpg,{ROW}\nb/with\\a backslash.jpg,{ROW}\n")
     found = read_folder(root, tmp_path / "marks.csv")
-    assert [(photo.path.name, photo.landmarks) for photo in found.photos] == [("2.jpg", TEN)]
+    read = [(photo.path.name, photo.landmarks) for photo in found.photos]
+    assert read == [("2.jpg", TEN), (r"with\a backslash.jpg", TEN)]
     assert found.absent == ("c/9.jpg",)
     assert found.notes == (f"2 images have no landmarks in {tmp_path}/marks.csv and are left out",)
 

@@ -1,6 +1,7 @@
 """Detection of many photos: what is found is kept as it comes, and taken for that very photo alone."""
 
 import json
+import math
 
 import pytest
 from PIL import Image
@@ -47,8 +48,11 @@ def test_a_later_try_looks_only_at_photos_that_are_new_or_changed(photos, tmp_pa
     rows = [json.loads(line) for line in journal.read_text().splitlines()]
     rows[1]["faces"][0]["confidence"] = 0.5  # so that it can be seen that it is taken from here
     rows[2]["detector"] = "another"
+    rows[6]["size"] = [math.inf, 320]
     lines = [json.dumps(row) for row in rows]
-    journal.write_text("\n".join([*lines[:4], lines[4].replace('"points": [', '"points": [1, '), lines[5][:90]]))
+    huge = lines[7].replace('"confidence": ', f'"confidence": 1{"0" * 400}')
+    damaged = [lines[4].replace('"points": [', '"points": [1, '), lines[6], huge.replace(".", ""), lines[5][:90]]
+    journal.write_text("\n".join([*lines[:4], *damaged]))
     photos["p/3.png"].write_bytes(photos["p/0.png"].read_bytes())  # now of nobody
     known = read_detections(journal)
     assert known.keys() == {"p/0.png", "p/1.png", "p/3.png"}, "neither another detector's nor damaged or torn lines"
