@@ -94,7 +94,7 @@ class RayEngine:
         token = folder / f".ray-{secrets.token_hex(8)}"
         try:
             token.touch()
-            flights = self._prepared(replace(inputs, folder=folder), token, listener, threads, need)
+            flights = self._prepared(replace(inputs, folder=folder), token, listener, need)
             with flights:
                 return flights.do(todo, listener)
         except self.ray.exceptions.RayError as error:
@@ -105,11 +105,9 @@ class RayEngine:
             with suppress(OSError):
                 token.unlink(missing_ok=True)
 
-    def _prepared(
-        self, inputs: Inputs, token: Path, listener: Listener, threads: int, need: dict[str, float]
-    ) -> "_Flights":
-        ray, nodes, code = self.ray, looked_at(self.ray, need, token), our_code()
-        refuse_misfits(nodes, facts(""))
+    def _prepared(self, inputs: Inputs, token: Path, listener: Listener, need: dict[str, float]) -> "_Flights":
+        ray, nodes, code, ours = self.ray, looked_at(self.ray, need, token), our_code(), facts("")
+        refuse_misfits(nodes, ours)
         shared = all(node.sees for node in nodes)
         if not shared:
             listener.note("not all nodes see the results folder: finished runs are sent here, without checkpoints")
@@ -123,10 +121,10 @@ class RayEngine:
             pairs=pairs,
             config=replace(inputs.config, jobs=jobs),  # which shares a GPU's memory
         )
-        job = Job(secrets.token_hex(8), light, luggage, threads, token if shared else None, desk)
-        sent = None if all(node.lossbench == code.digest for node in nodes) else code
+        seen = token if shared else None
+        job = Job(secrets.token_hex(8), light, luggage, int(need["CPU"]), ours, seen, desk)
         limit = inputs.config.jobs if self.local or inputs.config.jobs > 1 else None
-        return _Flights(ray, inputs, desk, need, shared, limit, code.digest, ray.put(sent), ray.put(_pickled(ray, job)))
+        return _Flights(ray, inputs, desk, need, shared, limit, code.digest, ray.put(code), ray.put(_pickled(ray, job)))
 
 
 def _here(ray: Any) -> Any:
@@ -187,6 +185,7 @@ class _Flights:
     ):
         self.ray, self.inputs, self.desk, self.need, self.shared, self.limit = ray, inputs, desk, need, shared, limit
         self.digest, self.code, self.job = digest, code, job
+        self.train = _train_on(ray, need)
         self.flights: list[_Flight] = []
         self.started = 0
         self.deaths: dict[str, int] = {}  # by the run's hash
@@ -261,16 +260,7 @@ class _Flights:
                 raise
         self.started += 1
         task = Task(run, self.started, files)
-        resources = {"num_cpus": self.need["CPU"], "num_gpus": self.need.get("GPU", 0)}
-        threads = str(int(self.need["CPU"]))
-        remote = self.ray.remote(ray_bootstrap.train).options(
-            **resources,
-            num_returns="streaming",
-            max_retries=0,
-            _generator_backpressure_num_objects=_AHEAD,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": threads, **_MEMORY}},
-        )
-        stream = remote.remote(self.digest, self.code, self.job, self.ray.put(_pickled(self.ray, task)))
+        stream = self.train.remote(self.digest, self.code, self.job, self.ray.put(_pickled(self.ray, task)))
         self.flights.append(_Flight(run, self.started, stream, claim, self.epochs.setdefault(run.hash, [])))
         return None
 
@@ -360,6 +350,20 @@ class _Flights:
         if flight.claim is not None:
             flight.claim.end()
             flight.claim = None
+
+
+def _train_on(ray: Any, need: dict[str, float]) -> Any:
+    """Return the function whose `remote` starts a run."""
+    gpus = need.get("GPU", 0)
+    return ray.remote(
+        num_cpus=need["CPU"],
+        num_gpus=gpus,
+        max_calls=1 if gpus else 0,  # a process keeps its first GPU, and once that has failed, all further runs fail
+        num_returns="streaming",
+        max_retries=0,
+        _generator_backpressure_num_objects=_AHEAD,
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(int(need["CPU"])), **_MEMORY}},
+    )(ray_bootstrap.train)
 
 
 def _death(inputs: Inputs, run: Run, reason: str, flight: _Flight) -> Done | None:

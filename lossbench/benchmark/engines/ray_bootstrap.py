@@ -9,6 +9,7 @@ import importlib.util
 import os
 import pickle
 import platform
+import shutil
 import socket
 import sys
 import tempfile
@@ -74,19 +75,22 @@ def _version(name: str) -> str | None:
         return None
 
 
-def train(digest: str, code: Code | None, job: bytes, run: bytes) -> Iterator[Any]:
+def train(digest: str, code: Code, job: bytes, run: bytes) -> Iterator[Any]:
     """Do a run in this process, which may not have lossbench yet; yields what `ray_node.train` yields.
 
     Args:
         digest: of the lossbench that the caller runs.
-        code: that lossbench, if any node lacks it.
+        code: that lossbench.
         job: a pickled `Job`, whose classes are lossbench's.
         run: likewise, a pickled `Task`.
     """
-    if code is not None and "lossbench" not in sys.modules and facts("").lossbench != digest:
+    if "lossbench" not in sys.modules and facts("").lossbench != digest:
         sys.path.insert(0, str(_unpacked(code)))
         importlib.invalidate_caches()
-    node = importlib.import_module("lossbench.benchmark.engines.ray_node")
+    try:
+        node = importlib.import_module("lossbench.benchmark.engines.ray_node")
+    except KeyboardInterrupt:  # cancelled; Ray would use this process again, with what is imported by half
+        os._exit(1)
     yield from node.train(pickle.loads(job), pickle.loads(run))
 
 
@@ -94,7 +98,7 @@ def _unpacked(code: Code) -> Path:
     """Return a folder of packages on this node that holds the code, written if it is not there."""
     owner = os.getuid() if hasattr(os, "getuid") else 0
     place = Path(tempfile.gettempdir(), f"lossbench-{owner}-{code.digest[:16]}")
-    if (place / "lossbench").is_dir() and digest_of(files_of(place / "lossbench")) == code.digest:
+    if _is_whole(place, owner, code.digest):
         return place
     half = Path(tempfile.mkdtemp(prefix=f"{place.name}."))
     for name, content in code.files.items():
@@ -105,16 +109,24 @@ def _unpacked(code: Code) -> Path:
     metadata.write_text(f"Metadata-Version: 2.1\nName: lossbench\nVersion: {code.version}\n")
     try:
         half.rename(place)
-    except OSError:  # another process of this node was faster, or what is there is damaged
-        return half
+    except OSError:
+        if not _is_whole(place, owner, code.digest):
+            return half  # what is there is damaged, or another user's
+        shutil.rmtree(half)  # another process of this node was faster
     return place
+
+
+def _is_whole(place: Path, owner: int, digest: str) -> bool:
+    """Return whether a folder is this user's and holds the code; anybody may write to the folder above it."""
+    package = place / "lossbench"
+    return package.is_dir() and place.stat().st_uid == owner and digest_of(files_of(package)) == digest
 
 
 class Desk:
     """An actor beside the caller: it collects what runs report, and hands out files that nodes lack, in chunks."""
 
     def __init__(self, files: dict[str, str]):
-        self.files, self.said = files, list[tuple[int, str, Any]]()
+        self.files, self.said, self.digests = files, list[tuple[int, str, Any]](), dict[str, str]()
 
     def say(self, flight: int, kind: str, content: Any) -> None:
         """Take one message of a run."""
@@ -127,8 +139,10 @@ class Desk:
 
     def digest(self, name: str) -> str:
         """Return the SHA-256 of a file."""
-        with open(self.files[name], "rb") as file:  # noqa: PTH123
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        if name not in self.digests:  # every process asks, and nobody is heard while a large file is read
+            with open(self.files[name], "rb") as file:  # noqa: PTH123
+                self.digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return self.digests[name]
 
     def chunk(self, name: str, start: int) -> bytes:
         """Return up to `CHUNK` bytes of a file."""

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lossbench.benchmark.engines.ray_bootstrap import CHUNK
+from lossbench.benchmark.engines.ray_bootstrap import CHUNK, Facts, facts
+from lossbench.benchmark.engines.ray_cluster import refuse_misfits
 from lossbench.benchmark.engines.ray_parcels import Luggage, Unpacked, files_in, received, store_at, written
 from lossbench.benchmark.inputs import Inputs, Pixels, place_stores
 from lossbench.benchmark.plan import Run
@@ -31,14 +32,16 @@ from lossbench.utils.plugin_file import plugin_fingerprint
 class Job:
     """What all runs of a benchmark share, as a node gets it.
 
-    `inputs` lack the paths of the images. `token` is a file in the results folder, which nodes that share the folder
-    see; None where not all do. `desk` is the actor that hears of progress and hands out files.
+    `ours` is what the caller's machine has, and every node must have, one that joins later too. `inputs` lack the paths
+    of the images. `token` is a file in the results folder, which nodes that share the folder see; None where not all
+    do. `desk` is the actor that hears of progress and hands out files.
     """
 
     key: str
     inputs: Inputs
     luggage: Luggage
     threads: int
+    ours: Facts
     token: Path | None
     desk: Any
 
@@ -140,6 +143,7 @@ class _Opened:
     """A job made ready in this process: pixels mapped, plugins in place."""
 
     def __init__(self, job: Job):
+        refuse_misfits([facts("")], job.ours)
         keep_freed_memory()
         torch.set_num_threads(job.threads)
         be_deterministic(job.inputs.device)

@@ -23,6 +23,12 @@ def test_a_node_gets_lossbench_whole_with_its_plugins_and_version(tmp_path, monk
     )  # fmt: skip
     assert done.stdout == f"{place}/lossbench/__init__.py 9.8.7 True\n"
     assert ray_bootstrap._unpacked(code) == place, "the second process finds it"
+    with monkeypatch.context() as patch:
+        answers = iter([False, True])
+        patch.setattr(ray_bootstrap, "_is_whole", lambda *_: next(answers))
+        assert ray_bootstrap._unpacked(code) == place, "another process was faster"
+    assert list(tmp_path.iterdir()) == [place]
+    assert not ray_bootstrap._is_whole(place, os.getuid() + 1, code.digest), "another user's copy is not used"
     (place / "lossbench" / "errors.py").write_text("")
     other = ray_bootstrap._unpacked(code)
     assert other != place, "a damaged copy is not used"

@@ -7,7 +7,7 @@ import pytest
 from support import FAST, Recorder, bench
 
 from lossbench.benchmark.engines import ray_node
-from lossbench.benchmark.engines.ray_bootstrap import Desk
+from lossbench.benchmark.engines.ray_bootstrap import Desk, facts
 from lossbench.benchmark.engines.ray_node import Answer, Job, Task, train
 from lossbench.benchmark.engines.ray_parcels import pack
 from lossbench.benchmark.inputs import gather
@@ -34,7 +34,7 @@ def job(tmp_path, monkeypatch):
     runs = plan_runs(inputs.config, inputs.specs, inputs.faces, inputs.fingerprints, "cpu", inputs.folder)
     luggage = pack(inputs, Recorder())
     light = replace(inputs, faces=replace(inputs.faces, files=()))
-    return Job("key", light, luggage, 1, None, Handle()), runs
+    return Job("key", light, luggage, 1, facts(""), None, Handle()), runs
 
 
 def test_without_a_shared_folder_the_files_of_the_run_come_back_in_order(job, tmp_path, monkeypatch):
@@ -69,3 +69,12 @@ def test_another_plugin_than_the_callers_is_refused(job):
     (answer,) = train(job, Task(run, 1, {}))
     assert answer.kind == "stop"
     assert answer.text.startswith("ce is not the same loss as for the caller; install the same files everywhere (on no")
+
+
+def test_a_node_that_has_joined_later_with_another_torch_is_refused(job, monkeypatch):
+    monkeypatch.setattr(ray_node, "_ready", {})
+    job, runs = job
+    ours = job.ours._replace(packages={**job.ours.packages, "torch": "1.0"})
+    (answer,) = train(replace(job, ours=ours), Task(runs[1], 1, {}))
+    assert answer.kind == "stop"
+    assert ", this machine torch 1.0, and figures depend on it; run there: pip install torch==1.0 (on" in answer.text
