@@ -17,6 +17,7 @@ from lossbench.results.history import Epoch, read_epochs
 from lossbench.results.store import Record
 from lossbench.utils.text import described
 
+_MARKS = ".log-to"  # in a benchmark's folder: a file for each run that a logger has begun and not finished
 _T = TypeVar("_T")
 #: Given a benchmark's folder and name; each name is also that of its package and of its extra.
 _LOGGERS: dict[str, Callable[[Path, str], Logger]] = {
@@ -47,13 +48,22 @@ def logged(names: Iterable[str], folder: Path, listener: Listener) -> Iterator["
         listener: hears everything.
 
     Raises:
-        InputError: a logger cannot write where the user wants it to.
+        InputError: a logger cannot be started, or cannot write where the user wants it to.
     """
-    log_to = LogTo(listener, {name: _LOGGERS[name](folder, folder.name) for name in dict.fromkeys(names)})
+    log_to = LogTo(listener, {name: _started(name, folder) for name in dict.fromkeys(names)})
     try:
         yield log_to
     finally:
         log_to.close()
+
+
+def _started(name: str, folder: Path) -> Logger:
+    try:
+        return _LOGGERS[name](folder, folder.name)
+    except InputError:
+        raise
+    except Exception as error:  # of a library
+        raise InputError(f"--log-to {name} cannot be started ({described(error)}); fix that, or drop it") from error
 
 
 class LogTo:
@@ -84,7 +94,7 @@ class LogTo:
         self.listener.epoch(run, epoch)
         if run.hash not in self.begun or epoch.epoch == 1:
             self.begun.add(run.hash)
-            self._each(lambda logger: logger.begin(run))
+            self._begin(run)
         self._epoch(run, epoch)
 
     def finished(self, run: Run, record: Record) -> None:
@@ -93,20 +103,20 @@ class LogTo:
         if run.record is not None:
             return
         if run.hash in self.begun:
-            self._each(lambda logger: logger.finish(run, record, final_figures(record)))
+            self._finish(run, record)
         else:  # measured again, or the untrained one
             self._write(run, record, list(self.loggers))
         self.begun.discard(run.hash)
 
     def catch_up(self, runs: Sequence[Run]) -> None:
-        """Write the complete runs among these that were never written."""
+        """Write the complete runs among these that were never written, or in part alone."""
         for run in runs:
             if run.record is not None:
                 self._write(run, run.record, self._lacking(run))
 
     def close(self) -> None:
         """Write the rest."""
-        self._each(lambda logger: logger.close())
+        self._each(lambda name, logger: logger.close())
 
     def _write(self, run: Run, record: Record, names: Sequence[str]) -> None:
         """Write a whole run from its files."""
@@ -117,25 +127,50 @@ class LogTo:
         except RunDamaged as damaged:
             self.note(f"not logged: {damaged.what}")
             return
-        self._each(lambda logger: logger.begin(run), names)
+        self._begin(run, names)
         for epoch in epochs:
             self._epoch(run, epoch, names)
-        self._each(lambda logger: logger.finish(run, record, final_figures(record)), names)
+        self._finish(run, record, names)
+
+    def _begin(self, run: Run, names: Sequence[str] | None = None) -> None:
+        def begin(name: str, logger: Logger) -> None:
+            mark = _mark(run, name)
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+            logger.begin(run)
+
+        self._each(begin, names)
+
+    def _finish(self, run: Run, record: Record, names: Sequence[str] | None = None) -> None:
+        def finish(name: str, logger: Logger) -> None:
+            logger.finish(run, record, final_figures(record))
+            _mark(run, name).unlink(missing_ok=True)
+
+        self._each(finish, names)
 
     def _epoch(self, run: Run, epoch: Epoch, names: Sequence[str] | None = None) -> None:
         figures = epoch_figures(epoch)
-        self._each(lambda logger: logger.epoch(run, epoch.epoch, figures), names)
+        self._each(lambda name, logger: logger.epoch(run, epoch.epoch, figures), names)
 
     def _lacking(self, run: Run) -> list[str]:
-        return [name for name, has in self._each(lambda logger: logger.has(run)).items() if not has]
+        written = self._each(lambda name, logger: logger.has(run) and not _mark(run, name).exists())
+        return [name for name, whole in written.items() if not whole]
 
-    def _each(self, act: Callable[[Logger], _T], names: Sequence[str] | None = None) -> dict[str, _T]:
+    def _each(self, act: Callable[[str, Logger], _T], names: Sequence[str] | None = None) -> dict[str, _T]:
         """Let every logger, or those of these names, do something; returns what it returns by the logger's name."""
         done = {}
         for name in [name for name in self.loggers if names is None or name in names]:
             try:
-                done[name] = act(self.loggers[name])
+                done[name] = act(name, self.loggers[name])
             except Exception as error:  # of a library, a network or a disk, none of which may stop a training
                 del self.loggers[name]
-                self.note(f"--log-to {name} has stopped ({described(error)}); the runs continue without it")
+                self.note(
+                    f"--log-to {name} has stopped ({described(error)}); the runs continue without it, and the same "
+                    "command, run again, writes them"
+                )
         return done
+
+
+def _mark(run: Run, name: str) -> Path:
+    """Return the file that is there while a logger has a part of a run alone."""
+    return run.folder.parents[1] / _MARKS / f"{name}-{run.folder.name}"

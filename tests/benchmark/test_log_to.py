@@ -104,6 +104,7 @@ def test_complete_runs_that_were_never_written_are_written_from_their_files(tmp_
     log_to = LogTo(heard, {"later": later, "had": had})
     log_to.catch_up([*complete, replace(complete[0], record=None)])
     assert later.runs == written.runs
+    assert list((complete[0].folder.parents[1] / ".log-to").iterdir()) == []
     assert had.runs == {"ce-0": [], "untrained-0": []}
     (complete[-1].folder / "history.jsonl").write_text("{")
     log_to = LogTo(heard, {"again": Pages()})
@@ -115,13 +116,43 @@ def test_complete_runs_that_were_never_written_are_written_from_their_files(tmp_
 @pytest.mark.parametrize("at", ["begin", 2, "finished"])
 def test_a_logger_that_fails_is_said_once_and_changes_no_figure(tmp_path, at):
     _, expected, _ = bench(tmp_path / "without", "ce")
-    fails, works, heard = Pages(fails_at=at), Pages(), Recorder()
+    fails, works, heard, runs = Pages(fails_at=at), Pages(), Recorder(), []
+    heard.finished = lambda run, record: runs.append((run, record))
     config = Config(**FAST, losses="ce", out=str(tmp_path / "with"))
     _, records = run_benchmark(config, LogTo(heard, {"fails": fails, "works": works}))
-    said = "--log-to fails has stopped (ConnectionError: no route to host); the runs continue without it"
+    stopped = "--log-to fails has stopped (ConnectionError: no route to host)"
+    said = f"{stopped}; the runs continue without it, and the same command, run again, writes them"
     assert heard.notes == [said]
     assert figures(records) == figures(expected)
     assert outline(works)["ce-1"] == ["begin", 1, 2, "finished"]
+    fails.fails_at, calls = "", works.calls
+    LogTo(heard, {"fails": fails, "works": works}).catch_up([replace(run, record=record) for run, record in runs])
+    assert fails.runs == works.runs, "what it had in part is written whole"
+    assert works.calls == calls
+
+
+def test_a_run_that_was_interrupted_and_finished_without_the_logger_is_written_whole(tmp_path):
+    pages = Pages()
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(tmp_path, pages, Interrupting(2), repeats=1, epochs=3)
+    heard, runs = Recorder(), []
+    heard.finished = lambda run, record: runs.append(replace(run, record=record))
+    run_benchmark(Config(**{**FAST, "losses": "ce", "out": str(tmp_path), "repeats": 1, "epochs": 3}), heard)
+    assert outline(pages)["ce-0"] == ["begin", 1]
+    LogTo(heard, {"pages": pages}).catch_up(runs)
+    assert outline(pages)["ce-0"] == ["begin", 1, 2, 3, "finished"]
+
+
+def test_a_logger_that_cannot_be_started_is_one_line(tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("its database is of a later version\nand more")
+
+    monkeypatch.setitem(_LOGGERS, "broken", broken)
+    with (
+        pytest.raises(InputError, match=r"\A--log-to broken cannot be started \(RuntimeError: its .* version\); fix"),
+        logged(["broken"], tmp_path, Recorder()),
+    ):
+        pass
 
 
 def test_loggers_are_closed_when_the_command_is_interrupted(tmp_path, monkeypatch):
