@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,19 @@ def read_pair_lists(paths: Sequence[Path], data: Path | None) -> tuple[PairList,
                 "share a column; rename the folder or the file of one"
             )
         named[name] = path
-    return tuple(PairList(name, read_pairs(path, _tree_of(path, data))) for name, path in named.items())
+    several = len(named) > 1
+    return tuple(PairList(name, _read(path, data, several=several)) for name, path in named.items())
+
+
+def _read(path: Path, data: Path | None, *, several: bool) -> PairSet:
+    """Read a list; where there are several, whose files are often all called pairs.txt, errors and notes say which."""
+    try:
+        pairs = read_pairs(path, _tree_of(path, data))
+    except InputError as error:
+        if not several or shown(path) in str(error):
+            raise
+        raise InputError(f"--pairs {shown(path)}: {error}") from error
+    return replace(pairs, notes=tuple(f"--pairs {shown(path)}: {note}" for note in pairs.notes)) if several else pairs
 
 
 def name_of(path: Path) -> str:

@@ -69,6 +69,22 @@ def test_two_lists_of_one_name_are_refused(tree):
         read_pair_lists([tree / "a" / "lfw.txt", tree / "b" / "lfw.txt"], None)
 
 
+def test_of_several_lists_it_is_said_which_one_is_wrong(tree):
+    texts = {"good": "1\np4\t0\t1\np4\t0\tp5\t1\n", "bad": "1\np4\t0\t9\np4\t0\tp5\t1\n",
+             "twice": "1\t2\np4\t0\t1\np4\t0\t1\np4\t0\tp5\t1\np4\t0\tp5\t1\n"}  # fmt: skip
+    for name, text in texts.items():
+        (tree / name).mkdir()
+        (tree / name / "pairs.txt").write_text(text)
+    good, bad, twice = (tree / name / "pairs.txt" for name in texts)
+    with pytest.raises(InputError, match=r"\A--pairs \S*/bad/pairs.txt: pairs.txt line 2: no image '9'"):
+        read_pair_lists([good, bad], tree)
+    with pytest.raises(InputError, match=r"\Apairs.txt line 2: no image '9'"):
+        read_pair_lists([bad], tree)
+    one, other = read_pair_lists([good, twice], tree)
+    assert one.pairs.notes == ()
+    assert other.pairs.notes == (f"--pairs {twice}: pairs.txt: 2 of 4 pairs repeat another; each counts",)
+
+
 def test_the_deviation_is_that_of_the_folds():
     generator = torch.Generator().manual_seed(3)
     scores, same = torch.randn(200, generator=generator), torch.arange(200) % 2 == 0
