@@ -135,12 +135,12 @@ def evaluate(
     Models from elsewhere stand in the same tables: ONNX that takes images [batch, 3, SIZE, SIZE] (on the CPU, with the
     extra [onnx]); and an .npz with embeddings [N, D] and files [N], the images' paths or the ends of them, as embed
     writes it, or with labels alone, in the order of the images of --data. Images without an embedding are counted and
-    left out for every model. Losses that were
-    trained alike, over two repeats or more, are compared as in a report. A note names people who may have been in the
-    training set. Exit code 1 if a damaged run was left out.
+    left out for every model. Losses that were trained alike, over two repeats or more, are compared as in a report. A
+    note names people who may have been in the training set. Exit code 1 if a damaged run was left out.
 
-    With --json: {answer: [sentence], runs: [{run, entrant, repeat, hash, data, people_with_names_of_the_training,
-    metrics, spread_over_people, pairs: {LIST: metrics}, fed}], left_out: [reason]}; a run is what its file holds, too.
+    With --json: {answer: [sentence], runs: [{run, entrant, repeat, hash, data, flip, template_norms, images_left_out,
+    people_with_names_of_the_training, metrics, spread_over_people, pairs: {LIST: metrics}, fed}], left_out: [reason]};
+    a run is what its file holds, too.
     """
     from lossbench.cli import console
 
@@ -187,7 +187,7 @@ def _evaluate(runs: list[Path], asked: Request, write: Callable[[Any], None]) ->
     if templates:
         _show_templates(found, templates)
     _say_what_training_knew(found)
-    figures = [as_json(one, asked.data) for one in found]
+    figures = [as_json(one, asked, measured.left_out) for one in found]
     _store(found, figures, asked.out, file)
     write({"answer": sentences, "runs": figures, "left_out": list(map(str, damaged))})
     for reason in damaged:
@@ -227,12 +227,15 @@ def _opened(
 ) -> "list[FileModel | EmbeddingsModel]":
     """Return the models in files, and say how those from elsewhere are fed."""
     from lossbench.cli import console
-    from lossbench.evaluation.model_files import EmbeddingsModel, is_foreign, open_model_file
+    from lossbench.evaluation.model_files import EmbeddingsModel, FileModel, is_foreign, open_model_file
 
     files = [open_model_file(place, asked.fed, unseen) for place in dict.fromkeys(places)]
     for one in files:
         if one.said:
             console.say(f"note: {one.source} is fed with images of {one.said}")
+        elif isinstance(one, FileModel) and (asked.flip or asked.templates.norms):
+            effect = "mirrored images' are added at that length" if asked.flip else "--template-norms changes nothing"
+            console.say(f"note: {one.source} gives embeddings of length 1: {effect}")
         if asked.flip and isinstance(one, EmbeddingsModel):
             one.refuse_flip()
     if (option := asked.fed.given()) is not None and not any(map(is_foreign, files)):

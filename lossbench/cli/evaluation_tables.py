@@ -3,12 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossbench.utils.text import listed, rate_text, shown
 
 if TYPE_CHECKING:
+    from lossbench.cli.evaluation_request import Request
     from lossbench.data.templates import TemplateSet
     from lossbench.evaluation.evaluate import Evaluation
     from lossbench.evaluation.pair_lists import PairList
@@ -190,15 +190,18 @@ def people_title(figures: Mapping[str, Any], people: int) -> str:
     return f"{people} query people, {pairs}{lowest}"
 
 
-def as_json(one: "Evaluation", data: Path | None) -> dict[str, Any]:
-    """Return what is written of a model's evaluation."""
-    record = one.record or {}
+def as_json(one: "Evaluation", asked: "Request", left_out: int) -> dict[str, Any]:
+    """Return what is written of a model's evaluation, from which so many images were left out."""
+    record, data = one.record or {}, asked.data
     return {
         "run": str(one.source),
         "entrant": record.get("entrant"),
         "repeat": record.get("repeat"),
         "hash": record.get("hash"),
         "data": None if data is None else str(data.resolve()),
+        "flip": asked.flip,
+        "template_norms": asked.templates.norms,
+        "images_left_out": left_out,
         "people_with_names_of_the_training": None if one.known is None else list(one.known),
         "metrics": one.figures,
         "spread_over_people": one.spread,

@@ -20,11 +20,12 @@ Has = Callable[[ImagePlace], bool]
 
 @dataclass(frozen=True)
 class Measured:
-    """What models are measured on: unseen people, lists of pairs, templates."""
+    """What models are measured on: unseen people, lists of pairs, templates; and how many images are left out."""
 
     unseen: UnseenPeople | None
     lists: tuple[PairList, ...]
     templates: TemplateSet | None
+    left_out: int = 0
 
     def files(self) -> list[ImagePlace]:
         """Return every image, each once."""
@@ -45,6 +46,7 @@ class Measured:
             people_with(self.unseen, has) if self.unseen else None,
             tuple(PairList(one.name, pairs_with(one.name, one.pairs, has)) for one in self.lists),
             templates_with(self.templates, has) if self.templates else None,
+            self.left_out + len(missing),
         )
 
 

@@ -306,6 +306,7 @@ def test_embeddings_from_elsewhere_stand_beside_the_run_and_say_what_it_says(los
     assert "some.npz has no embedding of 2 of 32 images (" in out
     own, other = json.loads((tmp_path / "e.json").read_text())
     assert own["metrics"]["positives"] == other["metrics"]["positives"] == 3 + 6
+    assert [own[key] for key in ("images_left_out", "flip", "template_norms")] == [2, False, False]
     assert own["pairs"]["lfw"]["verification_same"] == other["pairs"]["lfw"]["verification_same"] == 3
 
 
@@ -327,6 +328,16 @@ def test_files_are_written_where_it_is_asked_for(lossbench, trained, tree, tmp_p
         code, _, err = lossbench("evaluate", tmp_path / "e.npz", "--data", tree, *words)
         assert (code, err.count("\n")) == (2, 1)
         assert says in err
+
+
+def test_what_an_exported_model_does_with_mirrored_images_is_said(lossbench, trained, lists, tmp_path):
+    run, file = run_of(trained, "ce"), tmp_path / "m.safetensors"
+    assert lossbench("export", run, "--format", "safetensors", "--out", file)[0] == 0
+    said = f"note: {file} gives embeddings of length 1: mirrored images' are added at that length\n"
+    words = ("evaluate", run, file, "--pairs", lists[0], "--out", tmp_path / "e.json")
+    assert said in lossbench(*words, "--flip")[1]
+    assert [one["flip"] for one in json.loads((tmp_path / "e.json").read_text())] == [True, True]
+    assert "of length 1" not in lossbench(*words)[1]
 
 
 @pytest.mark.parametrize("_", [pytest.param("", marks=ONNX_EXTRA)])
