@@ -2,14 +2,13 @@
 
 Where all nodes see the caller's results folder, a task works there as any process does: it claims its run, keeps
 checkpoints, and writes the record. Where not, the caller holds the claim, the task works in a folder of its own, and
-its files come back in chunks and are put in place one by one, ``run.json`` last.
+its files come back in chunks and are put in place once all are here, ``run.json`` last.
 
 A run whose process or node has died is done again, `RETRIES` times at most: on a shared disk it continues from its last
 epoch, otherwise it begins again. Then it is recorded as failed, and ``--retry-failed`` tries it once more.
 """
 
 import contextvars
-import hashlib
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,7 @@ from lossbench.benchmark.engines.ray_cluster import (
     wanted,
 )
 from lossbench.benchmark.engines.ray_node import Answer, Job, Task
-from lossbench.benchmark.engines.ray_parcels import files_in, pack
+from lossbench.benchmark.engines.ray_parcels import files_in, pack, put_in_place
 from lossbench.benchmark.execute import record_death
 from lossbench.benchmark.inputs import Inputs
 from lossbench.benchmark.listener import Listener
@@ -45,13 +44,12 @@ from lossbench.config import Config
 from lossbench.errors import CONTINUE, InputError
 from lossbench.results.history import Epoch
 from lossbench.results.store import Record
-from lossbench.training.checkpoint import drop_checkpoints
 from lossbench.utils.claims import ClaimLost
-from lossbench.utils.files import heed_fence, whole_file
 from lossbench.utils.owner import Owner
 
 RETRIES = 3  # of a run whose process or node has died
 _PAUSE = 0.2  # seconds between two looks at what the runs report
+_LATE = 60.0  # seconds without any run under way after which that is said
 _GRACE = 10.0  # seconds for cancelled runs to leave their folders in order
 _AHEAD = 2  # chunks of a run's files that a node holds ready
 
@@ -187,7 +185,7 @@ class _Flights:
         self.digest, self.code, self.job = digest, code, job
         self.train = _train_on(ray, need)
         self.flights: list[_Flight] = []
-        self.started = 0
+        self.started, self.said = 0, False
         self.deaths: dict[str, int] = {}  # by the run's hash
         self.epochs: dict[str, list[Epoch]] = {}  # likewise: what was heard before a death is not said again
 
@@ -202,6 +200,7 @@ class _Flights:
                 ray.cancel(flight.stream, force=False)
         deadline = time.monotonic() + _GRACE
         with suppress(ray.exceptions.RayError):
+            self._hear(Silence())  # which have begun
             while time.monotonic() < deadline and any(flight.owner and not flight.left for flight in flights):
                 time.sleep(_PAUSE)
                 self._hear(Silence())
@@ -210,6 +209,9 @@ class _Flights:
                 ray.cancel(flight.stream, force=True)
         for flight in flights:
             self._ended_claim(flight)
+            if flight.owner and not flight.left and self.shared:  # on another machine, the next command would wait
+                with suppress(OSError):
+                    end_of_dead(flight.run.folder, flight.owner)
         with suppress(ray.exceptions.RayError):
             ray.kill(self.desk)
 
@@ -229,12 +231,22 @@ class _Flights:
             streams = [flight.stream for flight in self.flights]
             ready, _ = self.ray.wait(streams, num_returns=1, timeout=_PAUSE)
             self._hear(listener)
+            self._say_waiting(listener)
             for flight in [flight for flight in self.flights if flight.stream in ready]:
                 done = self._landed(flight, queue, listener)
                 self.flights.remove(flight)
                 if done is not None:
                     made[flight.run.hash] = tell(listener, flight.run, done)
         return made
+
+    def _say_waiting(self, listener: Listener) -> None:
+        """Note, once, that the cluster has not begun any run for long."""
+        late = all(not flight.host and time.time() - flight.since > _LATE for flight in self.flights)
+        if late and not self.said:
+            self.said = True
+            listener.note(
+                f"no run has begun for {_LATE:.0f} s: the Ray cluster is busy with other work, or still starting"
+            )
 
     def _most(self) -> int:
         places = room(self.ray, self.need)
@@ -276,12 +288,22 @@ class _Flights:
                 flight.host, flight.owner = content[0], Owner(**content[1])
             elif kind == "note":
                 listener.note(content)
-            elif kind == "epoch" and content["epoch"] > len(flight.epochs):
+            elif kind == "epoch" and content["epoch"] > (flight.epochs[-1].epoch if flight.epochs else 0):
                 flight.epochs.append(Epoch(**content))
                 listener.epoch(flight.run, flight.epochs[-1])
 
     def _landed(self, flight: _Flight, queue: Queue, listener: Listener) -> Done | None:
         """Handle the end of a run's task; return the outcome of the run once there is one."""
+        try:
+            return self._outcome(flight, queue, listener)
+        except ClaimLost as lost:
+            with suppress(self.ray.exceptions.RayError, ValueError):
+                self.ray.cancel(flight.stream, force=True)  # it may wait for its files to be taken
+            listener.note(f"{flight.run.entrant}, repeat {flight.run.repeat + 1}, is left to another process: {lost}")
+            queue.postpone(flight.run)
+            return None
+
+    def _outcome(self, flight: _Flight, queue: Queue, listener: Listener) -> Done | None:
         try:
             answer: Answer = self.ray.get(next(flight.stream))
             self._hear(listener)
@@ -295,7 +317,9 @@ class _Flights:
                 queue.postpone(flight.run)
                 return None
             if flight.claim is not None:
-                flight.claim(self._put_in_place, flight, answer)
+                flight.claim(
+                    put_in_place, flight.run.folder, answer.files, map(self.ray.get, flight.stream), answer.host
+                )
             for _ in flight.stream:  # until the task has ended, its folder deleted
                 pass
             return answer.done
@@ -303,30 +327,8 @@ class _Flights:
             if not _is_death(error):
                 raise
             return self._died(flight, error, queue, listener)
-        except ClaimLost as lost:
-            listener.note(f"{flight.run.entrant}, repeat {flight.run.repeat + 1}, is left to another process: {lost}")
-            queue.postpone(flight.run)
-            return None
         finally:
             self._ended_claim(flight)
-
-    def _put_in_place(self, flight: _Flight, answer: Answer) -> None:
-        folder = flight.run.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        heed_fence()
-        for name in ("run.json", "traceback.txt"):
-            (folder / name).unlink(missing_ok=True)
-        for name, size, digest in answer.files:
-            found, left = hashlib.sha256(), size
-            with whole_file(folder / Path(name).name) as file:
-                while left > 0:
-                    data = self.ray.get(next(flight.stream))
-                    left -= file.write(data)
-                    found.update(data)
-                if found.hexdigest() != digest:
-                    raise InputError(f"{folder / name} arrived damaged from node {answer.host}; {CONTINUE}")
-        if "checkpoint.pt" not in {name for name, _, _ in answer.files}:
-            drop_checkpoints(folder)
 
     def _died(self, flight: _Flight, error: Exception, queue: Queue, listener: Listener) -> Done | None:
         """Put a run back whose process or node has died; record it as failed when that happens too often."""

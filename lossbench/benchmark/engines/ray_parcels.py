@@ -5,7 +5,7 @@ chunks, are checked, and appear by rename. Plugins and networks are small: they 
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from lossbench.benchmark.engines.ray_bootstrap import CHUNK
 from lossbench.benchmark.inputs import Inputs, open_stores
 from lossbench.benchmark.listener import Listener
 from lossbench.data.images.store import ImageStore, cache_folder
-from lossbench.errors import InputError
+from lossbench.errors import CONTINUE, InputError
 from lossbench.losses.registry import shipped_plugins
 from lossbench.losses.spec import Spec
+from lossbench.training.checkpoint import drop_checkpoints
 from lossbench.utils.claims import alone
-from lossbench.utils.files import whole_file, write_bytes
+from lossbench.utils.files import heed_fence, temporary_mark, whole_file, write_bytes
 from lossbench.utils.plugin_file import is_plugin_file
 from lossbench.utils.text import shown
 
@@ -189,3 +190,47 @@ def files_in(folder: Path) -> Sequence[Path]:
     """Return the files of a run's folder, ``run.json`` last; half-written ones are left out."""
     files = sorted(file for file in folder.glob("*") if file.is_file() and not file.name.startswith("."))
     return sorted(files, key=lambda file: file.name == "run.json")
+
+
+def put_in_place(folder: Path, listed: Sequence[tuple[str, int, str]], chunks: Iterator[bytes], host: str) -> None:
+    """Take the files of a run that a node sends, under the run's claim; what was there stays until all have come.
+
+    Args:
+        folder: of the run; it is made.
+        listed: names, bytes and SHA-256 of the files, in the order in which they come and are put in place.
+        chunks: their contents, one file after the other.
+        host: of the node, for errors.
+
+    Raises:
+        InputError: a file has arrived damaged.
+        OSError: the folder cannot be written.
+        ClaimLost: another process has taken the run over.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    places = {name: folder / Path(name).name for name, _, _ in listed}
+    halves = {name: place.with_name(f".{place.name}.{temporary_mark()}") for name, place in places.items()}
+    try:
+        for name, size, digest in listed:
+            found, left = hashlib.sha256(), size
+            with halves[name].open("wb") as file:
+                while left > 0:
+                    data = next(chunks)
+                    left -= file.write(data)
+                    found.update(data)
+            if found.hexdigest() != digest:
+                raise InputError(f"{places[name]} arrived damaged from node {host}; {CONTINUE}")
+        heed_fence()
+        for name in ("run.json", "traceback.txt"):
+            (folder / name).unlink(missing_ok=True)
+        for name, half in halves.items():
+            heed_fence()
+            try:
+                half.replace(places[name])
+            except FileNotFoundError:
+                heed_fence()  # deleted by the process that the run now belongs to
+                raise
+        if "checkpoint.pt" not in places:
+            drop_checkpoints(folder)
+    finally:
+        for half in halves.values():
+            half.unlink(missing_ok=True)

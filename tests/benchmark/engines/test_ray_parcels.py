@@ -1,5 +1,6 @@
 """What nodes may lack, and how it gets there."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -8,10 +9,12 @@ from support import FAST, Recorder, network, plugin
 
 from lossbench.benchmark.engines import ray_bootstrap, ray_parcels
 from lossbench.benchmark.engines.ray_bootstrap import Desk
-from lossbench.benchmark.engines.ray_parcels import Parcel, Unpacked, files_in, pack, received, written
+from lossbench.benchmark.engines.ray_parcels import Parcel, Unpacked, files_in, pack, put_in_place, received, written
 from lossbench.benchmark.inputs import gather
 from lossbench.config import Config
 from lossbench.errors import InputError
+from lossbench.utils.claims import ClaimLost
+from lossbench.utils.files import fenced
 
 
 class Handle:
@@ -95,3 +98,52 @@ def test_plugins_and_networks_travel_by_content(tmp_path, monkeypatch):
 def test_the_record_of_a_run_comes_last(tmp_path):
     written(tmp_path / "run", {"run.json": b"1", "weights.safetensors": b"2", ".half": b"3", "a.npz": b"4"})
     assert [file.name for file in files_in(tmp_path / "run")] == ["a.npz", "weights.safetensors", "run.json"]
+
+
+@pytest.fixture
+def old_run(tmp_path):
+    folder = tmp_path / "run"
+    written(
+        folder, {"weights.safetensors": b"old", "traceback.txt": b"old", "checkpoint.pt": b"old", "run.json": b"old"}
+    )
+    return folder
+
+
+def _listed(**contents):
+    names = [(name.replace("_", "."), content) for name, content in contents.items()]
+    return [(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in names]
+
+
+def _held(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_a_runs_files_take_the_place_of_those_before(old_run):
+    listed = _listed(weights_safetensors=b"new weights", empty_npz=b"", run_json=b"new")
+    put_in_place(old_run, listed, iter([b"new wei", b"ghts", b"new"]), "there")
+    assert _held(old_run) == {"weights.safetensors": b"new weights", "empty.npz": b"", "run.json": b"new"}
+
+
+def test_what_does_not_arrive_whole_leaves_the_run_as_it_was(old_run):
+    before, listed = _held(old_run), _listed(weights_safetensors=b"new", run_json=b"new")
+
+    def dying():
+        yield b"new"
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        put_in_place(old_run, listed, dying(), "there")
+    with pytest.raises(InputError, match=r"run\.json arrived damaged from node there; run the same command again"):
+        put_in_place(old_run, listed, iter([b"new", b"naw"]), "there")
+    assert _held(old_run) == before
+
+
+def test_a_run_that_was_taken_over_is_not_touched(old_run):
+    before = _held(old_run)
+
+    def lost():
+        raise ClaimLost
+
+    with fenced("mark", lost), pytest.raises(ClaimLost):
+        put_in_place(old_run, _listed(run_json=b"new"), iter([b"new"]), "there")
+    assert _held(old_run) == before
