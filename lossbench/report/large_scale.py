@@ -77,7 +77,7 @@ def needs(images: int = IMAGES, people: int = PEOPLE) -> tuple[Need, ...]:
         Need("packed store", "disk", images, STORED),
         Need("decoding", "core", images, DECODED),
         Need("class weights, AdamW", "GPU memory", people * DIM, TRAINED),
-        Need("one epoch", "GPU", images, STEPPED),
+        Need("one epoch, without the scores", "GPU", images, STEPPED),
         Need("embedding all images", "memory", images, EMBEDDED),
         Need("measuring", "memory", images, MEASURED),
         Need(f"{QUERY:,} query images, all others", "core", QUERY * images, COMPARED),
@@ -119,8 +119,11 @@ def lines() -> list[str]:
         what = f"{wall.what}: {_amount(wall)}" if wall else "none of these at D = 128"
         found.append(f"  {machine.name:<47} {what}")
     shared = next(need for need in every if need.kind == "GPU memory").amount
+    scores = 6 * PEOPLE * DIM  # operations an image: a product forward and two backward, each a multiply and an add
     found += [
         "",
+        f"That epoch knows 40 people. The scores of {_words(PEOPLE)} take {scores / 1e9:.2g} GFLOP an image more,",
+        f"twice what resnet18 does: {IMAGES * scores / 1e15:.0f} PFLOP an epoch, a tenth with --sample-centers 0.1.",
         f"torchrun shares the class weights out: {_size(shared / RANKS)} in each of {RANKS} processes. Each gathers",
         f"the embeddings of every batch: {_size(BATCH * DIM * 4)} for {BATCH:,} images. Those of all images are",
         f"{_size(IMAGES * DIM * 4)} (--keep-embeddings). Measuring holds all of them in one process, and is the first",
