@@ -4,10 +4,13 @@ import json
 import socket
 import sqlite3
 import sys
+import warnings
 from importlib.util import find_spec
 
 import pytest
 from support import logged_runs
+
+from lossbench.benchmark.loggers.trackio import _quiet
 
 pytestmark = pytest.mark.skipif(find_spec("trackio") is None, reason="the extra [trackio] is not installed")
 
@@ -35,6 +38,14 @@ def test_a_resumed_run_has_every_epoch_once_and_a_failed_one_raises_an_alert(tmp
     (alert,) = rows(trackio_at / "orl.db", "alerts")
     assert (alert["text"], alert["level"]) == (records["broken"]["reason"], "error")
     assert no_network == []  # nothing is sent without being asked for
+
+
+def test_a_warning_of_what_failed_is_raised_and_no_other_one():
+    with _quiet():
+        warnings.warn("this will go", DeprecationWarning, stacklevel=1)
+        warnings.warn("a file was left open", ResourceWarning, stacklevel=1)
+    with pytest.raises(RuntimeError, match="the database is locked"), _quiet():
+        warnings.warn("the database is locked", stacklevel=1)
 
 
 @pytest.fixture
