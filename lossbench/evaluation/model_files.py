@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from lossbench.utils.files import is_file, is_folder
 from lossbench.utils.text import clipped, listed, shown, some
 
 ARRAYS = ".npz"
+_LARGE, _TIGHT = 2**30, 100  # bytes of an array, and how many of them from one of the file, that are a bomb
 _BATCH = 64
 
 
@@ -210,6 +211,7 @@ def read_embeddings_file(path: Path, unseen: UnseenPeople | None) -> EmbeddingsM
     where = shown(path)
     try:
         with np.load(path, allow_pickle=False) as file:
+            _refuse_bomb(file.zip, where)
             arrays = {name: file[name] for name in ("embeddings", "files", "names", "labels") if name in file.files}
             held = list(file.files)
     except OSError as error:
@@ -245,6 +247,16 @@ def read_embeddings_file(path: Path, unseen: UnseenPeople | None) -> EmbeddingsM
     if labels is not None and unseen is not None:
         _refuse_other_people(model, labels, unseen)
     return model
+
+
+def _refuse_bomb(archive: ZipFile, where: str) -> None:
+    """Refuse arrays that would fill the memory from a small file: no embeddings can be packed so tightly."""
+    for one in archive.infolist():
+        if one.file_size > _LARGE and one.file_size > _TIGHT * one.compress_size:
+            raise InputError(
+                f"{where} packs {one.file_size / 2**30:,.1f} GiB into {one.compress_size / 2**20:,.1f} MiB, as no "
+                "embeddings can be; write it again"
+            )
 
 
 def _in_order(

@@ -9,6 +9,7 @@ from support import ONNX_EXTRA, run_of
 
 from lossbench.data.tree import read_unseen_people
 from lossbench.errors import InputError
+from lossbench.evaluation import model_files
 from lossbench.evaluation.model_files import is_foreign, is_model_file, open_model_file, read_embeddings_file
 from lossbench.evaluation.models import whole
 from lossbench.models.onnx_file import InputOptions
@@ -112,6 +113,17 @@ def test_files_that_cannot_be_used(tmp_path, unseen, trained):
         read(tmp_path, None, embeddings=ROWS, labels=range(16))
     with pytest.raises(InputError, match="has no array 'embeddings'"):
         read_embeddings_file(run_of(trained, "ce") / "embeddings.npz", unseen)
+
+
+def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path, unseen, monkeypatch):
+    arrays = {"embeddings": np.zeros((2**12, 2**10), np.float32), "labels": np.arange(2**12)}
+    np.savez_compressed(tmp_path / "e.npz", **arrays)
+    monkeypatch.setattr(model_files, "_LARGE", 2**25)
+    with pytest.raises(InputError, match="rows and no 'files'"):
+        read_embeddings_file(tmp_path / "e.npz", unseen)
+    monkeypatch.setattr(model_files, "_LARGE", 2**24)
+    with pytest.raises(InputError, match=r"e.npz packs 0.0 GiB into 0.0 MiB, as no embeddings can be; write it again"):
+        read_embeddings_file(tmp_path / "e.npz", unseen)
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
