@@ -214,6 +214,8 @@ def read_embeddings_file(path: Path, unseen: UnseenPeople | None) -> EmbeddingsM
             _refuse_bomb(file.zip, where)
             arrays = {name: file[name] for name in ("embeddings", "files", "names", "labels") if name in file.files}
             held = list(file.files)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{where} cannot be read ({error.strerror or 'it is cut'}); write it again") from error
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, BadZipFile, zlib.error) as error:
