@@ -218,6 +218,10 @@ def room(ray: Any, need: dict[str, float]) -> int:
         most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in need}
         lacking = next((name for name in need if most[name] < need[name]), "CPU")
         option = "--threads" if lacking == "CPU" else "--gpus-per-run"
+        if not most[lacking]:
+            raise InputError(
+                f"no node of the cluster has a {lacking}; add one (ray start --address HOST:PORT); then {CONTINUE}"
+            )
         raise InputError(
             f"each run asks for {need[lacking]:g} {lacking}s ({option}), and no node of the Ray cluster has more than "
             f"{most[lacking]:g}; give a lower {option}, or add a larger node; then {CONTINUE}"

@@ -87,8 +87,12 @@ def test_runs_ask_for_threads_and_for_a_share_of_a_gpu():
         InputError, match=r"^each run asks for 8 CPUs \(--threads\), and no node .* more than 4; give a"
     ):
         room(Nodes({"CPU": 4.0}, {"CPU": 4.0}), {"CPU": 8})
-    with pytest.raises(InputError, match=r"^each run asks for 1 GPUs \(--gpus-per-run\), .* more than 0; give a lower"):
-        room(Nodes({"CPU": 4.0}), {"CPU": 1, "GPU": 1})
+    for nodes, need, what in (
+        (Nodes({"CPU": 4.0}), {"CPU": 1, "GPU": 1}, "GPU"),
+        (Nodes({"CPU": 0.0}, {}), {"CPU": 1}, "CPU"),  # only the head is left
+    ):
+        with pytest.raises(InputError, match=rf"^no node of the cluster has a {what}; add one \(ray start "):
+            room(nodes, need)
 
 
 def test_failures_of_ray_are_one_line():
