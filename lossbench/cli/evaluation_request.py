@@ -102,3 +102,8 @@ class Request:
                 "nothing to measure: name unseen people with --data, verification pairs with --pairs, or templates "
                 "with --templates and --template-pairs"
             )
+        if self.fpr is not None and self.data is None and self.templates.listing is None:
+            raise InputError(
+                f"--fpr {clipped(self.fpr)} applies to unseen people and templates only; add --data or --templates, or "
+                "drop it"
+            )

@@ -46,7 +46,8 @@ def named(names: Sequence[str], among: Sequence[str], joint: str = "and", every:
     if len(names) <= _MANY:
         return listed(list(names), joint)
     if len(left) <= _LEFT:
-        return f"{every} other than {listed(left)}" if left else every
+        but = "except" if every.endswith("others") else "other than"
+        return f"{every} {but} {listed(left)}" if left else every
     return listed([*names[:MOST], f"{len(names) - MOST} more"], joint)
 
 

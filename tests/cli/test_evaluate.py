@@ -238,6 +238,7 @@ def test_lists_that_cannot_be_told_apart_or_nothing_to_measure_are_one_line(loss
         (("--pairs", lists[0], "--pairs", other), f"--pairs {lists[0]} and --pairs {other} are both called 'lfw'"),
         ((), "nothing to measure: name unseen people with --data, verification pairs with --pairs, or templates"),
         (("--flip",), "--flip applies to verification pairs and templates only"),
+        (("--pairs", lists[0], "--fpr", "0.01"), "--fpr 0.01 applies to unseen people and templates only; add --data"),
     ]:
         code, _, err = lossbench("evaluate", run, *words)
         assert (code, err.count("\n")) == (2, 1)

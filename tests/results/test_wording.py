@@ -39,6 +39,7 @@ def test_only_the_first_operating_point_is_named_in_full():
 def test_many_losses_are_named_by_those_left_out_or_counted():
     assert named("abcdef", "abcdefgh", "or") == "a, b, c, d, e or f"
     assert named("abcdefg", "abcdefgh") == "all losses other than h"
+    assert named("abcdefg", "abcdefgh", every="all others") == "all others except h"
     assert named("abcdefg", "abcdefg", every="all others") == "all others"
     assert named("abcdefg", "abcdefghijkl") == "all losses other than h, i, j, k and l"
     assert named("abcdefg", "abcdefghijklm", "or") == "a, b, c or 4 more"
