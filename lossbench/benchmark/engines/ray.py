@@ -12,7 +12,7 @@ import contextvars
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -255,25 +255,22 @@ class _Flights:
     def _started(self, run: Run, queue: Queue) -> Done | None:
         """Send a run to the cluster; return its record instead if another process has finished it."""
         claim, files = None, dict[str, bytes]()
-        if not self.shared:
-            claim = _Held(run.folder)
-            if not claim.mine:
-                claim.end()
-                queue.postpone(run)
-                return None
-            try:
+        with ExitStack() as kept:
+            if not self.shared:
+                claim = _Held(run.folder)
+                kept.callback(claim.end)
+                if not claim.mine:
+                    queue.postpone(run)
+                    return None
                 if record := made_meanwhile(run).record:
-                    claim.end()
                     return Done(record, True)
                 if run.again or (run.folder / "checkpoint.pt").exists():
                     files = {file.name: file.read_bytes() for file in files_in(run.folder)}
-            except BaseException:
-                claim.end()
-                raise
-        self.started += 1
-        task = Task(run, self.started, files)
-        stream = self.train.remote(self.digest, self.code, self.job, self.ray.put(_pickled(self.ray, task)))
-        self.flights.append(_Flight(run, self.started, stream, claim, self.epochs.setdefault(run.hash, [])))
+            self.started += 1
+            task = self.ray.put(_pickled(self.ray, Task(run, self.started, files)))
+            stream = self.train.remote(self.digest, self.code, self.job, task)
+            self.flights.append(_Flight(run, self.started, stream, claim, self.epochs.setdefault(run.hash, [])))
+            kept.pop_all()  # from now on the claim ends with the flight
         return None
 
     def _hear(self, listener: Listener) -> None:

@@ -13,6 +13,7 @@ from support import FORWARD, LOSS, Recorder, bench, figures, network, plugin, st
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.benchmark.engines import ray as engine
+from lossbench.benchmark.engines.ray_node import Task
 from lossbench.config import Config
 from lossbench.errors import InputError
 
@@ -168,6 +169,21 @@ def test_a_full_object_store_is_one_line_and_nothing_is_half_written(cluster, tm
     held.clear()
     _, records, _ = on(cluster, folder, "ce", image_size=40)
     assert [record["status"] for record in records] == ["finished", "finished"]
+
+
+def test_a_run_that_cannot_be_sent_is_free_again_though_the_caller_lives(cluster, tmp_path, monkeypatch):
+    def full(ray, value, pickled=engine._pickled):
+        if isinstance(value, Task):
+            raise ray.exceptions.ObjectStoreFullError
+        return pickled(ray, value)
+
+    monkeypatch.setenv("LOSSBENCH_CACHE", str(cluster.hidden / "cache"))
+    monkeypatch.setattr(engine, "_pickled", full)
+    folder = cluster.hidden / tmp_path.name
+    with pytest.raises(InputError, match=r"^the object store of the Ray cluster is full; "):
+        on(cluster, folder, "ce")
+    assert list(folder.glob("orl/.claims/*/*"))
+    assert unfinished_claims(folder / "orl") == []
 
 
 def test_repeats_are_added_until_the_verdicts_are_settled(cluster, tmp_path):
