@@ -256,7 +256,8 @@ def _evaluations(
     from lossbench.evaluation.models import Model, run_model
     from lossbench.utils.device import device_of
 
-    place, found = device_of(asked.device), []
+    place = device_of(asked.device)
+    found: list[Evaluation] = []
     with console.counting("decoding images") as decoding, console.counting("models") as done:
 
         def evaluated(model: Model) -> "Evaluation":
@@ -271,17 +272,17 @@ def _evaluations(
                 on_progress=decoding,
             )
 
-        count = len(records) + len(files)
-        for number, record in enumerate(records, 1):
+        count, of_files = len(records) + len(files), []
+        for number, one in enumerate(files, 1):  # first, since a bad one ends the command
+            of_files.append(evaluated(one))
+            done(number, count)
+        for number, record in enumerate(records, 1 + len(files)):
             try:
                 found.append(evaluated(run_model(record, network=asked.backbone, device=place)))
             except RunDamaged as error:
                 damaged.append(error)
             done(number, count)
-        for number, one in enumerate(files, 1 + len(records)):
-            found.append(evaluated(one))
-            done(number, count)
-    return found
+    return [*found, *of_files]
 
 
 def _show_people(found: "list[Evaluation]", unseen: "UnseenPeople") -> list[str]:
