@@ -15,6 +15,7 @@ from lossbench.benchmark.plan import Run
 from lossbench.errors import InputError, RunDamaged
 from lossbench.results.history import Epoch, read_epochs
 from lossbench.results.store import Record
+from lossbench.utils.claims import claimed
 from lossbench.utils.text import described
 
 _MARKS = ".log-to"  # in a benchmark's folder: a file for each run that a logger has begun and not finished
@@ -109,10 +110,20 @@ class LogTo:
         self.begun.discard(run.hash)
 
     def catch_up(self, runs: Sequence[Run]) -> None:
-        """Write the complete runs among these that were never written, or in part alone."""
-        for run in runs:
-            if run.record is not None:
-                self._write(run, run.record, self._lacking(run))
+        """Write the complete runs among these that were never written, or in part alone.
+
+        One process does it at a time; others that come meanwhile leave it to that one.
+        """
+        complete = [(run, run.record) for run in runs if run.record is not None]
+        if not complete or not self.loggers:
+            return
+        marks = _mark(complete[0][0], "").parent
+        try:
+            with claimed(marks / "claims", marks) as mine:
+                for run, record in complete if mine else ():
+                    self._write(run, record, self._lacking(run))
+        except OSError as error:
+            self.note(f"complete runs are not logged ({described(error)})")
 
     def close(self) -> None:
         """Write the rest."""

@@ -9,6 +9,7 @@ from lossbench.benchmark.driver import run_benchmark
 from lossbench.benchmark.log_to import _LOGGERS, LogTo, logged, refuse_missing
 from lossbench.config import Config
 from lossbench.errors import InputError
+from lossbench.utils.claims import claimed
 
 
 class Pages:
@@ -104,7 +105,13 @@ def test_complete_runs_that_were_never_written_are_written_from_their_files(tmp_
     log_to = LogTo(heard, {"later": later, "had": had})
     log_to.catch_up([*complete, replace(complete[0], record=None)])
     assert later.runs == written.runs
-    assert list((complete[0].folder.parents[1] / ".log-to").iterdir()) == []
+    marks = complete[0].folder.parents[1] / ".log-to"
+    assert [file for file in marks.iterdir() if file.is_file()] == []
+    meanwhile = Pages()
+    with claimed(marks / "claims", marks) as mine:
+        assert mine
+        LogTo(heard, {"meanwhile": meanwhile}).catch_up(complete)
+    assert meanwhile.runs == {}, "another process writes them"
     assert had.runs == {"ce-0": [], "untrained-0": []}
     (complete[-1].folder / "history.jsonl").write_text("{")
     log_to = LogTo(heard, {"again": Pages()})
