@@ -118,7 +118,8 @@ def identification_rate_of_files(
         in_flight: tasks handed over at a time, by default twice this machine's cores; use twice the workers.
 
     Raises:
-        InputError: a file that cannot be read or does not fit the others, or a worker that died.
+        InputError: a file that cannot be read or does not fit the others, or a process of a pool that died.
+        Exception: what a task of any other executor fails with.
         ValueError: a rate outside (0, 1), or an embedding that is zero or not finite.
 
     Example:

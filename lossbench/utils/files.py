@@ -52,18 +52,33 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         OSError: the disk is full or the folder cannot be written; nothing is left behind, and an older file is kept.
         BaseException: as the `check` of `fenced` raises.
     """
-    half = path.with_name(f".{path.name}.{temporary_mark()}")
+    half = half_of(path)
     try:
         with half.open("wb") as file:
             yield file
-        heed_fence()
-        try:
-            half.replace(path)
-        except FileNotFoundError:
-            heed_fence()  # deleted by the process that the file now belongs to
-            raise
+        put_in_place(half, path)
     finally:
         half.unlink(missing_ok=True)
+
+
+def half_of(path: Path) -> Path:
+    """Return the temporary name of a file while it is written."""
+    return path.with_name(f".{path.name}.{temporary_mark()}")
+
+
+def put_in_place(half: Path, path: Path) -> None:
+    """Rename a file that is written to its name, if the `check` of `fenced` allows it.
+
+    Raises:
+        OSError: the folder cannot be written.
+        BaseException: as that `check` raises.
+    """
+    heed_fence()
+    try:
+        half.replace(path)
+    except FileNotFoundError:
+        heed_fence()  # deleted by the process that the file now belongs to
+        raise
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:

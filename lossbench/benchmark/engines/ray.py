@@ -32,7 +32,7 @@ from lossbench.benchmark.engines.ray_cluster import (
     wanted,
 )
 from lossbench.benchmark.engines.ray_node import Answer, Job, Task
-from lossbench.benchmark.engines.ray_parcels import files_in, pack, put_in_place
+from lossbench.benchmark.engines.ray_parcels import files_in, pack, receive_run
 from lossbench.benchmark.execute import record_death
 from lossbench.benchmark.inputs import Inputs
 from lossbench.benchmark.listener import Listener
@@ -315,7 +315,7 @@ class _Flights:
                 return None
             if flight.claim is not None:
                 flight.claim(
-                    put_in_place, flight.run.folder, answer.files, map(self.ray.get, flight.stream), answer.host
+                    receive_run, flight.run.folder, answer.files, map(self.ray.get, flight.stream), answer.host
                 )
             for _ in flight.stream:  # until the task has ended, its folder deleted
                 pass

@@ -21,7 +21,7 @@ from lossbench.losses.registry import shipped_plugins
 from lossbench.losses.spec import Spec
 from lossbench.training.checkpoint import drop_checkpoints
 from lossbench.utils.claims import alone
-from lossbench.utils.files import heed_fence, temporary_mark, whole_file, write_bytes
+from lossbench.utils.files import half_of, heed_fence, put_in_place, whole_file, write_bytes
 from lossbench.utils.plugin_file import is_plugin_file
 from lossbench.utils.text import shown
 
@@ -192,7 +192,7 @@ def files_in(folder: Path) -> Sequence[Path]:
     return sorted(files, key=lambda file: file.name == "run.json")
 
 
-def put_in_place(folder: Path, listed: Sequence[tuple[str, int, str]], chunks: Iterator[bytes], host: str) -> None:
+def receive_run(folder: Path, listed: Sequence[tuple[str, int, str]], chunks: Iterator[bytes], host: str) -> None:
     """Take the files of a run that a node sends, under the run's claim; what was there stays until all have come.
 
     Args:
@@ -208,7 +208,7 @@ def put_in_place(folder: Path, listed: Sequence[tuple[str, int, str]], chunks: I
     """
     folder.mkdir(parents=True, exist_ok=True)
     places = {name: folder / Path(name).name for name, _, _ in listed}
-    halves = {name: place.with_name(f".{place.name}.{temporary_mark()}") for name, place in places.items()}
+    halves = {name: half_of(place) for name, place in places.items()}
     try:
         for name, size, digest in listed:
             found, left = hashlib.sha256(), size
@@ -223,12 +223,7 @@ def put_in_place(folder: Path, listed: Sequence[tuple[str, int, str]], chunks: I
         for name in ("run.json", "traceback.txt"):
             (folder / name).unlink(missing_ok=True)
         for name, half in halves.items():
-            heed_fence()
-            try:
-                half.replace(places[name])
-            except FileNotFoundError:
-                heed_fence()  # deleted by the process that the run now belongs to
-                raise
+            put_in_place(half, places[name])
         if "checkpoint.pt" not in places:
             drop_checkpoints(folder)
     finally:

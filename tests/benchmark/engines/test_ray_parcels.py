@@ -9,7 +9,7 @@ from support import FAST, Recorder, network, plugin
 
 from lossbench.benchmark.engines import ray_bootstrap, ray_parcels
 from lossbench.benchmark.engines.ray_bootstrap import Desk
-from lossbench.benchmark.engines.ray_parcels import Parcel, Unpacked, files_in, pack, put_in_place, received, written
+from lossbench.benchmark.engines.ray_parcels import Parcel, Unpacked, files_in, pack, receive_run, received, written
 from lossbench.benchmark.inputs import gather
 from lossbench.config import Config
 from lossbench.errors import InputError
@@ -120,7 +120,7 @@ def _held(folder):
 
 def test_a_runs_files_take_the_place_of_those_before(old_run):
     listed = _listed(weights_safetensors=b"new weights", empty_npz=b"", run_json=b"new")
-    put_in_place(old_run, listed, iter([b"new wei", b"ghts", b"new"]), "there")
+    receive_run(old_run, listed, iter([b"new wei", b"ghts", b"new"]), "there")
     assert _held(old_run) == {"weights.safetensors": b"new weights", "empty.npz": b"", "run.json": b"new"}
 
 
@@ -132,9 +132,9 @@ def test_what_does_not_arrive_whole_leaves_the_run_as_it_was(old_run):
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        put_in_place(old_run, listed, dying(), "there")
+        receive_run(old_run, listed, dying(), "there")
     with pytest.raises(InputError, match=r"run\.json arrived damaged from node there; run the same command again"):
-        put_in_place(old_run, listed, iter([b"new", b"naw"]), "there")
+        receive_run(old_run, listed, iter([b"new", b"naw"]), "there")
     assert _held(old_run) == before
 
 
@@ -145,5 +145,5 @@ def test_a_run_that_was_taken_over_is_not_touched(old_run):
         raise ClaimLost
 
     with fenced("mark", lost), pytest.raises(ClaimLost):
-        put_in_place(old_run, _listed(run_json=b"new"), iter([b"new"]), "there")
+        receive_run(old_run, _listed(run_json=b"new"), iter([b"new"]), "there")
     assert _held(old_run) == before
