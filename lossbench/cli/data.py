@@ -78,8 +78,8 @@ def prepare_folder(
     """Split any tree of one folder per person; align it by landmarks or by detection, else take the centre square.
 
     With --detect, MTCNN finds the faces; nothing is downloaded. Photos without a face to use are named and left out.
-    landmarks.csv then lists the points, for correction by hand: give it back with --landmarks. detections.jsonl lists
-    all faces found, and doubtful.jpg shows the photos left out, with several faces, or not certain.
+    landmarks.csv then lists the points, for correction by hand: give it back with --landmarks and another --out.
+    detections.jsonl lists all faces found; doubtful.jpg shows the photos left out, with several faces, or not certain.
     """
     chosen = _face_options(given, detect=detect, landmarks=landmarks, keep=keep_undetected)
     read = partial(_read_folder, root, landmarks, "folder", keep_unmarked=keep_undetected)
@@ -217,9 +217,9 @@ def _say_made(made: "Prepared", counts: "Mapping[str, int]", split: SplitOptions
         console.say(f"{len(made.passed_over)} people have too few images that differ and are passed over: {some}")
     enough = sum(count >= split.min_images for count in counts.values()) - len(made.passed_over)
     if unused := enough - sum(made.people[part] for part in ("train", *OPEN)):
-        who = "1 further person has" if unused == 1 else f"{unused:,} further people have"
         some_more = "--identities, --query-identities and --distractor-identities take more"
-        console.say(f"{who} {split.min_images} images or more and are in no part; {some_more}")
+        further = "person is" if unused == 1 else "people are"
+        console.say(f"{unused:,} further {further} in no part, of {split.min_images} images or more; {some_more}")
     if not made.new:
         console.say("already prepared by this command; nothing to do")
     console.say(f"check it with: lossbench data check {made.folder}")

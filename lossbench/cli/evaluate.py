@@ -173,7 +173,7 @@ def _evaluate(runs: list[Path], asked: Request, write: Callable[[Any], None]) ->
     folders = [place for place in runs if not is_model_file(place)]
     records = find_runs(folders, on_note=console.say, on_damaged=damaged.append) if folders else []
     refuse_unused(asked.backbone, records)
-    file = _file(asked, unseen, lists, templates)
+    file = _file(asked, unseen, lists, templates, [place for place in runs if place.suffix.lower() == ".npz"])
     for path in [asked.out] if asked.out else [Path(record["folder"]) / file for record in records]:
         refuse_unwritable(path, "--out" if asked.out else "the run's folder (--out writes elsewhere)")
     files = _opened([place for place in runs if is_model_file(place)], asked, unseen)
@@ -210,15 +210,24 @@ def _unseen(data: Path) -> "UnseenPeople":
 
 
 def _file(
-    asked: Request, unseen: "UnseenPeople | None", lists: "Sequence[PairList]", templates: "TemplateSet | None"
+    asked: Request,
+    unseen: "UnseenPeople | None",
+    lists: "Sequence[PairList]",
+    templates: "TemplateSet | None",
+    embeddings: Sequence[Path],
 ) -> Path:
-    """Return where figures are written in a run's folder."""
+    """Return where figures are written in a run's folder: a name for each way of measuring.
+
+    `embeddings` are the files that images are left out for, if they lack them.
+    """
     from hashlib import sha256  # late, as torch is: it takes as long as the whole of --help
 
     named = [*(one.name for one in lists), *([templates.name] if templates else [])]
     name = unseen.name if unseen else "+".join(named)
-    places = [asked.data] if asked.data else [*asked.pairs, *filter(None, [asked.templates.pairs])]
-    digest = sha256("\n".join(str(place.resolve()) for place in places).encode()).hexdigest()
+    wanted = [asked.data, *asked.pairs, asked.templates.listing, asked.templates.pairs, *embeddings]
+    told = [str(place.resolve()) for place in wanted if place is not None]
+    told += ["--flip"] * asked.flip + ["--template-norms"] * asked.templates.norms
+    digest = sha256("\n".join(told).encode()).hexdigest()
     return Path("evaluations", f"{file_name(name)}-{digest[:8]}.json")
 
 

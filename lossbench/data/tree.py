@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lossbench.data.faces import FaceSet, Part, Split
+from lossbench.data.set_files import SPLIT
 from lossbench.errors import InputError
 from lossbench.utils.files import check_name, is_file, is_folder, listed
 from lossbench.utils.text import shown
@@ -163,17 +164,21 @@ def read_unseen_people(root: str | Path) -> UnseenPeople:
 def read_images(root: str | Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Return every image below a folder, sorted, and its relative path; hidden files and links to folders are skipped.
 
+    What stands beside the folders of a set that lossbench prepared is its own, such as doubtful.jpg, and no face.
+
     Raises:
         InputError: no such folder, or no image in it.
     """
     root = Path(root)
     if not is_folder(root):
         raise InputError(f"no folder '{root}'; embed takes a folder with images in it")
+    prepared = is_file(root / SPLIT)
     files: list[Path] = []
     waiting = [root]
     while waiting:
-        found = entries(waiting.pop())
-        files += [entry for entry in found if is_image(entry)]
+        folder = waiting.pop()
+        found = entries(folder)
+        files += [entry for entry in found if is_image(entry) and not (prepared and folder == root)]
         waiting += [entry for entry in found if is_folder(entry) and not entry.is_symlink()]
     if not files:
         raise InputError(f"no image below '{root}'; embed takes .jpg, .png and other image files")

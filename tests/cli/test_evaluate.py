@@ -119,6 +119,15 @@ def test_the_document_of_evaluate_holds_what_its_files_hold(lossbench, trained, 
     assert (code, out) == (2, "")
 
 
+def test_another_way_of_measuring_replaces_no_figures(lossbench, trained, tree, lists):
+    run, pairs = run_of(trained, "ce"), ("--pairs", lists[0])
+    before = set(run.glob("evaluations/*.json"))
+    for options in ((), ("--flip",), ("--flip",)):
+        assert lossbench("evaluate", run, "--data", tree, *pairs, *options)[0] == 0
+    plain, mirrored = sorted(set(run.glob("evaluations/*.json")) - before, key=lambda file: file.stat().st_mtime)
+    assert [json.loads(file.read_text())["flip"] for file in (plain, mirrored)] == [False, True]
+
+
 def test_operating_points_are_chosen_and_thin_ones_marked(lossbench, trained, tree, tmp_path):
     words = ("evaluate", run_of(trained, "ce"), "--data", tree, "--out", tmp_path / "e.json")
     code, out, _ = lossbench(*words, "--fpr", "0.01,0.2,0.05")
@@ -225,7 +234,7 @@ def test_lists_beside_unseen_people_have_a_table_of_their_own(lossbench, trained
     assert "accuracy over folds" in cells_of(out, "faces: ")[0], "a single list, as before"
     assert "verification pairs" not in out
     (folder,) = run_of(trained, "ce").glob("evaluations")
-    assert len(list(folder.glob("faces-*.json"))) == 1
+    assert len(list(folder.glob("faces-*.json"))) == 2, "of two lists, and of one"
     assert lossbench("evaluate", run_of(trained, "ce"), *both)[0] == 0
     assert len(list(folder.glob("lfw+cfp-*.json"))) == 1
 

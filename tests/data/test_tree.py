@@ -11,6 +11,7 @@ import pytest
 from lossbench.data.catalogue import open_data
 from lossbench.data.inspect.check import check_tree
 from lossbench.data.inspect.contact_sheet import contact_sheet
+from lossbench.data.left_out import left_out
 from lossbench.data.tree import read_images, read_tree, read_unseen_people
 from lossbench.errors import InputError
 
@@ -143,3 +144,12 @@ def test_nobody_is_query_and_distractor(tree):
     (tree / "distractors" / "p4").symlink_to(tree / "query" / "p4")
     with pytest.raises(InputError, match="is in both"):
         read_unseen_people(tree)
+
+
+def test_what_stands_beside_the_folders_of_a_prepared_set_is_no_face(tree):
+    faces, _ = read_images(tree)
+    sheet = shutil.copy(faces[0], tree / "doubtful.jpg")
+    assert sheet in read_images(tree)[0]
+    (tree / "split.json").write_text("{}")
+    assert read_images(tree)[0] == faces
+    assert left_out(tree, faces, people=False) == ""

@@ -21,7 +21,7 @@ from lossbench.data.images.decode import read_bytes
 from lossbench.data.pairs import draw_pairs
 from lossbench.data.prepare.collection import Collection, Photo
 from lossbench.data.prepare.crops import make_crops
-from lossbench.data.prepare.detected import Detected, Detection, look
+from lossbench.data.prepare.detected import LANDMARKS, Detected, Detection, look
 from lossbench.data.prepare.doubtful import SHEET
 from lossbench.data.prepare.fit import refuse_misfit
 from lossbench.data.prepare.mtcnn import refuse_absent
@@ -241,7 +241,10 @@ def _already_there(order: _Order, out: Path) -> Prepared:
             digests = dict(zip(names, in_parallel(_source_sha256, [photo.path for photo in photos]), strict=True))
             if manifest.get("photos") == _fingerprint(collection, people, passed_over, digests):
                 return _summary(order, out, manifest["files"], manifest, new=False)
-    raise InputError(f"--out: {shown(out)} was prepared with other data or options; choose another folder or delete it")
+    also = f", but keep its {LANDMARKS} if you have corrected it" if (out / LANDMARKS).exists() else ""
+    raise InputError(
+        f"--out: {shown(out)} was prepared with other data or options; choose another folder or delete it{also}"
+    )
 
 
 def _same(manifest: Mapping[str, Any], header: Mapping[str, Any], *keys: str) -> bool:
