@@ -1,5 +1,6 @@
 """Joining a Ray cluster, or starting one here, and seeing early that it can do the runs."""
 
+import json
 import os
 import secrets
 import shutil
@@ -10,7 +11,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,13 @@ from lossbench.config import Config
 from lossbench.errors import CONTINUE, InputError
 from lossbench.utils.device import device_of
 from lossbench.utils.machine import lossbench_version
+from lossbench.utils.owner import Owner
 from lossbench.utils.text import clipped
 
 PATIENCE = 15.0  # seconds to wait for a cluster's head
 _LOOKING = 60.0  # seconds for all nodes to answer: each starts a process
 _STORE = 256 * 2**20  # bytes of the object store of a cluster that is started here
+_PREFIX, _OWNER = "lossbench-ray-", "owner.json"  # of temporary folders, and the file in each that names its process
 _LONGEST_TEMPORARY = 30  # characters: sockets lie below, and their paths may have 107
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
@@ -149,6 +153,10 @@ def _refuse_dead(address: str) -> None:
             f"--ray-address {address}: what answers there is no Ray cluster, or a dead one ({PATIENCE:.0f} s); give "
             "HOST:PORT of the head that ray start --head printed"
         ) from None
+    if done.returncode and address == "auto" and "any running Ray instance" in done.stderr:
+        raise InputError(
+            "--ray-address auto: no Ray cluster runs here; start one with: ray start --head, or give HOST:PORT"
+        )
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "no answer").splitlines()[-1]
         raise InputError(f"--ray-address {address}: the cluster cannot be used: {clipped(said, 300)}")
@@ -160,11 +168,21 @@ def _temporary_folder() -> Iterator[str | None]:
     if len(tempfile.gettempdir()) > _LONGEST_TEMPORARY:
         yield None
         return
-    folder = tempfile.mkdtemp(prefix="lossbench-ray-")
+    _sweep()
+    folder = tempfile.mkdtemp(prefix=_PREFIX)
     try:
+        Path(folder, _OWNER).write_text(json.dumps(asdict(Owner.this_process())), encoding="utf-8")
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Delete the folders of processes that were killed, or stopped again while they deleted theirs."""
+    for file in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_OWNER}"):
+        with suppress(OSError, ValueError, TypeError):  # another user's, or another program's
+            if Owner(**json.loads(file.read_text(encoding="utf-8"))).is_dead():
+                shutil.rmtree(file.parent, ignore_errors=True)
 
 
 @contextmanager

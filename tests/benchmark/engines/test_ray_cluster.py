@@ -1,7 +1,10 @@
 """Joining a cluster, and what is refused early, in one line each."""
 
+import json
 import socket
+import tempfile
 import time
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from lossbench.benchmark.engines.ray_cluster import (
 )
 from lossbench.config import Config
 from lossbench.errors import InputError
+from lossbench.utils.owner import Owner
 
 
 class Nodes:
@@ -102,3 +106,21 @@ def test_failures_of_ray_are_one_line():
     assert explained(ObjectStoreFullError("long\ntext")).startswith("the object store of the Ray cluster is full; ")
     assert explained(KeyError("a\nb")).startswith("the Ray cluster failed: KeyError: ")
     assert "\n" not in explained(RuntimeError("a\nb"))
+
+
+def test_folders_of_processes_that_have_ended_are_swept_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    living = Owner.this_process()
+    owners = {
+        "living": asdict(living),
+        "ended": asdict(replace(living, born="1")),  # another process has its id now
+        "elsewhere": asdict(replace(living, machine="another", born="1")),
+        "strange": {"pid": 1},
+    }
+    for name, owner in owners.items():
+        (tmp_path / f"lossbench-ray-{name}").mkdir()
+        (tmp_path / f"lossbench-ray-{name}" / "owner.json").write_text(json.dumps(owner))
+    (tmp_path / "lossbench-ray-bare").mkdir()
+    ray_cluster._sweep()
+    left = {path.name.rpartition("-")[2] for path in tmp_path.iterdir()}
+    assert left == {"living", "elsewhere", "strange", "bare"}
