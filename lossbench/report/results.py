@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.report.shapes import Bar, axis_of, bar
 from lossbench.report.tables import mark, text
@@ -145,7 +147,7 @@ def _cost_cell(records: Sequence[Record], key: str, form: str) -> Cell:
     kept = [value for value in own if not math.isnan(value)]
     if not kept:
         return Cell("–")
-    mean = sum(kept) / len(kept)
+    mean = float(np.mean(kept))  # as Estimate.mean: sum() depends on the Python
     return Cell(form.format(mean), "", mean)
 
 

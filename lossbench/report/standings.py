@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.results.arrays import without_embeddings
 from lossbench.results.metric_fields import HEADLINE, at, fewest_above, metric
@@ -79,5 +81,5 @@ def _rates(study: Study, fpr: float) -> dict[str, float]:
     means = {}
     for name in study.trained:
         known = [value for value in study.values(name, at("tpr", fpr)).values() if not math.isnan(value)]
-        means[name] = sum(known) / len(known) if known else math.nan
+        means[name] = float(np.mean(known)) if known else math.nan  # as Estimate.mean: sum() depends on the Python
     return means

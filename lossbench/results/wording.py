@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
+
 from lossbench.results.metric_fields import Metric, fewest_above
 from lossbench.results.study import Study
 from lossbench.utils.text import listed, rate_text
@@ -86,7 +88,7 @@ def means(study: Study, names: Sequence[str], figure: Metric) -> list[float]:
     values = [{r: v for r, v in study.values(name, figure.key).items() if not math.isnan(v)} for name in names]
     shared = set(values[0]).intersection(*values)
     kept = [[own[repeat] for repeat in shared or own] for own in values]
-    return [sum(own) / len(own) if own else math.nan for own in kept]
+    return [float(np.mean(own)) if own else math.nan for own in kept]  # as Estimate.mean: sum() depends on the Python
 
 
 def numbers(study: Study, names: Sequence[str], figure: Metric, against: Sequence[str] = ()) -> str:
