@@ -135,9 +135,10 @@ def identification_rate_of_files(
         ...     identification_rate_of_files(*files, [0.2], executor=executor).threshold
         tensor([0.7071], dtype=torch.float64)
 
-        Processes of this machine, by joblib's loky, and tasks of a Ray cluster, whose `submit` is one line::
+        Processes of this machine, and tasks of a Ray cluster, whose `submit` is one line. joblib's loky works, too, but
+        takes the mapped pages of large files for a leak of memory, and starts its processes again and again::
 
-            joblib.externals.loky.ProcessPoolExecutor(8, initializer=torch.set_num_threads, initargs=(1,))
+            concurrent.futures.ProcessPoolExecutor(8, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
 
             class Cluster:
                 def submit(self, function, *arguments):

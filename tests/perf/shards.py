@@ -13,12 +13,14 @@ files, which all processes share. The folder's files are removed at the end.
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +88,6 @@ def memory_of(process: int) -> tuple[float, float] | None:
 
 def one_side(side: str, folder: Path, workers: int) -> None:
     """Measure one side and print its seconds, its memory and what it found."""
-    from joblib.externals.loky import ProcessPoolExecutor
-
     files = folder / "query.npy", folder / "labels.npy", [folder / "distractors.npy"]
     if side == "one":
         torch.set_num_threads(workers)
@@ -99,7 +99,8 @@ def one_side(side: str, folder: Path, workers: int) -> None:
             seconds = time.perf_counter() - start
     else:
         torch.set_num_threads(1)
-        with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+        spawn = multiprocessing.get_context("spawn")  # loky takes mapped pages for a leak, and restarts its workers
+        with ProcessPoolExecutor(workers, spawn, torch.set_num_threads, (1,)) as executor:
             for task in [executor.submit(time.sleep, 0.5) for _ in range(2 * workers)]:
                 task.result()  # the workers are there
             with Memory(os.getpid()) as memory:
@@ -108,7 +109,7 @@ def one_side(side: str, folder: Path, workers: int) -> None:
                 seconds = time.perf_counter() - start
     points = [found.tpr.tolist(), found.threshold.tolist(), found.achieved_fpr.tolist(), found.negatives]
     mine = memory.most.pop(os.getpid())
-    busy = [most for most in memory.most.values() if most[1] > 100]  # not loky's tracker of resources
+    busy = [most for most in memory.most.values() if most[1] > 100]  # not the tracker of resources
     print(json.dumps([seconds, mine, sorted(busy), points]))
 
 
