@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lossbench.data.images.recordio import ImagePlace
-from lossbench.data.set_files import SPLIT
+from lossbench.data.set_files import is_prepared
 from lossbench.data.tree import PARTS, SUFFIXES
-from lossbench.utils.files import is_file, is_folder, is_litter
+from lossbench.utils.files import is_folder, is_litter
 from lossbench.utils.text import clipped, listed
 
 
@@ -26,7 +26,7 @@ def left_out(root: Path, used: Iterable[ImagePlace], *, people: bool = True) -> 
     """
     known = {os.fspath(file) for file in used if isinstance(file, Path)}
     kinds: Counter[tuple[int, str]] = Counter()
-    prepared = is_file(root / SPLIT)  # then what stands beside the folders is lossbench's own
+    prepared = is_prepared(root)
     for top in _tops(root, people=people):
         for folder, inner, files in os.walk(top):
             depth = 0 if folder == os.fspath(root) else len(Path(folder).relative_to(root).parts)

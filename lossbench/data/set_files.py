@@ -14,6 +14,11 @@ REC = "train.rec"  # of an InsightFace training set
 SCHEMA = 1  # of split.json
 
 
+def is_prepared(root: Path) -> bool:
+    """Return whether a folder is a set that lossbench prepared: what stands beside its folders is lossbench's own."""
+    return is_file(root / SPLIT)
+
+
 def is_packed(root: Path) -> bool:
     """Return whether a folder is a prepared set whose images stay packed in another file."""
     return is_file(root / TABLE)

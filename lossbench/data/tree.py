@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lossbench.data.faces import FaceSet, Part, Split
-from lossbench.data.set_files import SPLIT
+from lossbench.data.set_files import is_prepared
 from lossbench.errors import InputError
 from lossbench.utils.files import check_name, is_file, is_folder, listed
 from lossbench.utils.text import shown
@@ -172,7 +172,7 @@ def read_images(root: str | Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     root = Path(root)
     if not is_folder(root):
         raise InputError(f"no folder '{root}'; embed takes a folder with images in it")
-    prepared = is_file(root / SPLIT)
+    prepared = is_prepared(root)
     files: list[Path] = []
     waiting = [root]
     while waiting:

@@ -1,7 +1,6 @@
 """Models applied to other faces, without training: evaluate and embed."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from lossbench.errors import InputError
 from lossbench.evaluation.measure import figures_of, resamples_of
 from lossbench.evaluation.models import Model, Progress, run_model, silent, whole
 from lossbench.evaluation.pair_lists import PairList, pair_values
-from lossbench.evaluation.templates import fars_of, template_figures
+from lossbench.evaluation.templates import fars_of, spread_of, template_figures
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.results.arrays import read_arrays, save_arrays, without_embeddings
 from lossbench.results.metric_inputs import Values
@@ -79,7 +78,7 @@ def evaluate(
         given |= values_of[lists[0].name]
     values = Values(given)
     drawn = resamples_of(values)
-    figures, spread = figures_of(values), _spread(drawn)
+    figures, spread = figures_of(values), spread_of(drawn)
     fars = fars_of(templates, fprs) if templates else ()
     if templates:
         measured = template_figures(
@@ -149,8 +148,3 @@ def embed_folder(
     except OSError as error:
         raise InputError(f"--out: {out} cannot be written ({error.strerror or error})") from error
     return embeddings.shape[0], embeddings.shape[1]
-
-
-def _spread(resamples: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, float]:
-    finite = {key: column[np.isfinite(column)] for key, column in resamples.items()}
-    return {key: float(column.std(ddof=1)) if len(column) > 1 else math.nan for key, column in finite.items()}

@@ -1,11 +1,12 @@
 """A model measured on templates: the 1:1 protocol of IJB-B and IJB-C."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from lossbench.data.templates import TemplateSet
@@ -81,6 +82,19 @@ def template_figures(
     return TemplateFigures(figures, {} if templates.people is None else _spread(templates, scores, fars))
 
 
+def spread_of(resamples: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, float]:
+    """Return, by key, the standard deviation of a figure's resamples [B], those left out that are not finite.
+
+    NaN where fewer than two are.
+
+    Example:
+        >>> spread_of({"tar": np.array([1.0, 2.0, math.nan, 3.0])})
+        {'tar': 1.0}
+    """
+    finite = {key: column[np.isfinite(column)] for key, column in resamples.items()}
+    return {key: float(column.std(ddof=1)) if len(column) > 1 else math.nan for key, column in finite.items()}
+
+
 def _spread(templates: TemplateSet, scores: torch.Tensor, fars: Sequence[float]) -> dict[str, float]:
     """Return the standard deviation of each TAR over resamples of the people."""
     names, person = np.unique(np.asarray(templates.people, dtype=object), return_inverse=True)
@@ -88,8 +102,4 @@ def _spread(templates: TemplateSet, scores: torch.Tensor, fars: Sequence[float])
     person = person.astype(np.int32)  # there may be millions of pairs
     first, second = (torch.from_numpy(person[side]) for side in (templates.a, templates.b))
     found = resampled_template_rates(scores, torch.from_numpy(templates.same), first, second, drawn, fars).numpy()
-    columns = [column[np.isfinite(column)] for column in found.T]
-    return {
-        at("template_tar", far): float(column.std(ddof=1)) if len(column) > 1 else math.nan
-        for far, column in zip(fars, columns, strict=True)
-    }
+    return spread_of({at("template_tar", far): column for far, column in zip(fars, found.T, strict=True)})
