@@ -51,6 +51,8 @@ def main() -> None:
             raise
         # SystemExit: the command line has reported it; else it came earlier, or a library replaced the exception
         _leave(stopped, reported=isinstance(error, SystemExit))
+    finally:
+        gc.freeze()  # the interpreter looks through all objects as it ends, which takes a second after scikit-learn
 
 
 def _importing(frame: FrameType | None) -> bool:

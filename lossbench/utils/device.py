@@ -33,7 +33,8 @@ def be_deterministic(device: torch.device) -> None:
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True)
+    # Not by use_deterministic_algorithms, which imports torch._inductor for its own settings: 1.6 s of each command.
+    torch.set_deterministic_debug_mode("error")
     # Filling costs time, and nothing here reads such memory. The stubs do not know the property.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -4,8 +4,10 @@
     python tests/perf/cluster.py kill [--epochs 30]
     python tests/perf/cluster.py memory
 
-`speed` times whole commands, on clusters that run already: so many runs of orl on two workers of one thread each,
-against one such worker (goal: 1.8 times as fast) and against `--jobs 2` (goal: at least 0.9 of it), in turn.
+`speed` times so many runs of orl on two workers of one thread each, on clusters that run already, against one such
+worker (goal: 1.8 times as fast) and against `--jobs 2` (goal: at least 0.9 of it), in turn: the runs, from the moment
+they are handed to the engine to the last record, processes starting included; and whole commands, which also import
+torch, ask the cluster, and print the comparison.
 
 `kill` needs Linux and root, as each node gets process ids and mounts of its own: two nodes of one CPU work on eight
 runs, and in mid-run one of them is killed with SIGKILL, all its processes at once. It does so twice: with a results
@@ -26,6 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from host_drill import DONE, faults_of
@@ -46,35 +49,59 @@ def command(losses: Sequence[str], out: Path, *words: object) -> list[str]:
     return [sys.executable, "-m", "lossbench", *map(str, own)]
 
 
+class Timed(NamedTuple):
+    """Seconds of the runs of a command, and of the whole command."""
+
+    runs: float
+    command: float
+
+
+def timed(words: Sequence[str]) -> Timed:
+    begun = time.perf_counter()
+    handed = ended = None
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("training "):
+                handed = time.perf_counter()
+            elif DONE.match(line):
+                ended = time.perf_counter()
+    if process.returncode or handed is None or ended is None:
+        raise SystemExit(f"{' '.join(words)} failed with exit code {process.returncode}")
+    return Timed(ended - handed, time.perf_counter() - begun)
+
+
 def speed(args: argparse.Namespace) -> None:
     losses = sorted(heads(), key=lambda name: name != "ce")[: args.runs]
     with tempfile.TemporaryDirectory(prefix="sp-") as folder:
-        os.environ |= {"OMP_NUM_THREADS": "1", "LOSSBENCH_CACHE": f"{folder}/cache"}
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # which no user sets: every process would compile lossbench
+        os.environ |= {
+            "OMP_NUM_THREADS": "1", "LOSSBENCH_CACHE": f"{folder}/cache", "PYTHONPYCACHEPREFIX": f"{folder}/bytecode",
+            "PYTHONUNBUFFERED": "1",
+        }  # fmt: skip
         clusters = []
         try:
             for cpus in (2, 1):
                 clusters.append(Nodes(clusters[0].token if clusters else None))
                 clusters[-1].add(cpus)
 
-            def side(*words: object) -> float:
+            def side(*words: object) -> Timed:
                 with tempfile.TemporaryDirectory(dir=folder) as out:
-                    begun = time.perf_counter()
-                    own = ("--epochs", args.epochs, "--repeats", 1, *words)
-                    subprocess.run(command(losses, Path(out), *own), check=True, capture_output=True)
-                    return time.perf_counter() - begun
+                    return timed(command(losses, Path(out), "--epochs", args.epochs, "--repeats", 1, *words))
 
             on = [("--engine", "ray", "--ray-address", cluster.address) for cluster in clusters]
             two, one, jobs = in_turn(args.rounds, lambda: side(*on[0]), lambda: side(*on[1]), lambda: side("--jobs", 2))
         finally:
             for cluster in clusters:
                 cluster.close()
-    print(
-        f"{args.runs} runs of orl of {args.epochs} epochs, whole commands, {args.rounds} rounds after one that warms up"
-    )
-    for name, seconds in (("two workers", two), ("one worker", one), ("--jobs 2", jobs)):
-        print(f"{name}: {', '.join(f'{value:.1f}' for value in seconds)} s")
-    print(f"two workers are so many times as fast as one: {ratio(one, two)}; goal 1.8")
-    print(f"two workers are so many times as fast as --jobs 2: {ratio(jobs, two)}; goal 0.9")
+    print(f"{args.runs} runs of orl of {args.epochs} epochs, {args.rounds} rounds after one that warms up")
+    for what in Timed._fields:
+        a, b, c = ([getattr(found, what) for found in side] for side in (two, one, jobs))
+        print(f"{what}:")
+        for name, seconds in (("two workers", a), ("one worker", b), ("--jobs 2", c)):
+            print(f"  {name}: {', '.join(f'{value:.1f}' for value in seconds)} s")
+        print(f"  two workers are so many times as fast as one: {ratio(b, a)}; goal 1.8")
+        print(f"  two workers are so many times as fast as --jobs 2: {ratio(c, a)}; goal 0.9")
 
 
 def kill(args: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -20,6 +21,8 @@ from lossbench.losses.spec import parse_spec
 from lossbench.training.train import train
 
 SPEC = parse_spec("arcface", find_plugins())
+
+T = TypeVar("T")
 
 
 def arguments(doc: str) -> argparse.ArgumentParser:
@@ -70,7 +73,7 @@ def trained_images_per_second(config: Config, split: Split, pixels: StoredPixels
     return sum(epoch.images for epoch in history) / sum(epoch.seconds for epoch in history)
 
 
-def in_turn(pairs: int, *sides: Callable[[], float]) -> list[list[float]]:
+def in_turn(pairs: int, *sides: Callable[[], T]) -> list[list[T]]:
     """Return what each side gave in each round: A, B, A, B, ...; the first round warms up."""
     rounds = [[side() for side in sides] for _ in range(pairs + 1)][1:]
     return [list(column) for column in zip(*rounds, strict=True)]

@@ -9,11 +9,11 @@ from lossbench.utils.device import be_deterministic, device_of, in_any_order
 
 @pytest.fixture
 def _as_before():
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(False)
+    before = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.set_deterministic_debug_mode("default")
     torch.utils.deterministic.fill_uninitialized_memory = True  # torch's default
     yield
-    torch.use_deterministic_algorithms(before[0])
+    torch.set_deterministic_debug_mode(before[0])
     torch.utils.deterministic.fill_uninitialized_memory = before[1]
 
 
@@ -51,7 +51,8 @@ def scatter():
 
 
 @pytest.mark.usefixtures("_as_before")
-def test_what_may_compute_other_bits_is_refused_and_new_memory_is_not_filled():
+def test_what_may_compute_other_bits_is_refused_and_new_memory_is_not_filled(monkeypatch):
+    monkeypatch.delattr(torch, "use_deterministic_algorithms")  # imports torch._inductor, which takes a second
     scatter()
     be_deterministic(torch.device("cpu"))
     with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
