@@ -311,6 +311,11 @@ def our_code() -> Code:
     return Code(lossbench_version(), digest_of(files), files)
 
 
+def pickled(ray: Any, value: Any) -> bytes:
+    """Return a value of lossbench's classes as bytes, which pass through a node that cannot import them yet."""
+    return bytes(ray.cloudpickle.dumps(value))
+
+
 def _line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return clipped(lines[0] if lines else type(error).__name__, 300)

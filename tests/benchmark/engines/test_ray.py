@@ -12,7 +12,7 @@ import pytest
 from support import FORWARD, LOSS, Recorder, bench, figures, network, plugin, start, wait_for
 
 from lossbench.benchmark.driver import run_benchmark
-from lossbench.benchmark.engines import ray as engine
+from lossbench.benchmark.engines import ray_flights
 from lossbench.benchmark.engines.ray_node import Task
 from lossbench.config import Config
 from lossbench.errors import InputError
@@ -111,7 +111,7 @@ def test_a_run_whose_process_dies_is_done_again_and_the_others_do_not_notice(clu
 
 
 def test_a_run_that_always_kills_its_process_fails_alone(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "RETRIES", 0)
+    monkeypatch.setattr(ray_flights, "RETRIES", 0)
     deadly = plugin(tmp_path, "deadly", "\n    def forward(self, e, y):\n        import os\n        os._exit(3)\n")
     _, records, _ = on(cluster, tmp_path, f"ce,{deadly}")
     assert [record["status"] for record in records] == ["finished", "finished", "failed"]
@@ -172,13 +172,13 @@ def test_a_full_object_store_is_one_line_and_nothing_is_half_written(cluster, tm
 
 
 def test_a_run_that_cannot_be_sent_is_free_again_though_the_caller_lives(cluster, tmp_path, monkeypatch):
-    def full(ray, value, pickled=engine._pickled):
+    def full(ray, value, pickled=ray_flights.pickled):
         if isinstance(value, Task):
             raise ray.exceptions.ObjectStoreFullError
         return pickled(ray, value)
 
     monkeypatch.setenv("LOSSBENCH_CACHE", str(cluster.hidden / "cache"))
-    monkeypatch.setattr(engine, "_pickled", full)
+    monkeypatch.setattr(ray_flights, "pickled", full)
     folder = cluster.hidden / tmp_path.name
     with pytest.raises(InputError, match=r"^the object store of the Ray cluster is full; "):
         on(cluster, folder, "ce")
@@ -218,9 +218,3 @@ def _belongs(pid, group):
         return os.getpgid(int(pid)) == group
     except ProcessLookupError:
         return False
-
-
-@pytest.mark.parametrize(("need", "calls"), [({"CPU": 1}, 0), ({"CPU": 1, "GPU": 0.25}, 1)])
-def test_a_process_does_one_run_on_a_gpu_as_it_could_not_change_to_another(need, calls):
-    ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
-    assert engine._train_on(ray, need)._max_calls == calls
