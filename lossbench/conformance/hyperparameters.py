@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from lossbench.conformance.probe import Knob, Subject, at_angle, loss_and_gradient, loss_of, scene
+from lossbench.conformance.probe import Knob, Subject, at_angle, loss_and_gradient, loss_of, scene, seeded
 from lossbench.conformance.property import Broken, Skipped, named
 
 
@@ -39,8 +39,7 @@ def _matters(s: Subject, knob: Knob, base: list[float]) -> bool:
 def _first_steps(s: Subject) -> list[float]:
     """Return the losses of four training steps and, with class centers, of a head laid out."""
     head, found = s.head(), []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         for seed in range(4):
             found.append(float(head(*scene(head, seed=seed)).detach()))
     if head.class_centers() is not None:

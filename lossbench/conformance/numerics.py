@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lossbench.conformance.probe import CLASSES, DIM, Subject, at_angle, loss_and_gradient, loss_of, scene
+from lossbench.conformance.probe import CLASSES, DIM, Subject, at_angle, loss_and_gradient, loss_of, scene, seeded
 from lossbench.conformance.property import Broken, named
 from lossbench.losses.head import Head
 
@@ -68,8 +68,7 @@ def _gradient_error(head: Head, x: Tensor, labels: Tensor, *, step: float) -> fl
     x = x.detach().clone().requires_grad_()
     weights = [p for p in head.parameters() if p.requires_grad]
     generator = torch.Generator().manual_seed(5)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         state = {name: b.clone() for name, b in head.named_buffers()}
         gradients = torch.autograd.grad(head(x, labels), [x, *weights], allow_unused=True)
         for name, b in head.named_buffers():

@@ -2,12 +2,13 @@
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossbench.errors import InputError
 from lossbench.losses.ranges import Range, parse_ranges
-from lossbench.utils.plugin_file import first_paragraph, public_classes, read_source, refuse_name
+from lossbench.utils.plugin_file import first_paragraph, parsed, public_classes, refuse_name, source_of
 
 UNTRAINED = "untrained"  # the entrant that every benchmark carries: the backbone before its first step
 BASELINE = "ce"  # the loss that gains are measured over
@@ -83,7 +84,12 @@ def describe(path: Path) -> Plugin:
         InputError: not a readable Python file, not exactly one public class that derives from something, or ranges
             that make no sense.
     """
-    tree = read_source(path, "--losses")
+    return _described(path, source_of(path, "--losses"))
+
+
+@lru_cache(maxsize=1024)  # of the text: a changed file is read anew
+def _described(path: Path, source: bytes) -> Plugin:
+    tree = parsed(path, source)
     refuse_name(path.stem, "loss", reserved=UNTRAINED)
     classes = public_classes(tree)
     if len(classes) != 1:

@@ -53,11 +53,32 @@ def read_source(path: Path, option: str) -> ast.Module:
     Raises:
         InputError: no such file, or no Python.
     """
+    return parsed(path, source_of(path, option))
+
+
+def source_of(path: Path, option: str) -> bytes:
+    """Return the text of a plugin file, which the user named in `option`.
+
+    Raises:
+        InputError: no such file, or one that cannot be read.
+    """
     if not path.is_file():
         raise InputError(f"no plugin file '{path}'; a path in {option} leads to an existing .py file")
     try:
-        return ast.parse(path.read_bytes(), filename=str(path))
-    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"plugin {path} cannot be read: {error}") from error
+
+
+def parsed(path: Path, source: bytes) -> ast.Module:
+    """Return the syntax tree of a plugin file's text; nothing is executed.
+
+    Raises:
+        InputError: it is no Python.
+    """
+    try:
+        return ast.parse(source, filename=str(path))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"plugin {path} cannot be read: {error}") from error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from support import Recorder, bench, heed_interrupts, plugin, run_of, wait_for
+from support import WORDS, Recorder, bench, heed_interrupts, plugin, run_of, wait_for
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.benchmark.inputs import gather
@@ -19,6 +19,7 @@ from lossbench.config import Config
 from lossbench.errors import InputError
 from lossbench.results.store import load_records
 from lossbench.utils.distributed import Ranks
+from lossbench.utils.launch import Launch
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lossbench"]
 PROC = Path("/proc")
@@ -78,12 +79,18 @@ def test_two_processes_train_what_one_records_and_end_when_one_is_killed(tmp_pat
     assert len((folder / "history.jsonl").read_text().splitlines()) == 4
     assert not list(folder.glob("checkpoint*"))
     assert load_file(folder / "weights.safetensors")["head.weight"].shape == (24, 128)
-
-    none_free = start("--once", *words)
-    out, err = none_free.communicate(timeout=300)
-    assert (none_free.returncode, "Traceback" in err) == (0, False), err
-    assert "nothing is left to do: all 3 runs are complete" in out
     assert record["head_parameters"] == 24 * 128
+
+
+def test_once_ends_with_0_under_torchrun_where_nothing_is_left(lossbench, monkeypatch, tmp_path):
+    """torchrun would end any other exit code in a traceback."""
+    bench(tmp_path, "ce", repeats=1)
+    words = ("run", "--once", "--losses", "ce", "--out", tmp_path, *WORDS)
+    code, out, _ = lossbench(*words)
+    assert code == 3
+    assert "nothing is left to do: all 2 runs are complete" in out
+    monkeypatch.setattr("lossbench.cli.main.launch", lambda: Launch(rank=0, size=2))
+    assert lossbench(*words)[0] == 0
 
 
 def test_what_does_not_go_with_torchrun_is_said(monkeypatch, tmp_path):

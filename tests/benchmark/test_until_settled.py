@@ -1,10 +1,10 @@
 """Repeats added until all is settled, on real faces: what is trained, what is looked at, and what the folder keeps."""
 
 import json
-import signal
+import shutil
 
 import pytest
-from support import Recorder, bench, plugin, start, wait_for
+from support import Recorder, bench, plugin
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
@@ -18,6 +18,20 @@ LOSSES = "ce,arcface"
 
 def settle(out, losses=LOSSES, **options):
     return bench(out, losses, **{**SHORT, **options})
+
+
+@pytest.fixture(scope="module")
+def two_repeats(tmp_path_factory):
+    """A finished benchmark with one look."""
+    out = tmp_path_factory.mktemp("two repeats")
+    settle(out, max_repeats=2)
+    return out
+
+
+@pytest.fixture
+def looked_at(two_repeats, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(two_repeats, tmp_path / "out")
 
 
 def test_repeats_are_added_and_looked_at_until_the_limit_and_finished_ones_count(tmp_path):
@@ -52,9 +66,8 @@ def test_repeats_are_added_and_looked_at_until_the_limit_and_finished_ones_count
     assert len(longer.replaced) == 1
 
 
-def test_other_operating_points_are_another_plan_that_names_the_first(tmp_path):
-    settle(tmp_path, max_repeats=2)
-    folder, _, heard = settle(tmp_path, max_repeats=2, fpr=(0.2,))
+def test_other_operating_points_are_another_plan_that_names_the_first(looked_at):
+    folder, _, heard = settle(looked_at, max_repeats=2, fpr=(0.2,))
     assert heard.trained == []
     looks = read_looks(folder)
     assert looks.figures == ("test_accuracy_ncm", "tpr@0.2")
@@ -62,10 +75,10 @@ def test_other_operating_points_are_another_plan_that_names_the_first(tmp_path):
     assert [text.endswith("measured otherwise") for text in looks.replaced] == [True]
 
 
-def test_finished_runs_of_later_rounds_are_not_called_left_out(tmp_path, monkeypatch):
-    settle(tmp_path)
+def test_finished_runs_of_later_rounds_are_not_called_left_out(looked_at, monkeypatch):
+    settle(looked_at)
     monkeypatch.setattr("lossbench.benchmark.fingerprints.MEASURING", ("evaluation/*.py",))
-    _, _, heard = settle(tmp_path)
+    _, _, heard = settle(looked_at)
     assert heard.trained == []
     assert [note for note in heard.notes if not note.startswith("look ")] == [
         "6 runs are measured again, not trained: only the measuring has changed",
@@ -73,8 +86,8 @@ def test_finished_runs_of_later_rounds_are_not_called_left_out(tmp_path, monkeyp
     ]
 
 
-def test_one_command_takes_the_looks_and_another_with_another_plan_is_refused(tmp_path):
-    folder, _, _ = settle(tmp_path, max_repeats=2)
+def test_one_command_takes_the_looks_and_another_with_another_plan_is_refused(looked_at):
+    folder = looked_at / "orl"
 
     class Meanwhile(Recorder):
         """Another command replaces the looks while this one trains."""
@@ -86,7 +99,7 @@ def test_one_command_takes_the_looks_and_another_with_another_plan_is_refused(tm
 
     theirs = read_looks(folder)
     with pytest.raises(InputError, match=r"another command takes other looks in .*give one of the two its own --name"):
-        run_benchmark(Config(losses=LOSSES, out=str(tmp_path), image_size=32, **SHORT), Meanwhile())
+        run_benchmark(Config(losses=LOSSES, out=str(looked_at), image_size=32, **SHORT), Meanwhile())
 
 
 class Stopped(Recorder):
@@ -94,15 +107,14 @@ class Stopped(Recorder):
         raise KeyboardInterrupt
 
 
-def test_looks_begin_again_where_everything_is_trained_again(tmp_path):
-    folder, _, _ = settle(tmp_path, max_repeats=2)
-    _, _, heard = settle(tmp_path, max_repeats=2, force=True)
+def test_looks_begin_again_where_everything_is_trained_again(looked_at):
+    folder, _, heard = settle(looked_at, max_repeats=2, force=True)
     assert len(heard.trained) == 4
     assert len(read_looks(folder).replaced) == 1
     with pytest.raises(KeyboardInterrupt):
-        run_benchmark(Config(losses=LOSSES, out=str(tmp_path), image_size=32, **SHORT), Stopped(), force=True)
+        run_benchmark(Config(losses=LOSSES, out=str(looked_at), image_size=32, **SHORT), Stopped(), force=True)
     assert read_looks(folder).taken == (), "they would be of other runs than those that follow"
-    _, _, heard = settle(tmp_path, force=True)
+    _, _, heard = settle(looked_at, force=True)
     assert sorted(run[:2] for run in heard.trained) == sorted((e, r) for e in ("ce", "arcface") for r in range(3)), (
         "once"
     )
@@ -126,11 +138,11 @@ def test_a_loss_that_always_fails_ends_the_looks(tmp_path):
     )
 
 
-def test_what_cannot_be_settled_is_refused_before_any_training(tmp_path):
+def test_what_cannot_be_settled_is_refused_before_any_training(tmp_path, two_repeats):
     with pytest.raises(InputError, match="--until-settled compares losses; name two or more"):
         settle(tmp_path, "ce")
     assert not tmp_path.joinpath("orl").exists()
-    folder, _, _ = settle(tmp_path, max_repeats=2)
+    folder = shutil.copytree(two_repeats / "orl", tmp_path / "orl")
     (folder / FILE).write_text("{")
     count = len(load_records(folder))
     with pytest.raises(InputError, match=r"settled.json cannot be read .*; delete it and run the same command again"):
@@ -138,15 +150,21 @@ def test_what_cannot_be_settled_is_refused_before_any_training(tmp_path):
     assert len(load_records(folder)) == count
 
 
-def test_a_killed_command_continues_to_the_same_looks(tmp_path):
-    words = ["--losses", LOSSES, "--epochs", 1, "--repeats", 2, "--until-settled", "--max-repeats", 3]
-    whole, _, _ = settle(tmp_path / "whole", threads=1)
-    folder = tmp_path / "killed" / "orl"
-    killed = start(*words, "--threads", 1, "--jobs", 2, "--out", folder.parent)
-    wait_for((folder / FILE).exists)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    _, _, heard = settle(tmp_path / "killed", threads=1)
-    assert {run[1] for run in heard.trained} <= {2}, "the runs behind the first look were finished"
+def test_a_stopped_command_continues_to_the_same_looks(tmp_path):
+    class Third(Recorder):
+        """Stops the command in its third repeat, which it begins after the first look."""
+
+        def epoch(self, run, epoch):
+            super().epoch(run, epoch)
+            if run.repeat == 2:
+                raise KeyboardInterrupt
+
+    whole, _, _ = settle(tmp_path / "whole")
+    folder = tmp_path / "stopped" / "orl"
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(Config(losses=LOSSES, out=str(folder.parent), image_size=32, **SHORT), Third())
+    assert [look.repeats for look in read_looks(folder).taken] == [2]
+    _, _, heard = settle(folder.parent)
+    assert {run[1] for run in heard.trained} == {2}, "the runs behind the first look were finished"
     first, second = (json.loads((place / FILE).read_text()) for place in (whole, folder))
     assert first == second

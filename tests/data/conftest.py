@@ -18,7 +18,7 @@ def face_tree(tmp_path: Path) -> Callable[..., Path]:
             (root / person).mkdir(parents=True)
             for i in range(count):
                 image, points = draw_face(hash_of(person, i))
-                image.save(root / person / f"{i:03d}.png")
+                image.save(root / person / f"{i:03d}.png", compress_level=1)  # a quarter of the time
                 rows.append(f"{person}/{i:03d}.png," + ",".join(map(str, points)))
         (tmp_path / f"{name}.csv").write_text("\n".join(rows) + "\n")
         return root
