@@ -114,7 +114,7 @@ def verification(scores: Tensor, same: Tensor, folds: Tensor, *, far: float = 1e
     return Verification(
         accuracy=spread.mean().item(),
         standard_error=spread.std().item() / math.sqrt(len(accuracies)),
-        threshold=sum(thresholds) / len(thresholds),
+        threshold=math.fsum(thresholds) / len(thresholds),  # sum() of floats depends on the Python
         tar=_tar(scores, same, far),
         far=far,
         eer=equal_error_rate(scores, same),

@@ -4,15 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.report.shapes import Bar, axis_of, bar
 from lossbench.report.tables import mark, text
 from lossbench.report.theme import colours_of
 from lossbench.results.metric_fields import metric, shown_in
 from lossbench.results.store import Record
-from lossbench.results.study import Study
+from lossbench.results.study import Study, mean
 from lossbench.results.verdicts import Verdict, rank_table
 from lossbench.utils.text import rate_text
 
@@ -143,12 +141,8 @@ def shared_ranks(found: Sequence[Verdict]) -> dict[tuple[str, str], str]:
 
 
 def _cost_cell(records: Sequence[Record], key: str, form: str) -> Cell:
-    own = [cost_of(record, key) for record in records if record["status"] == "finished"]
-    kept = [value for value in own if not math.isnan(value)]
-    if not kept:
-        return Cell("–")
-    mean = float(np.mean(kept))  # as Estimate.mean: sum() depends on the Python
-    return Cell(form.format(mean), "", mean)
+    found = mean(cost_of(record, key) for record in records if record["status"] == "finished")
+    return Cell("–") if math.isnan(found) else Cell(form.format(found), "", found)
 
 
 def _row(name: str, place: int, colour: str, own: Sequence[Record], cells: tuple[Cell, ...]) -> Row:

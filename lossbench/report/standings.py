@@ -3,8 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.results.arrays import without_embeddings
 from lossbench.results.metric_fields import HEADLINE, at, fewest_above, metric
@@ -78,8 +76,4 @@ def for_panels(study: Study, runs: Sequence[Run], most: int = 8) -> tuple[list[R
 
 
 def _rates(study: Study, fpr: float) -> dict[str, float]:
-    means = {}
-    for name in study.trained:
-        known = [value for value in study.values(name, at("tpr", fpr)).values() if not math.isnan(value)]
-        means[name] = float(np.mean(known)) if known else math.nan  # as Estimate.mean: sum() depends on the Python
-    return means
+    return {name: study.mean(name, at("tpr", fpr)) for name in study.trained}

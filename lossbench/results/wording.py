@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import numpy as np
-
 from lossbench.results.metric_fields import Metric, fewest_above
 from lossbench.results.study import Study
 from lossbench.utils.text import listed, rate_text
@@ -85,10 +83,8 @@ def title(figure: Metric) -> str:
 
 def means(study: Study, names: Sequence[str], figure: Metric) -> list[float]:
     """Return each loss's mean over the repeats that all of them have; over its own where they share none."""
-    values = [{r: v for r, v in study.values(name, figure.key).items() if not math.isnan(v)} for name in names]
-    shared = set(values[0]).intersection(*values)
-    kept = [[own[repeat] for repeat in shared or own] for own in values]
-    return [float(np.mean(own)) if own else math.nan for own in kept]  # as Estimate.mean: sum() depends on the Python
+    there = [{r for r, v in study.values(name, figure.key).items() if not math.isnan(v)} for name in names]
+    return [study.mean(name, figure.key, there[0].intersection(*there) or None) for name in names]
 
 
 def numbers(study: Study, names: Sequence[str], figure: Metric, against: Sequence[str] = ()) -> str:

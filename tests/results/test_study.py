@@ -10,7 +10,7 @@ from lossbench.errors import InputError
 from lossbench.metrics import pooling
 from lossbench.metrics.uncertainty import estimate
 from lossbench.results.arrays import save_arrays
-from lossbench.results.study import Study, entrants
+from lossbench.results.study import Study, entrants, mean
 
 KEY = "tpr@0.1"
 DRAWS = {
@@ -88,3 +88,15 @@ def test_runs_of_one_repeat_must_have_as_many_resamples_and_those_of_others_need
     assert len(Study.of([a, b]).resamples) == 2
     with pytest.raises(InputError, match=r"\Aruns of repeat 1 have \[5, 7\] resamples; is one of another benchmark"):
         Study.of([a, b, finished(tmp_path / "c", "c", 0, 7)])
+
+
+def test_means_are_those_of_the_estimates_to_the_last_bit_whatever_the_python():
+    """From Python 3.12 on sum() compensates rounding, and the mean of three times 0.1 would be another there."""
+    assert mean([0.1, math.nan, 0.1, 0.1]) == 0.10000000000000002
+    assert math.isnan(mean([math.nan]))
+    study = Study(tuple(known_record("a", repeat, 0.1) for repeat in (2, 0, 1)), {})
+    assert study.mean("a", "test_accuracy") == study.estimate("a", "test_accuracy").mean == 0.10000000000000002
+    assert STUDY.mean("c", "test_accuracy") == STUDY.estimate("c", "test_accuracy").mean, "it failed in a repeat"
+    assert STUDY.mean("b", "test_accuracy", [1]) == STUDY.values("b", "test_accuracy")[1]
+    assert math.isnan(STUDY.mean("c", "test_accuracy", [3]))
+    assert math.isnan(STUDY.mean("c", "no_such_figure"))

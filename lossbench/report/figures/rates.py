@@ -59,9 +59,9 @@ def tpr_fpr(study: Study, found: Sequence[Verdict]) -> Drawn | None:
             ends = np.flatnonzero(kept)[[0, -1]]
             firsts[name], lasts[name] = ((float(fprs[i]), float(lines[:, i].mean())) for i in ends)
             for fpr in study.fprs:
-                values = [rate for rate in study.values(name, at("tpr", fpr)).values() if not math.isnan(rate)]
-                if len(values) == len(own):
-                    _point(ax, fpr, sum(values) / len(values), drawn[name], is_thin(fpr, fewest))
+                values = study.values(name, at("tpr", fpr)).values()
+                if sum(not math.isnan(rate) for rate in values) == len(own):
+                    _point(ax, fpr, study.mean(name, at("tpr", fpr)), drawn[name], is_thin(fpr, fewest))
     ax.set_xlim(left=min((at for at, _ in firsts.values()), default=lowest))
     _mark_limit(ax, ENOUGH / fewest)
     left = _reach(firsts) >= _reach(lasts)  # the names stand where the lines are apart, and the axis opposite
