@@ -3,6 +3,8 @@
 import gc
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -28,9 +30,16 @@ class Recorder(Protocol):
             Exception: one of them cannot be recorded; what it raises is its own.
         """
 
+    def release(self) -> None:
+        """Give up the memory that `warm` and `refusal` have left, where nothing has been recorded."""
+
 
 class CudaRecorder:
-    """Records in CUDA graphs. Every replay reads and writes the very tensors that the recording did."""
+    """Records in CUDA graphs. Every replay reads and writes the very tensors that the recording did.
+
+    All of it runs on one side stream of the process: for each stream that multiplies matrices cuBLAS keeps a workspace
+    of 32 MiB for good, which a capture must find there, or it would lie in the graph's own memory and hold it.
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -38,7 +47,7 @@ class CudaRecorder:
     def warm(self, work: Work) -> None:
         """Do `work` on a side stream, as torch asks of what is captured afterwards."""
         with torch.cuda.device(self.device):
-            stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream = _side_stream(torch.cuda.current_device())
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 work()
@@ -65,24 +74,43 @@ class CudaRecorder:
         """Capture each of `works` in a graph. All share one memory pool, and must be replayed in this order."""
         gc.collect()  # tensors in dead cycles would hold memory beside the graph's
         pool = torch.cuda.graph_pool_handle()
-        try:
-            with torch.cuda.device(self.device):
-                stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-                return tuple(_captured(work, pool, stream) for work in works)
-        except Exception:
-            self._free_generator()
-            raise
-
-    def _free_generator(self) -> None:
-        """Give the default generator a state that is not part of the failed capture; the next draws are the same."""
         with torch.cuda.device(self.device):
-            generator = torch.cuda.default_generators[torch.cuda.current_device()]
-        generator.graphsafe_set_state(generator.clone_state())
+            index = torch.cuda.current_device()
+            try:
+                return tuple(_captured(work, pool, _side_stream(index)) for work in works)
+            except Exception:
+                _abandon(pool, index)
+                raise
+
+    def release(self) -> None:
+        """Hand back memory that was used on the side stream alone, for others on this GPU."""
+        torch.cuda.empty_cache()
+
+
+@cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return stream
 
 
 def _captured(work: Work, pool: "torch.cuda._POOL_HANDLE", stream: torch.cuda.Stream) -> Work:
     graph = torch.cuda.CUDAGraph()
-    # The outer context leaves the capturing stream where a failing capture does not.
-    with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, pool, stream):
+    # What other threads do on the device meanwhile is no fault of this capture. The outer context leaves the capturing
+    # stream where a failing capture does not.
+    capture = torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local")
+    with torch.cuda.stream(torch.cuda.current_stream()), capture:
         work()
     return graph.replay
+
+
+def _abandon(pool: "torch.cuda._POOL_HANDLE", device: int) -> None:
+    """Take the default generator and the allocator out of a capture that broke off, which torch leaves them in.
+
+    The next draws are the same. While the allocator believes in a capture it hands no memory back, not even where a
+    later step runs short of it.
+    """
+    generator = torch.cuda.default_generators[device]
+    generator.graphsafe_set_state(generator.clone_state())
+    with suppress(RuntimeError):  # the capture has ended properly after all
+        torch._C._cuda_endAllocateToPool(device, pool)
+        torch._C._cuda_releasePool(device, pool)

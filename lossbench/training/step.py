@@ -194,6 +194,7 @@ class Step:
         self._plans = ()
         self.seconds_trying += time.perf_counter() - start
         if why:
+            recorder.release()
             self._on_note(f"no CUDA graph can hold the training step ({why}); without one it is slower")
 
     def _plan(self, recorder: Recorder) -> str:
@@ -216,6 +217,7 @@ class Step:
             if not why:
                 break
             self.how, self._recorded = "eager", ()
+            self._embeddings = self._gradient = torch.empty(0, device=self.device)  # or they hold a whole backward pass
         return why
 
     def _try(self, recorder: Recorder, plan: How, before: Snapshot, wanted: Snapshot) -> str:

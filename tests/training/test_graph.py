@@ -13,7 +13,7 @@ from lossbench.training.graph import CudaRecorder
 def recorder(monkeypatch):
     """A recorder on a machine that only looks as if it had CUDA: modes and generators are noted, work just runs."""
     made = CudaRecorder(torch.device("cuda"))
-    made.modes, made.states = [0], []
+    made.modes, made.states, made.pools = [0], [], []
 
     class Generator:
         def clone_state(self):
@@ -25,7 +25,10 @@ def recorder(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: made.modes[-1])
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", made.modes.append)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(graph, "_side_stream", lambda device: f"the side stream of {device}")
+    for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+        call = lambda device, pool, name=name: made.pools.append((name, device, pool))  # noqa: E731
+        monkeypatch.setattr(torch._C, name, call, raising=False)
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "default_generators", (Generator(),))
@@ -49,8 +52,9 @@ def test_work_that_waits_is_refused_with_its_reason_and_the_mode_is_put_back(rec
     assert recorder.modes[-1] == 0
 
 
-def test_a_failed_capture_raises_and_frees_the_random_generator(recorder, monkeypatch):
+def test_a_failed_capture_raises_and_leaves_neither_generator_nor_allocator_in_it(recorder, monkeypatch):
     def captured(work, pool, stream):
+        assert stream == "the side stream of 0"
         work()
         return work
 
@@ -61,7 +65,30 @@ def test_a_failed_capture_raises_and_frees_the_random_generator(recorder, monkey
     done = []
     assert recorder.record(lambda: done.append(1), lambda: done.append(2))
     assert done == [1, 2]
-    assert recorder.states == []
+    assert (recorder.states, recorder.pools) == ([], [])
     with pytest.raises(RuntimeError, match="not permitted"):
         recorder.record(lambda: None, broken)
     assert recorder.states == ["a new state"]
+    assert recorder.pools == [("_cuda_endAllocateToPool", 0, (0, 1)), ("_cuda_releasePool", 0, (0, 1))]
+
+
+def test_an_allocator_that_has_left_the_capture_by_itself_is_left_alone(recorder, monkeypatch):
+    def ended(device, pool):
+        raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", ended, raising=False)
+    monkeypatch.setattr(graph, "_captured", lambda work, pool, stream: work())
+    with pytest.raises(ZeroDivisionError):
+        recorder.record(lambda: 1 / 0)
+    assert recorder.pools == []
+
+
+def test_all_work_of_a_device_runs_on_one_side_stream(monkeypatch):
+    """Each further one would keep a workspace of cuBLAS for good."""
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
+    graph._side_stream.cache_clear()
+    try:
+        assert graph._side_stream(0) is graph._side_stream(0)
+        assert graph._side_stream(0) is not graph._side_stream(1)
+    finally:
+        graph._side_stream.cache_clear()

@@ -204,7 +204,7 @@ class Played:
     """
 
     def __init__(self, refused=(), failing=(), drift=False):
-        self.refused, self.failing, self.drift, self.recorded = refused, failing, drift, []
+        self.refused, self.failing, self.drift, self.recorded, self.released = refused, failing, drift, [], 0
 
     def warm(self, work):
         work()
@@ -220,6 +220,9 @@ class Played:
                 raise RuntimeError("operation not permitted when stream is capturing")
         self.recorded.append([work.__name__ for work in works])
         return tuple(self.replay(work) for work in works)
+
+    def release(self):
+        self.released += 1
 
     def replay(self, work):
         def go():
@@ -380,6 +383,7 @@ class Dealing(Head):
         (Played(), "whole"),
         (Played(failing=("whole",)), "split"),
         (Played(failing=("whole", "backward")), "eager"),
+        (Played(failing=("whole", "forward")), "eager"),
         (Played(drift=True), "eager"),
     ],
 )
@@ -392,6 +396,8 @@ def test_what_can_be_recorded_with_the_same_numbers_is(recorder, how):
     step(images, labels, draws, 0.01)
     assert step.how == how
     assert len(notes) == (how == "eager" and recorder is not None)
+    assert recorder is None or recorder.released == len(notes)
+    assert how == "split" or not step._embeddings.requires_grad, "it would hold a whole backward pass"
     assert all("CUDA graph" in note and "\n" not in note for note in notes)
     assert not any(group["capturable"] for group in optimizer.param_groups)
     assert (step.seconds_trying > 0) == (recorder is not None)
