@@ -61,6 +61,52 @@ def test_goals_are_met_or_missed_at_least_or_at_most():
     assert [gpu.GRAPH.met(value) for value in (0.8, 0.79, None)] == [True, False, False]
 
 
+@pytest.mark.parametrize("against", ["nonsense", "HEAD~1000000"])
+def test_what_is_no_commit_is_refused_before_anything_is_measured(against):
+    done = run(PERF / "gpu.py", "--against", against)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--against '{against}' is neither a commit of this repository nor a folder" in done.stderr
+
+
+def test_a_command_that_fails_leaves_its_reason_and_the_others_are_measured(monkeypatch, tmp_path, capsys):
+    """The table itself, of commands that need no GPU."""
+    for name, code in (
+        ("broken", "raise RuntimeError('operation not permitted')"),
+        ("fine", "print('time 0.4 (pairs')"),
+    ):
+        (tmp_path / f"{name}.py").write_text(code)
+    made = [gpu.Check("heads", name, (f"{name}.py",), 30, (gpu.TIME,)) for name in ("broken", "fine")]
+    monkeypatch.setattr(gpu, "HERE", tmp_path)
+    monkeypatch.setattr(gpu, "checks", lambda folder: made)
+    monkeypatch.setattr(gpu, "orl_folders", lambda folder: folder)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--only", "heads", "--against", str(gpu.ROOT)])
+    with pytest.raises(SystemExit) as stop:
+        gpu.main()
+    first, second = capsys.readouterr().out.splitlines()[2:]
+    assert stop.value.code == 1
+    assert "RuntimeError: operation not permitted" in first
+    assert re.fullmatch(r"fine +time / library +0.4 +0.4 +<= 0.5  met", second)
+
+
+@pytest.mark.parametrize(
+    ("code", "fine"),
+    [
+        ("def test_one():\n    pass", True),
+        ("import pytest\ndef test_one():\n    pass\ndef test_two():\n    pytest.skip('needs two GPUs')", True),
+        ("import pytest\ndef test_one():\n    pytest.skip('no CUDA')", False),
+        ("def test_one():\n    assert False", False),
+        ("import os\ndef test_one():\n    os.abort()", False),
+    ],
+)
+def test_a_file_of_tests_passes_where_one_did_and_none_failed(tmp_path, code, fine):
+    (tmp_path / "test_it.py").write_text(code)
+    line, passed = gpu.tests_row(tmp_path / "test_it.py", 30)
+    assert passed == fine
+    assert ("MISSED" in line) == (not fine)
+
+
 def test_what_does_not_end_is_out_of_time():
     assert gpu.output([sys.executable, "-c", "import time; time.sleep(60)"], {}, 1) == "out of time"
 

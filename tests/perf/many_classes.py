@@ -7,8 +7,8 @@
 The library's side is its ArcFace, or its Sub-center ArcFace beside `subcenter_arcface`. Goal on CUDA: half the time and
 0.3 of the memory; where both cannot be had, memory.
 
-Extra peak memory is that of a fresh process each: the highest resident size during one step (on CUDA: allocated
-bytes) less what lies there before it, weights and embeddings included in neither.
+Extra peak memory is the highest resident size of a fresh process during one step (on CUDA: bytes allocated in this one)
+less what lies there before it, weights and embeddings included in neither.
 """
 
 import argparse
@@ -25,16 +25,18 @@ import torch
 WAYS = ("lossbench", "pytorch-metric-learning")
 
 
-def build(way: str, spec: str, classes: int, dim: int) -> torch.nn.Module:
+def build(way: str, args: argparse.Namespace, classes: int) -> torch.nn.Module:
     torch.manual_seed(0)
-    if way == "lossbench":
-        from lossbench import load_head
+    with torch.device(args.device):  # a million rows drawn on a CPU take seconds
+        if way == "lossbench":
+            from lossbench import load_head
 
-        return load_head(spec, num_classes=classes, embedding_dim=dim)
-    from pytorch_metric_learning.losses import ArcFaceLoss, SubCenterArcFaceLoss
+            return load_head(args.spec, num_classes=classes, embedding_dim=args.dim).to(args.device)
+        from pytorch_metric_learning.losses import ArcFaceLoss, SubCenterArcFaceLoss
 
-    sizes = {"num_classes": classes, "embedding_size": dim, "margin": 28.6479, "scale": 64}
-    return SubCenterArcFaceLoss(**sizes) if spec.startswith("subcenter") else ArcFaceLoss(**sizes)
+        sizes = {"num_classes": classes, "embedding_size": args.dim, "margin": 28.6479, "scale": 64}
+        made = SubCenterArcFaceLoss(**sizes) if args.spec.startswith("subcenter") else ArcFaceLoss(**sizes)
+        return made.to(args.device)
 
 
 def step(head: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor) -> float:
@@ -59,8 +61,8 @@ def resident() -> float:
 def memory(way: str, args: argparse.Namespace) -> dict[str, float]:
     """Measure one step of a process that has made a step of ten classes before: libraries are loaded."""
     x, labels = given(args)
-    step(build(way, args.spec, 10, args.dim).to(args.device), x, labels % 10)
-    head = build(way, args.spec, args.classes, args.dim).to(args.device)
+    step(build(way, args, 10), x, labels % 10)
+    head = build(way, args, args.classes)
     if x.is_cuda:
         before = torch.cuda.memory_allocated() / 2**20
         torch.cuda.reset_peak_memory_stats()
@@ -95,20 +97,15 @@ def main() -> None:
     )
     found = {}
     for way in ways:
-        command = [sys.executable, __file__, "--memory-of", way, "--device", args.device]
-        command += [
-            "--spec",
-            args.spec,
-            "--batch",
-            str(args.batch),
-            "--dim",
-            str(args.dim),
-            "--classes",
-            str(args.classes),
-        ]
+        if args.device != "cpu":
+            found[way] = memory(way, args)
+            continue
+        command = [sys.executable, __file__, "--memory-of", way, "--spec", args.spec]
+        for name in ("batch", "dim", "classes"):
+            command += [f"--{name}", str(getattr(args, name))]
         found[way] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     x, labels = given(args)
-    heads = {way: build(way, args.spec, args.classes, args.dim).to(args.device) for way in ways}
+    heads = {way: build(way, args, args.classes) for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for pair in range(args.pairs + 1):
         for way in ways:
