@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from lossbench.errors import InputError, did_you_mean
 from lossbench.report.glossary import TERMS, Term
@@ -75,6 +76,7 @@ def _plain(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
+@cache
 def _names() -> dict[str, Term]:
     """Return every name of every entry; a topic wins over another entry's further name."""
     names = {_plain(name): term for term in TERMS for name in (term.title, *term.also)}

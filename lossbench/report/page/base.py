@@ -8,11 +8,16 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lossbench.report.explain import topic_of, topic_of_heading
 from lossbench.report.markup import Part
+
+if TYPE_CHECKING:
+    from jinja2 import BytecodeCache
+    from jinja2.bccache import Bucket
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -42,13 +47,31 @@ def rendered(
     style, script = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        lstrip_blocks=True, bytecode_cache=_compiled(),
     )  # fmt: skip
     of_heading = topic_of_heading if terms else lambda heading: ""
     environment.globals |= {"topic": topic_of, "topic_of": of_heading, "shapes_of": _shapes}
     environment.globals["pieces"] = lambda text: _pieces(text, links)
     frame = {"style": Markup(style), "script": Markup(script), "policy": _policy(style, script)}
     return environment.get_template(template).render(**frame, provisional=provisional, refresh=REFRESH, **values)
+
+
+@cache
+def _compiled() -> "BytecodeCache":
+    """Return where templates are kept once they are compiled, which takes longer than the rest of a page."""
+    from jinja2 import BytecodeCache
+
+    kept: dict[str, bytes] = {}
+
+    class InMemory(BytecodeCache):
+        def load_bytecode(self, bucket: "Bucket") -> None:
+            if bucket.key in kept:
+                bucket.bytecode_from_string(kept[bucket.key])  # nothing where the template has changed since
+
+        def dump_bytecode(self, bucket: "Bucket") -> None:
+            kept[bucket.key] = bucket.bytecode_to_string()
+
+    return InMemory()
 
 
 def without_refresh(page: str) -> str:
