@@ -23,6 +23,7 @@ OF_NO_MODULE = {
     "test_gpu_command.py": "tests/perf/gpu.py, a command started by hand",
     "test_growth_command.py": "tests/perf/growth.py, a command started by hand",
     "test_layout.py": "this file",
+    "test_pretend_cuda.py": "losses, steps and metrics on a GPU that is none",
     "test_package.py": "wheel, sdist and checkout",
     "test_readme.py": "README and CONTRIBUTING",
     "benchmark/test_disk.py": "disks that are full or read-only, under run and report",

@@ -40,6 +40,7 @@ class Pairs:
         if query.embeddings.shape[1] != distractors.embeddings.shape[1] or labels.shape != (len(query),):
             shapes = tuple(query.embeddings.shape), tuple(labels.shape), tuple(distractors.embeddings.shape)
             raise ValueError(f"query, query_labels and distractors {shapes} must be [Q, D], [Q] and [M, D]")
+        labels = labels.to(query.norms.device)
         self.query, self.labels, self.distractors = query, labels, distractors
         if block is None:
             block = BLOCK if on_cpu(query.norms.device) else _ON_GPU
