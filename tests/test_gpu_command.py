@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -34,18 +35,29 @@ def test_a_group_that_it_does_not_know_is_refused(groups):
     assert "is no group; choose from tests, heads, metrics, training, evaluation, pixels, loop" in done.stderr
 
 
-def test_the_figures_of_a_head_are_found():
-    printed = run(
-        PERF / "many_classes.py", "--spec", "subcenter_arcface", "--classes", 500, "--dim", 16, "--pairs", 1
-    ).stdout
+@pytest.fixture
+def printed_by(monkeypatch, capsys):
+    """Run a command of tests/perf in this process and return what it prints."""
+
+    def run(name, *words):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        runpy.run_path(str(PERF / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_figures_of_a_head_are_found(printed_by):
+    sizes = "--classes", 500, "--dim", 16, "--pairs", 1
+    printed = printed_by("many_classes.py", "--spec", "subcenter_arcface", *sizes)
     assert gpu.TIME.read(printed) > 0
     assert re.search(r", memory \S+\n$", printed)  # of so few classes it may be anything
     assert gpu.MEMORY.read("time 0.31 (pairs 0.30 to 0.33), memory 0.27\n") == 0.27
 
 
-def test_the_figures_of_streamed_metrics_are_found():
+def test_the_figures_of_streamed_metrics_are_found(printed_by):
     sizes = "--queries", 80, "--distractors", 200, "--dim", 16, "--pairs", 1
-    printed = run(PERF / "exact_metrics.py", *sizes).stdout
+    printed = printed_by("exact_metrics.py", *sizes)
     assert all(figure.read(printed) > 0.5 for figure in gpu.STREAM)
     assert len({figure.read(printed) for figure in gpu.STREAM}) > 1
 

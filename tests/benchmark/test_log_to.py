@@ -1,6 +1,7 @@
 """`--log-to`: which runs loggers hear of, and that none of them can stop a training."""
 
 from dataclasses import replace
+from itertools import zip_longest
 
 import pytest
 from support import FAST, Interrupting, Recorder, bench, figures
@@ -52,10 +53,29 @@ def outline(pages):
     return {name: [what[0] for what in said] for name, said in pages.runs.items()}
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_every_run_is_written_once_with_its_epochs_and_final_figures(tmp_path, jobs):
-    pages = Pages()
-    records, _ = benchmark(tmp_path, pages, jobs=jobs)
+class Heard(Recorder):
+    """A listener that keeps what it hears, run by run."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = {}
+
+    def epoch(self, run, epoch):
+        self.calls.setdefault(run.hash, []).append(("epoch", run, epoch))
+
+    def finished(self, run, record):
+        self.calls.setdefault(run.hash, []).append(("finished", run, record))
+
+
+def test_every_run_is_written_once_with_its_epochs_and_final_figures(tmp_path):
+    """One run at a time, and as two jobs have them: an epoch of one, then of the other."""
+    alone, pages = Pages(), Pages()
+    records, heard = benchmark(tmp_path, alone, Heard())
+    log_to = LogTo(Recorder(), {"pages": pages})
+    for calls in zip_longest(*heard.calls.values()):
+        for name, run, what in filter(None, calls):
+            getattr(log_to, name)(run, what)
+    assert pages.runs == alone.runs
     untrained, trained = ["begin", "finished"], ["begin", 1, 2, "finished"]
     assert outline(pages) == {"untrained-0": untrained, "untrained-1": untrained, "ce-0": trained, "ce-1": trained}
     assert pages.runs["ce-1"][-1] == ("finished", records[3]["metrics"]["tpr@0.1"])

@@ -95,7 +95,7 @@ def test_trainings_that_come_to_nothing_are_failed_runs(tmp_path):
 
 def test_a_collapsed_run_is_measured_but_in_no_mean(tmp_path):
     loss = plugin(tmp_path, "together", FORWARD + TOGETHER)
-    settings = {"epochs": 60, "repeats": 1, "image_size": 32, "device": "cpu"}
+    settings = {"identities": 4, "batch_size": 8, "epochs": 60, "repeats": 1, "image_size": 32, "device": "cpu"}
     _, records = run_benchmark(Config(losses=loss, out=str(tmp_path / "out"), **settings), Recorder())
     record = records[1]
     assert (record["status"], record["epoch"]) == ("failed", 60)

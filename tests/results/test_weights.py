@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support import FORWARD, GONE, bench, changed, network, plugin
 
+from lossbench.data.catalogue import open_data
+from lossbench.data.images.store import open_store
 from lossbench.errors import InputError
 from lossbench.evaluation.embed import embed
 from lossbench.results.store import read_record
@@ -31,11 +34,14 @@ def test_a_backbone_comes_back_from_its_folder(orl, pixels, tmp_path):
 
 
 @pytest.mark.parametrize("backbone", ["iresnet18", "mobilefacenet"])
-def test_a_backbone_whose_shape_follows_from_the_image_size_comes_back_too(orl, pixels, tmp_path, backbone):
-    _, records, _ = bench(tmp_path, "ce", repeats=1, epochs=1, backbone=backbone, embedding_dim=8)
+def test_a_backbone_whose_shape_follows_from_the_image_size_comes_back_too(tree, tmp_path, backbone):
+    small = {"epochs": 1, "repeats": 1, "embedding_dim": 8, "batch_size": 8, "data": str(tree)}
+    _, records, _ = bench(tmp_path / "out", "ce", backbone=backbone, **small)
+    faces = open_data(str(tree))
+    pixels = torch.from_numpy(open_store(faces.files, 32).pixels)
     for record in records:
         saved = np.load(f"{record['folder']}/embeddings.npz")
-        assert np.array_equal(embed(load_backbone(record), pixels, orl.split(0).query).numpy(), saved["query"])
+        assert np.array_equal(embed(load_backbone(record), pixels, faces.split(0).query).numpy(), saved["query"])
     larger = changed(records[0], ("protocol", "config", "image_size"), 1024)
     larger = changed(larger, ("protocol", "config", "embedding_dim"), 65_536)
     with pytest.raises(InputError, match=r"\A[^\n]*do not fit \(Error[^\n]*size mismatch[^\n]*\Z"):

@@ -10,9 +10,10 @@ import sys
 import time
 
 from safetensors.torch import load_file
+from support import bench
 
 COMMAND = [sys.executable, "-m", "lossbench", "run", "--losses", "arcface", "--repeats", "1", "--epochs", "7"]
-COMMAND += ["--image-size", "32", "--out"]
+COMMAND += ["--image-size", "32", "--threads", "1", "--out"]
 
 
 def epochs_done(out):
@@ -22,7 +23,7 @@ def epochs_done(out):
 
 def test_a_killed_run_continues_and_ends_bit_identical(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    subprocess.run([*COMMAND, whole], check=True, capture_output=True)
+    bench(whole, "arcface", repeats=1, epochs=7, threads=1)
     killed = subprocess.Popen([*COMMAND, parts], stdout=subprocess.DEVNULL)
     while epochs_done(parts) < 3:
         assert killed.poll() is None, "it ended before it could be killed"
@@ -35,7 +36,7 @@ def test_a_killed_run_continues_and_ends_bit_identical(tmp_path):
     before = epochs_done(parts)
     assert 3 <= before < 7
 
-    subprocess.run([*COMMAND, parts], check=True, capture_output=True)
+    bench(parts, "arcface", repeats=1, epochs=7, threads=1)
     other = next(whole.glob("orl/runs/arcface-*"))
     assert folder.name == other.name
     kept = [json.loads((place / "run.json").read_text()) for place in (folder, other)]
