@@ -1,7 +1,7 @@
 """The runs of a benchmark, each identified by a hash of everything that can change its result."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from lossbench.losses.loading import hyperparameters, trial_head
 from lossbench.losses.plugin import UNTRAINED
 from lossbench.losses.spec import Spec
 from lossbench.results.arrays import damaged_arrays, keeps_train
+from lossbench.results.history import read_epochs
 from lossbench.results.store import Record, read_record, run_folder
 from lossbench.utils.hashing import sha
 from lossbench.utils.plugin_file import plugin_fingerprint
@@ -33,6 +34,8 @@ class Run:
 
     `identity` holds everything that can change the trained model, `hash` is its SHA-256; `measuring` holds what else
     its figures depend on. `replaces` is the record of a complete run that is to be repeated, and `again` says how.
+    `earlier` holds the seconds of each epoch of an unfinished run at the time of planning: when it resumes, it reports
+    them again.
     """
 
     entrant: str
@@ -45,6 +48,7 @@ class Run:
     record: Record | None
     replaces: Record | None = None
     again: Again | None = None
+    earlier: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def protocol_hash(self) -> str:
@@ -100,11 +104,23 @@ def plan_runs(
             except RunDamaged as error:
                 damaged.append(error)
                 continue
-            run = Run(entrant, entered, repeat, identity, measuring, digest, place, record)
+            run = Run(
+                entrant, entered, repeat, identity, measuring, digest, place, record, earlier=_earlier(place, record)
+            )
             runs.append(_measured_as_now(run, config))
     if damaged:
         refuse_damaged([*damaged, *damaged_resamples(runs)])
     return runs
+
+
+def _earlier(folder: Path, record: Record | None) -> dict[int, float]:
+    """Return the seconds of each epoch of a run that did not finish; a damaged history is written anew as it resumes."""
+    if record is not None and record["status"] == "finished":
+        return {}
+    try:
+        return {epoch.epoch: epoch.seconds for epoch in read_epochs({"folder": str(folder)})}
+    except RunDamaged:
+        return {}
 
 
 def damaged_resamples(runs: Sequence[Run]) -> list[RunDamaged]:

@@ -36,6 +36,7 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
         self.runs = self.runs_done = self.epochs = 0
         self.active: dict[str, tuple[str, str]] = {}  # by the run's hash: its position, long and short,
         self.epochs_of: dict[str, int] = {}  # and the number of its finished epochs
+        self.earlier = 0  # epochs among them that were trained before this command
         self.started = time.monotonic()
         self.quarters = Quarters()
         self.bar = self._bar()
@@ -87,16 +88,22 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
             self._line(f"training {runs} run{'s' * (runs > 1)} of {epochs} epoch{'s' * (epochs > 1)}")
 
     def epoch(self, run: "Run", epoch: "Epoch") -> None:
-        """Show one epoch; without a terminal, about four lines per run."""
+        """Show one epoch; without a terminal, about four lines per run. Those of before are counted, and not timed."""
         rate = epoch.images / epoch.seconds
+        earlier = run.earlier.get(epoch.epoch) == epoch.seconds  # else the run has started over
+        self.earlier += earlier
         where = f"{self._name(run)} · epoch {epoch.epoch}/{self.epochs}"
         short = f"{run.entrant} {run.repeat + 1}{self.until or self.of} {epoch.epoch}/{self.epochs}"
         self.active[run.hash] = where, short
         if run.again == "measured" and run.hash not in self.epochs_of:
             self.runs += 1  # it had to be trained after all
         self.epochs_of[run.hash] = epoch.epoch
-        status = f"{rate:,.0f} images/s · {self._time_left()} left"
+        status = "" if earlier else f"{rate:,.0f} images/s · {self._time_left()} left"
         self._show(status)
+        if earlier:
+            if epoch.epoch == max(run.earlier):
+                self._line(f"{self._name(run)} · continues after epoch {epoch.epoch}/{self.epochs}")
+            return
         due = not self.live and epoch.epoch % max(1, self.epochs // 4) == 0
         if due or level() is Level.VERBOSE:
             self._line(f"{where} · loss {epoch.train_loss:.4g} · val accuracy {epoch.val_accuracy:.3f} · {status}")
@@ -160,6 +167,6 @@ class BenchProgress(AbstractContextManager["BenchProgress"]):
 
     def _time_left(self) -> str:
         done, total = self._done_of()
-        seconds = (time.monotonic() - self.started) / max(1, done) * (total - done)
+        seconds = (time.monotonic() - self.started) / max(1, done - self.earlier) * (total - done)
         minutes, rest = divmod(round(seconds), 60)
         return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

@@ -1,9 +1,10 @@
 """A benchmark's progress where the output is not a terminal: its lines, and the bar that a terminal would show."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
-from support import FAST, bench
+from support import FAST, Interrupting, bench
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.cli.console import Level, at_level
@@ -97,3 +98,28 @@ def test_a_quiet_benchmark_shows_notes_alone_and_a_verbose_one_every_epoch(tmp_p
     assert re.findall(r"^ce · repeat 1/1 · epoch (\d+)/12 · loss", capsys.readouterr().out, re.M) == [
         str(epoch) for epoch in range(1, 13)
     ]
+
+
+def test_epochs_of_before_an_interruption_are_counted_and_neither_printed_nor_timed(tmp_path, capsys, monkeypatch):
+    """Ten seconds pass with every epoch; the first three were trained before."""
+    config = Config(losses="ce", out=str(tmp_path), **{**FAST, "repeats": 1, "epochs": 5})
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(config, Interrupting(3))
+    now = iter(range(0, 10_000, 10))
+    monkeypatch.setattr("lossbench.cli.progress.time", SimpleNamespace(monotonic=lambda: next(now)))
+    progress = run(tmp_path, "ce", epochs=5)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ce · ")]
+    assert lines[0] == "ce · repeat 1/1 · continues after epoch 3/5"
+    assert [line.split(" · ")[2] for line in lines[1:3]] == ["epoch 4/5", "epoch 5/5"]
+    assert [(done, total) for done, total, _ in progress.seen] == [(n, 5) for n in range(1, 6)]
+    assert [status.rpartition(" · ")[2] for _, _, status in progress.seen] == ["", "", "", "0:10 left", "0:00 left"]
+
+
+def test_a_run_that_starts_over_shows_its_epochs_as_new(tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(Config(losses="ce", out=str(tmp_path), **{**FAST, "repeats": 1}), Interrupting(1))
+    next(tmp_path.glob("orl/runs/ce-*/checkpoint.pt")).unlink()
+    run(tmp_path, "ce")
+    out = capsys.readouterr().out
+    assert re.findall(r"^ce · repeat 1/1 · epoch (\d)/2 · loss", out, re.M) == ["1", "2"]
+    assert "continues" not in out
