@@ -114,7 +114,7 @@ def plan_runs(
 
 
 def _earlier(folder: Path, record: Record | None) -> dict[int, float]:
-    """Return the seconds of each epoch of a run that did not finish; a damaged history is written anew as it resumes."""
+    """Return the seconds of each epoch of an unfinished run; a damaged history is written anew as it resumes."""
     if record is not None and record["status"] == "finished":
         return {}
     try:

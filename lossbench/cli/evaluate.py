@@ -297,7 +297,7 @@ def _evaluations(
 def _show_people(found: "list[Evaluation]", unseen: "UnseenPeople") -> list[str]:
     """Print the figures of unseen people, and what the losses' comparison says; return its sentences."""
     from lossbench.cli import console
-    from lossbench.cli.evaluation_tables import as_records, figure_table, people_title, shown_figures
+    from lossbench.cli.evaluation_tables import as_records, figure_table, people_title, shown_figures, spread_lines
     from lossbench.evaluation.compare import studies
     from lossbench.report.tables import MEANING, thin_line
     from lossbench.report.verdicts import verdict_text
@@ -314,6 +314,8 @@ def _show_people(found: "list[Evaluation]", unseen: "UnseenPeople") -> list[str]
     for line in filter(None, [MEANING, thin_line(figures, as_records(found))]):
         console.say(line)
     console.say("± is 1.96 standard deviations over resamples of these people, without the spread between seeds")
+    for line in spread_lines(found, figures):
+        console.say(line)
     for study, judged in compared:
         highlights = [v for v in judged if "highlights" in v.figure.shown]
         if any(v.difference.count > 1 for v in highlights):
@@ -337,13 +339,20 @@ def _show_pairs(found: "list[Evaluation]", unseen: "UnseenPeople | None", lists:
 def _show_templates(found: "list[Evaluation]", templates: "TemplateSet") -> None:
     """Print TAR at false-accept rates on the 1:1 list of templates."""
     from lossbench.cli import console
-    from lossbench.cli.evaluation_tables import TEMPLATES_MEANING, as_records, figure_table, template_lines
+    from lossbench.cli.evaluation_tables import (
+        TEMPLATES_MEANING,
+        as_records,
+        figure_table,
+        spread_lines,
+        template_lines,
+    )
     from lossbench.report.tables import thin_line
     from lossbench.results.metric_fields import template_metrics
 
     figures = template_metrics(found[0].fars)
     console.table(*figure_table(found, figures), title=f"templates: {templates.name}")
-    for line in [*template_lines(templates), *filter(None, [thin_line(figures, as_records(found))]), TEMPLATES_MEANING]:
+    thin = filter(None, [thin_line(figures, as_records(found))])
+    for line in [*template_lines(templates), *spread_lines(found, figures), *thin, TEMPLATES_MEANING]:
         console.say(line)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Table = tuple[list[str], list[list[str]]]
 _FAR = 0.001  # of the TAR of verification lists
+_ALIKE = 1e-12  # resamples that spread less are all the same but for rounding
 
 
 def shown_figures(found: "Sequence[Evaluation]") -> "list[Metric]":
@@ -40,15 +41,33 @@ def figure_table(found: "Sequence[Evaluation]", figures: "Sequence[Metric]") -> 
     rows = []
     for one, name in zip(found, names(found), strict=True):
         flat = flat_metrics({"metrics": one.figures})
-        cells = [_cell(flat[figure.key], one.spread.get(figure.key, math.nan), figure) for figure in figures]
+        cells = [_cell(flat[figure.key], _spread_of(one).get(figure.key, 0.0), figure) for figure in figures]
         rows.append([name, *cells])
     return ["run", *(heading(figure, as_records(found)) for figure in figures)], rows
 
 
-def _cell(value: float, spread: float, figure: "Metric") -> str:
+def _cell(value: float, spread: float | None, figure: "Metric") -> str:
+    """Return a value with its interval, if its spread is not 0; with a dash for it, where it cannot be estimated."""
     from lossbench.report.tables import with_interval
 
-    return "–" if math.isnan(value) else with_interval(value, 1.96 * spread, figure.digits, figure.limits)
+    if math.isnan(value):
+        return "–"
+    text = with_interval(value, 1.96 * spread if spread else math.nan, figure.digits, figure.limits)
+    return f"{text} ± –" if spread is None else text
+
+
+def _spread_of(one: "Evaluation") -> dict[str, float | None]:
+    """Return the spread of each figure that is resampled; None where resamples do not show it.
+
+    Those of a few people are often all alike, or none of them has negatives: that is not certainty.
+    """
+    return {key: spread if spread > _ALIKE else None for key, spread in one.spread.items()}
+
+
+def spread_lines(found: "Sequence[Evaluation]", figures: "Sequence[Metric]") -> list[str]:
+    """Return the line that explains a dash after ±, if a table of these figures has one."""
+    unknown = any(cell.endswith("± –") for _, *cells in figure_table(found, figures)[1] for cell in cells)
+    return ["± –: not estimated, as all resamples of these people give the same value or none; it is not 0"] * unknown
 
 
 def pair_table(found: "Sequence[Evaluation]") -> Table:
@@ -204,7 +223,7 @@ def as_json(one: "Evaluation", asked: "Request", left_out: int) -> dict[str, Any
         "images_left_out": left_out,
         "people_with_names_of_the_training": None if one.known is None else list(one.known),
         "metrics": one.figures,
-        "spread_over_people": one.spread,
+        "spread_over_people": _spread_of(one),
         "pairs": one.pairs,
         "fed": one.fed or None,
     }
