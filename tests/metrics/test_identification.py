@@ -177,14 +177,14 @@ def test_the_identification_rate_is_the_same_for_any_block_and_memory(block, kep
         assert torch.equal(getattr(parts, name), getattr(whole, name))
 
 
-def exact_rate(query, labels, distractors, fpr):
-    """Threshold and achieved rate by sorting all negatives."""
+def exact_rates(query, labels, distractors, fprs):
+    """Thresholds and achieved rates by sorting all negatives."""
     a, b = Directions(query), Directions(torch.cat([query, distractors]))
     i, j = torch.meshgrid(torch.arange(len(a)), torch.arange(len(b)), indexing="ij")
     negative = (i < j) & ((j >= len(a)) | (labels[i] != labels[j.clamp(max=len(a) - 1)]))
     scores = exact_scores(a, i[negative], b, j[negative]).sort(descending=True).values
-    cut = scores[math.floor(fpr * len(scores) + 1e-9)]
-    return int(cut), int((scores > cut).sum()) / len(scores)
+    cuts = [scores[math.floor(fpr * len(scores) + 1e-9)] for fpr in fprs]
+    return [(int(cut), int((scores > cut).sum()) / len(scores)) for cut in cuts]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -202,6 +202,7 @@ def test_a_little_memory_and_nearly_equal_scores_end_and_equal_sorting(seed, mon
     monkeypatch.setattr(identification, "_MOST", 300)
     monkeypatch.setattr(identification, "_LEAST", int(chance.choice([1, 40])))
     monkeypatch.setattr(order_statistics, "_LEAST", int(chance.choice([1, 20])))
+    monkeypatch.setattr(order_statistics, "_AT_ONCE", 50)
     monkeypatch.setattr(order_statistics, "_FEW", int(chance.integers(0, 3)))
     monkeypatch.setattr(order_statistics, "_CROWD", int(chance.choice([1, 3])))
     passes, jobs = [], Pairs.jobs
@@ -212,7 +213,8 @@ def test_a_little_memory_and_nearly_equal_scores_end_and_equal_sorting(seed, mon
         return jobs(self, number)
 
     monkeypatch.setattr(Pairs, "jobs", counted)
-    found = identification_rate(query, labels, distractors, [0.02, 0.05, 0.5], block=int(chance.choice([4, 8, 64])))
-    for fpr, threshold, achieved in zip((0.02, 0.05, 0.5), found.threshold, found.achieved_fpr, strict=True):
-        assert (round(threshold.item() * GRID), achieved.item()) == exact_rate(query, labels, distractors, fpr)
+    fprs = [0.02, 0.05, 0.5]
+    found = identification_rate(query, labels, distractors, fprs, block=int(chance.choice([4, 8, 64])))
+    rates = zip((found.threshold * GRID).round().tolist(), found.achieved_fpr.tolist(), strict=True)
+    assert list(rates) == exact_rates(query, labels, distractors, fprs)
     assert passes

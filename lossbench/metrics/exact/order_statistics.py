@@ -27,6 +27,7 @@ Exact = Callable[[Tensor, Tensor], Tensor]
 
 _KEPT = 16_000_000  # scores of all ranks together, each with its row and column: 12 bytes
 _LEAST = 250_000  # of one rank
+_AT_ONCE = 250_000  # places whose exact scores are computed together
 _CROWD = 3  # times as many may lie within rounding error of a rank and be kept as well
 _FEW = 4  # blocks before threads of our own are worth it
 
@@ -282,7 +283,7 @@ class Search:
             self.low = max(self.low, _float32(lower - self.margin))
 
     def _count_exactly(self, cells: tuple[Tensor, Tensor]) -> None:
-        for places in torch.split(self._kept()[1], _LEAST):
+        for places in torch.split(self._kept()[1], _AT_ONCE):
             cells = joined(cells, _counted(self.exact(places)))
         self.cells, self.parts, self.held = cells, [], 0
 
