@@ -3,6 +3,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in every process that a test starts
 # small networks gain nothing from more threads, and suffer when the cores are busy
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from ranked import processes
-from support import TREE_WORDS
+from support import bench
 
 from lossbench.cli.main import main
 from lossbench.data.catalogue import open_data
@@ -36,10 +37,10 @@ def pixels(orl) -> torch.Tensor:
     return torch.from_numpy(open_store(orl.files, 32).pixels)
 
 
-@pytest.fixture
-def tree(tmp_path, orl) -> Path:
-    """A data tree of real faces: 4 people with 6 + 2 + 2 images, 2 query people and 2 distractors with 4 each."""
-    root = tmp_path / "faces"
+@pytest.fixture(scope="session")
+def tree_of_all(tmp_path_factory, orl) -> Path:
+    """What `tree` copies."""
+    root = tmp_path_factory.mktemp("tree") / "faces"
     counts = {"train": (range(4), range(6)), "val": (range(4), (6, 7)), "test": (range(4), (8, 9))}
     counts |= {"query": (range(4, 6), range(4)), "distractors": (range(6, 8), range(4))}
     for part in PARTS:
@@ -51,6 +52,12 @@ def tree(tmp_path, orl) -> Path:
                 with Image.open(orl.files[person * 10 + image]) as face:
                     face.save(folder / f"{image}.jpg", quality=95)
     return root
+
+
+@pytest.fixture
+def tree(tree_of_all, tmp_path) -> Path:
+    """A data tree of real faces: 4 people with 6 + 2 + 2 images, 2 query people and 2 distractors with 4 each."""
+    return shutil.copytree(tree_of_all, tmp_path / "faces")
 
 
 @pytest.fixture
@@ -67,11 +74,17 @@ def lossbench(monkeypatch, capsys):
     return run
 
 
+@pytest.fixture(scope="session")
+def trained_once(tree_of_all, tmp_path_factory) -> Path:
+    """What `trained` copies."""
+    out = tmp_path_factory.mktemp("trained")
+    return bench(out, "ce,triplet", data=str(tree_of_all), backbone="tiny", repeats=1)[0]
+
+
 @pytest.fixture
-def trained(lossbench, tree, tmp_path) -> Path:
+def trained(trained_once, tmp_path) -> Path:
     """The folder of a finished benchmark of ce and triplet on the tree of real faces."""
-    assert lossbench("run", "--data", tree, "--out", tmp_path / "results", *TREE_WORDS)[0] == 0
-    return tmp_path / "results" / "faces"
+    return shutil.copytree(trained_once, tmp_path / "results" / "faces")
 
 
 @pytest.fixture(scope="session")
