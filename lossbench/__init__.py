@@ -4,8 +4,8 @@ Public names, imported on first use so that ``import lossbench`` stays light (no
 
 - `run`, `load_results`, `load_backbone`: a benchmark, its runs as a DataFrame, and the model of one run.
 - `InputError`: what all of them raise where an argument is wrong: one line.
-- `Head`, `Mix`: what a loss plugin is; `margin_softmax`, `margin_cross_entropy`, `cosine`, `linear`, `angle`,
-  `add_angle`, `own_cosine`, `is_own`, `count_at`: what it is made of.
+- `Head`, `Mix`: what a loss plugin is; `margin_softmax`, `margin_cross_entropy`, `sum_over_classes`, `cosine`,
+  `linear`, `angle`, `add_angle`, `own_cosine`, `is_own`, `count_at`: what it is made of.
 - `heads`, `load_head`: the losses there are, and one of them ready to train.
 - `metrics`: pure functions on embeddings.
 """
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         margin_cross_entropy,
         margin_softmax,
         own_cosine,
+        sum_over_classes,
     )
     from lossbench.losses.loading import load_head
     from lossbench.losses.registry import heads
@@ -56,6 +57,7 @@ __all__ = [
     "metrics",
     "own_cosine",
     "run",
+    "sum_over_classes",
 ]
 
 _HOME = {

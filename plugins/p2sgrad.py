@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lossbench import Head, cosine, is_own
+from lossbench import Head, sum_over_classes
 
 
 class P2SGrad(Head):
@@ -13,6 +13,8 @@ class P2SGrad(Head):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))
 
+    def part(self, cos: Tensor, own: Tensor) -> Tensor:  # [B, n] cosines, true at the own class -> [B]
+        return (cos - own.to(cos.dtype)).square().sum(1)
+
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        cos = cosine(embeddings, self.weight)  # [B, C]
-        return (cos - is_own(labels, len(self.weight)).to(cos.dtype)).square().sum(1).mean()
+        return sum_over_classes(embeddings, self.weight, labels, self.part).mean()

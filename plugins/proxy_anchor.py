@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lossbench import Head, cosine, is_own
+from lossbench import Head, sum_over_classes
 
 
 class ProxyAnchor(Head):
@@ -16,12 +16,13 @@ class ProxyAnchor(Head):
         self.margin, self.alpha = margin, alpha
         self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        cos = cosine(embeddings, self.weight)  # [B, C]
-        own = is_own(labels, len(self.weight))
+    def part(self, cos: Tensor, own: Tensor) -> Tensor:  # [B, n] cosines, true at the own class -> [3]
         positive = (-self.alpha * (cos - self.margin)).masked_fill(~own, -torch.inf)
         negative = (self.alpha * (cos + self.margin)).masked_fill(own, -torch.inf)
         nothing = cos.new_zeros(1, cos.shape[1])  # the 1 of ln(1 + sum): exp(0)
         pulls, pushes = (torch.cat([nothing, z]).logsumexp(0) for z in (positive, negative))  # [C]
-        present = own.any(0).sum()
-        return pulls.sum() / present + pushes.mean()
+        return torch.stack([pulls.sum(), pushes.sum(), own.any(0).sum()])
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        pulls, pushes, present = sum_over_classes(embeddings, self.weight, labels, self.part)
+        return pulls / present + pushes / len(self.weight)

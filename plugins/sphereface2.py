@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossbench import Head, cosine, is_own
+from lossbench import Head, sum_over_classes
 
 
 class SphereFace2(Head):
@@ -28,9 +28,11 @@ class SphereFace2(Head):
         b = math.log(2 * z / (1 - z + root)) - high if z < 1 else math.log((root + z - 1) / 2) - low  # equal at z = 1
         self.bias = nn.Parameter(torch.tensor(b))
 
+    def part(self, cos: Tensor, own: Tensor, bias: Tensor) -> Tensor:  # [B, n] cosines, true at the own class -> [B]
+        g = 2 * ((cos.clamp_min(-1) + 1) / 2) ** self.power - 1
+        positive = F.softplus(-self.scale * (g - self.margin) - bias) * self.balance
+        negative = F.softplus(self.scale * (g + self.margin) + bias) * (1 - self.balance)
+        return torch.where(own, positive, negative).sum(1)
+
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        g = 2 * ((cosine(embeddings, self.weight).clamp_min(-1) + 1) / 2) ** self.power - 1  # [B, C]
-        own = is_own(labels, len(self.weight))
-        positive = F.softplus(-self.scale * (g - self.margin) - self.bias) * self.balance
-        negative = F.softplus(self.scale * (g + self.margin) + self.bias) * (1 - self.balance)
-        return torch.where(own, positive, negative).sum(1).mean() / self.scale
+        return sum_over_classes(embeddings, self.weight, labels, self.part, self.bias).mean() / self.scale

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossbench import Head, cosine, is_own
+from lossbench import Head, sum_over_classes
 
 
 class UniFace(Head):
@@ -20,8 +20,10 @@ class UniFace(Head):
         self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))
         self.bias = nn.Parameter(torch.tensor(math.log(10 * num_classes)))
 
+    def part(self, cos: Tensor, own: Tensor, bias: Tensor) -> Tensor:  # [B, n] cosines, true at the own class -> [B]
+        positive = F.softplus(bias - self.scale * (cos - self.margin))
+        negative = F.softplus(self.scale * cos - bias)
+        return torch.where(own, positive, negative).sum(1)
+
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        cos = cosine(embeddings, self.weight)  # [B, C]
-        positive = F.softplus(self.bias - self.scale * (cos - self.margin))
-        negative = F.softplus(self.scale * cos - self.bias)
-        return torch.where(is_own(labels, len(self.weight)), positive, negative).sum(1).mean()
+        return sum_over_classes(embeddings, self.weight, labels, self.part, self.bias).mean()

@@ -11,6 +11,8 @@ from lossbench import heads, load_head
 from lossbench.data.batches import augmentation_draws
 from lossbench.evaluation import measure as measuring
 from lossbench.losses import blocked_softmax as blocks
+from lossbench.losses import blocked_sum
+from lossbench.losses import head as losses
 from lossbench.metrics import identification_rate
 from lossbench.models.backbones import build_backbone
 from lossbench.training.seeds import initial_backbone
@@ -97,6 +99,17 @@ def test_both_passes_of_a_softmax_in_blocks_have_the_same_bits(one, centers):
         there = one(*(tensor.to(CUDA) for tensor in given))
         assert all(isinstance(tensor, OnCuda) for tensor in there)
         assert [tensor.tolist() for tensor in there] == [tensor.tolist() for tensor in one(*given)]
+
+
+@pytest.mark.parametrize("name", ["uniface", "proxy_anchor"])
+def test_a_sum_over_classes_in_blocks_has_the_same_bits(name, monkeypatch):
+    monkeypatch.setattr(losses, "WHOLE_NUMBERS", 0)
+    monkeypatch.setattr(blocked_sum, "plan", lambda *sizes, plain: blocks.Plan(4, False))
+    made = load_head(name, num_classes=10, embedding_dim=8)
+    x, labels = torch.randn(5, 8), torch.arange(5) * 2
+    here = made(x, labels).item()
+    with PretendCuda():
+        assert moved(made)(x.to(CUDA), labels.to(CUDA)).item() == here
 
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available")

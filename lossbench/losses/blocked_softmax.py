@@ -37,7 +37,7 @@ Elementwise = Callable[[Tensor], Tensor]
 BLOCK_NUMBERS = 2**20  # scores per block on a CPU: 4 MiB of float32 stay in a cache
 KEEP_NUMBERS = 2**24  # up to 64 MiB of float32 in all, cosines are kept, which saves the backward pass a product
 _GPU_NUMBERS = 2**22  # scores per block that a GPU always has room for; half as many where there are `others`
-_EPS = 1e-12  # as torch.nn.functional.normalize
+EPS = 1e-12  # as torch.nn.functional.normalize
 
 
 class Plan(NamedTuple):
@@ -103,10 +103,10 @@ class _OwnAndRest(torch.autograd.Function):
             inverse = torch.empty(weight.shape[:-1], dtype=unit.dtype, device=unit.device)
             rest = torch.full_like(scale, -torch.inf)
             kept = []
-            for block in _blocks(plan, weight):
+            for block in blocks_of(plan, weight):
                 rows = weight[block].to(unit.dtype)
-                inverse[block] = rows.norm(dim=-1).clamp_min_(_EPS).reciprocal_()
-                cos = _cosines(unit, rows, inverse[block])
+                inverse[block] = rows.norm(dim=-1).clamp_min_(EPS).reciprocal_()
+                cos = cosines(unit, rows, inverse[block])
                 if plan.keep:
                     kept.append(cos)
                 cos = _nearest(cos, weight)[0]
@@ -135,9 +135,9 @@ class _OwnAndRest(torch.autograd.Function):
         grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         kept, ctx.kept = ctx.kept, []  # used up: a second backward pass computes them again
         with torch.autocast(unit.device.type, enabled=False):
-            for block in _blocks(ctx.plan, weight):
+            for block in blocks_of(ctx.plan, weight):
                 rows, inv = weight[block].to(unit.dtype), inverse[block]
-                every = kept.pop(0) if kept else _cosines(unit, rows, inv)
+                every = kept.pop(0) if kept else cosines(unit, rows, inv)
                 cos, nearest = _nearest(every, weight)
                 share, moved = _softmax(cos, scale, rest, labels, block, ctx.others)
                 share.mul_(grad_rest.unsqueeze(1))  # d loss / d score, by d score / d scale = moved
@@ -154,13 +154,9 @@ class _OwnAndRest(torch.autograd.Function):
                     with in_any_order():  # each center once
                         grad = wide.scatter_(2, nearest.unsqueeze(2), grad.unsqueeze(2)).flatten(1)
                 rows, inv = rows.flatten(0, -2), inv.flatten()
-                if grad_weight is not None:  # through w / ||w||: the part along w vanishes
-                    along = every.mul_(grad).sum(0).mul_(inv * inv * (inv < 1 / _EPS))
-                    _into(grad_weight[block].flatten(0, -2), grad.mul_(inv), unit, rows, along)
-                else:
-                    grad.mul_(inv)
+                out = None if grad_weight is None else grad_weight[block].flatten(0, -2)
+                pass_on(grad, every, unit, rows, inv, grad_unit, out)
                 del every
-                grad_unit.addmm_(grad, rows)
         if ctx.ranks is not None:
             ctx.ranks.sum_(grad_unit)
             if ctx.needs_input_grad[3]:
@@ -198,11 +194,12 @@ def plan(device: str, batch: int, weight: Sequence[int], *, plain: bool) -> Plan
     return Plan(max(1024, room // max(1, batch * math.prod(weight[1:-1]))), scores <= keep)
 
 
-def _blocks(plan: Plan, weight: Tensor) -> Iterator[slice]:
+def blocks_of(plan: Plan, weight: Tensor) -> Iterator[slice]:
+    """Yield the classes of one block after the other; the last may end beyond C."""
     return (slice(start, start + plan.classes) for start in range(0, len(weight), plan.classes))
 
 
-def _cosines(unit: Tensor, rows: Tensor, inverse: Tensor) -> Tensor:
+def cosines(unit: Tensor, rows: Tensor, inverse: Tensor) -> Tensor:
     """Return the cosines [B, n] with rows [n, D], or [B, n * K] with [n, K, D]."""
     return (unit @ rows.flatten(0, -2).T).mul_(inverse.flatten())
 
@@ -229,6 +226,28 @@ def _chain(others: Elementwise, cos: Tensor, grad: Tensor) -> Tensor:
     with torch.enable_grad():
         variable = cos.detach().requires_grad_()
         return torch.autograd.grad(others(variable), variable, grad)[0]
+
+
+def pass_on(
+    grad: Tensor, cos: Tensor, unit: Tensor, rows: Tensor, inverse: Tensor, grad_unit: Tensor, out: Tensor | None
+) -> None:
+    """Add the gradient of `unit` to `grad_unit`, and write that of `rows` into `out` if it is there.
+
+    Args:
+        grad: [B, n], of the cosines; used up.
+        cos: [B, n], used up too.
+        unit: [B, D].
+        rows: [n, D], any norm.
+        inverse: [n], of their norms.
+        grad_unit: [B, D].
+        out: [n, D].
+    """
+    if out is not None:  # through w / ||w||: the part along w vanishes
+        along = cos.mul_(grad).sum(0).mul_(inverse * inverse * (inverse < 1 / EPS))
+        _into(out, grad.mul_(inverse), unit, rows, along)
+    else:
+        grad.mul_(inverse)
+    grad_unit.addmm_(grad, rows)
 
 
 def _into(out: Tensor, grad: Tensor, unit: Tensor, rows: Tensor, along: Tensor) -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossbench.losses.blocked_softmax import KEEP_NUMBERS, own_and_rest
+from lossbench.losses.blocked_sum import WHOLE_NUMBERS, summed
 from lossbench.losses.sharded_softmax import ClassShard
 from lossbench.utils.device import in_any_order
 
@@ -200,6 +201,33 @@ def margin_cross_entropy(
     pushed = push(cos.masked_fill(~own, 0).sum(1)).to(cos.dtype)
     z = torch.where(own, pushed.unsqueeze(1), cos)
     return F.cross_entropy(z * (scale.unsqueeze(-1) if isinstance(scale, Tensor) else scale), labels)
+
+
+def sum_over_classes(
+    embeddings: Tensor, weight: Tensor, labels: Tensor, part: Callable[..., Tensor], *parameters: Tensor
+) -> Tensor:
+    """Return what the classes' cosines add up to, for losses that are such a sum and no softmax.
+
+    With many classes it works in blocks of them, and no [B, C] is kept.
+
+    Args:
+        embeddings: [B, D], any norm, any float dtype.
+        weight: [C, D] class weights, any norm.
+        labels: [B] int64 in 0..C-1.
+        part: what n of the classes add, of their cosines [B, n], of where these are with the own class [B, n] (bool),
+            and of `parameters`: a tensor of any shape that does not depend on n. Called block by block.
+        parameters: tensors to train that `part` depends on; what it captures instead counts as constant.
+
+    Example:
+        >>> embeddings, weight = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [3.0, 4.0]])
+        >>> labels = torch.tensor([0, 1])
+        >>> sum_over_classes(embeddings, weight, labels, lambda cos, own: torch.where(own, 1 - cos, cos).sum(1))
+        tensor([0.6000, 0.2000])
+    """
+    if len(embeddings) * len(weight) <= WHOLE_NUMBERS or torch.compiler.is_compiling():
+        return part(cosine(embeddings, weight), is_own(labels, len(weight)), *parameters)
+    dtype = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
+    return summed(F.normalize(embeddings.to(dtype), dim=1), weight, labels, part, *parameters)
 
 
 def own_cosine(embeddings: Tensor, weight: Tensor | ClassShard, labels: Tensor) -> Tensor:

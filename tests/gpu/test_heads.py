@@ -101,7 +101,9 @@ def test_many_classes_in_several_rounds_are_near_float64(cuda, centers, others):
         assert float((a.double() - b).norm() / b.norm()) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["arcface", "sphereface", "circle", "curricularface", "mv_softmax"])
+@pytest.mark.parametrize(
+    "name", ["arcface", "sphereface", "circle", "curricularface", "mv_softmax", "uniface", "proxy_anchor"]
+)
 def test_many_classes_take_three_tenths_of_the_librarys_memory(cuda, name):
     from pytorch_metric_learning.losses import ArcFaceLoss
 

@@ -231,7 +231,7 @@ def test_float32_stays_float32_under_autocast(monkeypatch, compiled):
 
 
 def test_the_blocks_cover_every_class_once():
-    sizes = [len(range(5000)[block]) for block in blocks._blocks(blocks.Plan(1024, False), torch.empty(5000, 1))]
+    sizes = [len(range(5000)[block]) for block in blocks.blocks_of(blocks.Plan(1024, False), torch.empty(5000, 1))]
     assert sizes == [1024, 1024, 1024, 1024, 904]
 
 
