@@ -17,7 +17,7 @@ from lossbench.models.network_file import DROPOUT
 from lossbench.models.pretrained import check_pretrained
 from lossbench.utils.schedule import drops
 from lossbench.utils.settings import check, declare, fields_of, settings_of
-from lossbench.utils.text import clipped, listed
+from lossbench.utils.text import clipped, comma_list, listed
 
 Touches = Literal["training", "measuring", "neither"]
 
@@ -338,6 +338,8 @@ class Config:
             InputError: a value that does not fit; the message names it, the rule and the cure.
         """
         check(self)
+        for option, text in (("--losses", self.losses), ("--schedule", self.schedule)):
+            comma_list(text, option)
         if self.pretrained is not None:
             check_pretrained(self.pretrained)
         suits = data_info(self.data)

@@ -1,6 +1,7 @@
 """The settings: each declared once, what suits the data and the backbone, ranges, and TOML there and back."""
 
 import inspect
+import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -287,3 +288,25 @@ def test_a_rate_that_is_none_is_one_line(given, says):
 def test_settings_import_nothing_heavy():
     code = "import sys, lossbench.config; print({'torch', 'numpy', 'PIL', 'tomllib', 'hashlib'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"losses": "ce,"}, "--losses 'ce,': item 2 of 2 is empty"),
+        ({"losses": ["ce", "", "arcface"]}, "--losses 'ce,,arcface': item 2 of 3 is empty"),
+        ({"losses": "ce, ,arcface"}, "--losses 'ce, ,arcface': item 2 of 3 is empty"),
+        ({"log_to": ["tensorboard,"]}, "--log-to 'tensorboard,': item 2 of 2 is empty"),
+        ({"log_to": [",wandb"]}, "--log-to ',wandb': item 1 of 2 is empty"),
+        ({"schedule": "step:1,"}, "--schedule 'step:1,': item 2 of 2 is empty"),
+    ],
+)
+def test_an_empty_item_of_a_list_is_named_in_every_list(given, says):
+    with pytest.raises(InputError, match=rf"\A{re.escape(says)}; drop a comma, or write what is missing\Z"):
+        Config(**typed(given, "here")).resolved()
+
+
+def test_blanks_around_the_items_of_a_list_do_not_matter():
+    given = typed({"losses": " ce , arcface", "log_to": ["tensorboard, wandb "]}, "here")
+    assert given["log_to"] == ("tensorboard", "wandb")
+    Config(**given).resolved()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lossbench.errors import InputError
-from lossbench.utils.text import clipped
+from lossbench.utils.text import clipped, comma_list
 
 if TYPE_CHECKING:
     from lossbench.data.templates import TemplateSet
@@ -23,8 +23,9 @@ def input_options(image_size: int | None, mean: str | None, std: str | None, cha
     def numbers(option: str, text: str | None, least: float) -> tuple[float, ...] | None:
         if text is None:
             return None
+        items = comma_list(text, option)
         try:
-            found = tuple(float(part) for part in text.split(","))
+            found = tuple(float(item) for item in items)
         except ValueError:
             found = ()
         if len(found) not in (1, 3) or not all(least < one < 1e6 for one in found):

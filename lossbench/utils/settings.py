@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 from lossbench.errors import InputError, did_you_mean
 from lossbench.utils.files import check_path
-from lossbench.utils.text import clipped
+from lossbench.utils.text import clipped, comma_list
 
 _Options = TypeVar("_Options")
 
@@ -99,10 +99,11 @@ def read_list(setting: Setting, text: str) -> tuple[Any, ...]:
     """Return the values of a setting that is a list of numbers.
 
     Raises:
-        InputError: something between two commas is no number.
+        InputError: something between two commas is no number, or nothing.
     """
+    items = comma_list(text, setting.option)
     try:
-        return tuple(setting.kind(part) for part in text.split(","))
+        return tuple(setting.kind(item) for item in items)
     except ValueError:
         raise InputError(f"{setting.option} '{clipped(text)}' is no list of numbers; write 0.01,0.001") from None
 
@@ -110,12 +111,16 @@ def read_list(setting: Setting, text: str) -> tuple[Any, ...]:
 def split_up(setting: Setting, texts: Sequence[str]) -> tuple[str, ...]:
     """Return the values of a setting that is a list of text: one that has choices takes commas between them, too.
 
+    Raises:
+        InputError: there is nothing between two commas, or after the last.
+
     Example:
         >>> from lossbench.config import SETTINGS
         >>> split_up(SETTINGS["log_to"], ["tensorboard,wandb", "trackio"])
         ('tensorboard', 'wandb', 'trackio')
     """
-    return tuple(part for text in texts for part in (text.split(",") if setting.choices else [text]))
+    lists = (comma_list(text, setting.option) if setting.choices else [text] for text in texts)
+    return tuple(item for items in lists for item in items)
 
 
 def fields_of(settings: Mapping[str, Setting], table: Mapping[str, Any], where: str) -> dict[str, Any]:

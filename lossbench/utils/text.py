@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lossbench.errors import InputError
+
 
 def shown(path: object) -> str:
     """Return a path for one line of a message: line breaks, control characters and stray bytes escaped."""
@@ -14,6 +16,31 @@ def shown(path: object) -> str:
 def clipped(text: str, most: int = 80) -> str:
     """Return a file's text for one line of a message: escaped, and no more than `most` characters of it."""
     return shown(text[:most]) + ("..." if len(text) > most else "")
+
+
+def comma_list(text: str, option: str) -> list[str]:
+    """Return the items of a list that is typed with commas between them, without blanks around them.
+
+    Args:
+        text: the list; one without any comma has one item, even if that is empty.
+        option: what an error names it by.
+
+    Raises:
+        InputError: an item is empty, as after a last comma.
+
+    Example:
+        >>> comma_list("ce, arcface", "--losses")
+        ['ce', 'arcface']
+        >>> comma_list("ce,", "--losses")
+        Traceback (most recent call last):
+        ...
+        lossbench.errors.InputError: --losses 'ce,': item 2 of 2 is empty; drop a comma, or write what is missing
+    """
+    items = [item.strip() for item in text.split(",")]
+    if len(items) > 1 and "" in items:
+        number = f"item {items.index('') + 1} of {len(items)}"
+        raise InputError(f"{option} '{clipped(text)}': {number} is empty; drop a comma, or write what is missing")
+    return items
 
 
 def file_name(text: str, limit: int = 80) -> str:

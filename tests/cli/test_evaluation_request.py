@@ -13,6 +13,7 @@ from lossbench.errors import InputError
     [
         ((None, "x", None, None), "--mean 'x' should be one number or three: 127.5 or 123.7,116.3,103.5"),
         ((None, "1,2", None, None), "--mean '1,2' should be one number"),
+        ((None, "1,2,3,", None, None), "--mean '1,2,3,': item 4 of 4 is empty"),
         ((None, None, "0", None), "--std '0' should be one number above 0 or three"),
         ((None, None, "nan", None), "--std 'nan' should be"),
         ((None, None, None, "gbr"), "--channels 'gbr' is unknown; choose rgb or bgr"),

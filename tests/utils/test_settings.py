@@ -73,7 +73,13 @@ def test_a_list_of_numbers_is_typed_with_commas():
         check(Rates(rates=(0.1, 0.51)))
 
 
-@pytest.mark.parametrize("text", ["", "a", "0.1,", "0.1;0.2", "0.1 0.2", "1,,2"])
+@pytest.mark.parametrize("text", ["", "a", "0.1;0.2", "0.1 0.2", "1,a"])
 def test_what_is_no_list_of_numbers_is_one_line(text):
     with pytest.raises(InputError, match=r"\A--rates '[^\n]*' is no list of numbers; write 0.01,0.001\Z"):
+        read_list(settings_of(Rates)[0], text)
+
+
+@pytest.mark.parametrize(("text", "item"), [("0.1,", "2 of 2"), ("1,,2", "2 of 3"), (" ,1", "1 of 2")])
+def test_an_empty_item_of_a_list_of_numbers_is_named(text, item):
+    with pytest.raises(InputError, match=rf"\A--rates '{text}': item {item} is empty; drop a comma, or write what is"):
         read_list(settings_of(Rates)[0], text)
