@@ -14,9 +14,10 @@ from lossbench.data.set_files import is_packed
 from lossbench.data.tree import PARTS, people_in
 from lossbench.errors import InputError
 from lossbench.utils.files import is_folder, listed, write_bytes
+from lossbench.utils.lettering import drawable, lettering
 from lossbench.utils.text import shown
 
-_TEXT = 16  # pixels kept for a line of text
+_TEXT, _HIGH = 16, 11  # pixels kept for a line of text, and its size
 
 
 def contact_sheet(root: Path, *, people: int = 4, images: int = 10, side: int = 112) -> Image.Image:
@@ -39,7 +40,7 @@ def contact_sheet(root: Path, *, people: int = 4, images: int = 10, side: int = 
     pen = ImageDraw.Draw(sheet)
     for i, (part, person, files) in enumerate(rows):
         top = i * (side + _TEXT)
-        pen.text((2, top + 2), f"{part}/{_ascii(person)}", fill="black")
+        pen.text((2, top + 1), drawable(f"{part}/{person}"), fill="black", font=lettering(_HIGH))
         for j, file in enumerate(files):
             face = decode(read_bytes(file), file)
             face.thumbnail((side, side))
@@ -74,11 +75,6 @@ def _packed_people(root: Path, part: str) -> _ByName:
 
 def _first(names: Sequence[str], count: int) -> list[str]:
     return sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())[:count]
-
-
-def _ascii(text: str) -> str:
-    """Return text in characters of Pillow's built-in font."""
-    return text.encode("ascii", "backslashreplace").decode()
 
 
 def write_sheet(sheet: Image.Image, path: Path) -> None:

@@ -8,9 +8,11 @@ from PIL import Image, ImageDraw
 
 from lossbench.data.images.decode import decode, read_bytes
 from lossbench.data.prepare.face_choice import LEFT_OUT, LOW, NO_FACE, ODD, SEVERAL, SMALL, TURNED, Choice
+from lossbench.utils.lettering import drawable, ending, lettering
 
 SHEET = "doubtful.jpg"
 _SIDE, _LINE, _ROW, _MOST = 160, 14, 6, 30  # pixels of a photo and of a line of text; photos in a row and of a kind
+_HIGH = 10  # pixels, the size of the text
 _USED, _UNUSED, _OTHER = "lime", "red", "orange"
 
 
@@ -31,16 +33,17 @@ def doubtful_sheet(files: Mapping[str, Path], choices: Mapping[str, Choice]) -> 
     cell = _SIDE + 2 * _LINE + 4
     rows = {doubt: -(-min(len(names), _MOST) // _ROW) for doubt, names in kinds.items() if names}
     sheet = Image.new("RGB", (_ROW * (_SIDE + 4), sum(_LINE + 8 + count * cell for count in rows.values())), "white")
-    pen, top = ImageDraw.Draw(sheet), 0
+    pen, font, top = ImageDraw.Draw(sheet), lettering(_HIGH), 0
     for doubt, count in rows.items():
         names = kinds[doubt]
         some = f", the first {_MOST} of them" if len(names) > _MOST else ""
-        pen.text((2, top + 4), f"{doubt}: {len(names)}{some}", fill="black")
+        pen.text((2, top + 4), f"{doubt}: {len(names)}{some}", fill="black", font=font)
         for i, name in enumerate(names[:_MOST]):
             place = (i % _ROW * (_SIDE + 4), top + _LINE + 8 + i // _ROW * cell)
             sheet.paste(_marked(files[name], choices[name]), place)
             for line, text in enumerate((name, choices[name].remark)):
-                pen.text((place[0] + 2, place[1] + _SIDE + line * _LINE), _fitting(text), fill="black")
+                own = ending(drawable(text), font, _SIDE)
+                pen.text((place[0] + 2, place[1] + _SIDE + line * _LINE), own, fill="black", font=font)
         top += _LINE + 8 + count * cell
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=90, subsampling=0)
@@ -64,9 +67,3 @@ def _marked(file: Path, choice: Choice) -> Image.Image:
         for x, y in zip(points[::2], points[1::2], strict=True):
             pen.ellipse((left + x - 1, top + y - 1, left + x + 1, top + y + 1), fill=colour)
     return square
-
-
-def _fitting(text: str) -> str:
-    """Return the end of a text that fits below a photo, in characters of Pillow's built-in font."""
-    text = text.encode("ascii", "backslashreplace").decode()
-    return text if len(text) <= 26 else f"..{text[-24:]}"

@@ -3,6 +3,7 @@
 import itertools
 from collections import defaultdict
 
+import numpy as np
 import pytest
 from PIL import Image
 from support import small_disk
@@ -92,3 +93,17 @@ def test_another_suffix_and_a_folder_without_parts_are_one_line(tmp_path):
     (tmp_path / "train" / "nobody").mkdir(parents=True)
     with pytest.raises(InputError, match=r"\A[^\n]* holds none of train/, val/, [^\n]* with images of people\Z"):
         contact_sheet(tmp_path)
+
+
+def test_names_outside_ascii_are_drawn_as_they_are(tmp_path):
+    """ë differs from e in its dots alone, which stand above it."""
+    heads = []
+    for name in ("Zoe", "Zoë"):
+        folder = tmp_path / name / "query" / name
+        folder.mkdir(parents=True)
+        Image.new("RGB", (100, 100), "red").save(folder / "1.png")
+        sheet = contact_sheet(tmp_path / name, people=1, images=1, side=100)
+        heads.append(np.asarray(sheet.convert("L"))[:TEXT].astype(int))
+    rows = np.flatnonzero((heads[0] != heads[1]).any(axis=1))
+    assert len(rows)
+    assert rows.max() < np.flatnonzero((heads[0] < 128).any(axis=1)).max() - 5, "above the line, no further letters"
