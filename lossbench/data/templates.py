@@ -6,6 +6,7 @@ they are known person and score (by which the image's feature is multiplied); te
 """
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def _parts(path: Path, option: str, columns: Sequence[str], size: int | None, ki
     """
     import pandas as pd
 
-    form = f"{' '.join(columns)}, separated by blanks, or a CSV with these headers"
+    form = f"{' '.join(columns)}, separated by blanks, or a CSV with these headers, which names with blanks need"
     options: dict[str, Any] = {"dtype": kind, "na_filter": False, "encoding": "utf-8-sig"}
     try:
         headed, line = _is_csv(path), _first_line(path)
@@ -108,6 +109,10 @@ def _parts(path: Path, option: str, columns: Sequence[str], size: int | None, ki
     except InputError:
         raise
     except ValueError as error:  # pandas' own, of rows that are too long and of bytes that are no text
+        if long := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
+            expected, row, fields = long.groups()
+            where = f"{shown(path.name)} line {row}: {fields} fields instead of {expected}"
+            raise InputError(f"{where}; it should be {form}") from error
         raise InputError(f"{option} {shown(path)} is no list of {form} ({clipped(described(error))})") from error
 
 

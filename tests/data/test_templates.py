@@ -65,7 +65,27 @@ def test_a_long_list_is_read_in_parts(folder, monkeypatch):
     ("listing", "pairs", "says"),
     [
         (LISTING, "11 9 1\n11 20\n", "label.txt line 2: no label; it should be template1 template2 label"),
-        (LISTING, "11 9 1\n11 20 0 0\n", "is no list of template1 template2 label.*Expected 3 fields in line 2, saw 4"),
+        (
+            LISTING,
+            "11 9 1\n11 20 0 0\n",
+            r"\Alabel.txt line 2: 4 fields instead of 3; it should be template1 template2 label, separated by blanks, "
+            r"or a CSV with these headers, which names with blanks need\Z",
+        ),
+        (
+            LISTING + "my photo.jpg 20 1\n",
+            PAIRS,
+            r"\Atid_mid.txt line 6: 4 fields instead of 3; it should be image temp",
+        ),
+        (
+            LISTING.replace("1.jpg", "my photo.jpg"),
+            PAIRS,
+            r"\Atid_mid.txt line 1: 4 fields; it should be image template",
+        ),
+        (
+            HEADED + "a,b.jpg,20,8,Ann,1\n",
+            PAIRS,
+            r"\Atid_mid.txt line 6: 6 fields instead of 5; it should be image temp",
+        ),
         (LISTING, "11 9 1 1\n", "label.txt line 1: 4 fields"),
         (LISTING, "template1,template2,label\n0,11,9,1\n", "label.txt line 2: 4 fields"),
         (LISTING, "11 9 1\n11 21 0\n", "line 2: template2 '21' is not among the templates; fix the row"),
