@@ -92,10 +92,10 @@ class Detected:
         """Return a collection with landmarks and notes, by what was asked for.
 
         Raises:
-            InputError: no face is used.
+            InputError: no face is used, and photos without one are not kept.
         """
         options, keep = detection.options, detection.keep
-        if not any(choice.landmarks for choice in self.choices.values()):
+        if not keep and not any(choice.landmarks for choice in self.choices.values()):
             raise InputError(_none_used(before, self.choices, options))
         photos = []
         for photo in before.photos:
@@ -163,7 +163,7 @@ def _none_used(collection: Collection, choices: Mapping[str, Choice], options: D
     counts = {doubt: sum(choice.doubt == doubt for choice in choices.values()) for doubt in LEFT_OUT}
     if counts[NO_FACE] == len(choices):
         what = f"finds no face in the {len(choices):,} photos of {shown(collection.root)}"
-        return f"--detect {what}; give photos of people, or leave out --detect to crop the centre"
+        return f"--detect {what}; give photos of people, or add --keep-undetected to crop the centre"
     names = {
         SMALL: f"too small (--min-face {options.min_face})",
         TURNED: f"too turned (--max-turn {options.max_turn:g})",

@@ -102,7 +102,10 @@ def test_where_no_face_is_used_one_line_says_why(tmp_path):
     with pytest.raises(
         InputError, match=r"\A--detect finds no face in the 2 photos of [^\n]*; give photos of people, or"
     ):
-        found.collection(before, Detection(DetectOptions(), keep=True))
+        found.collection(before, Detection(DetectOptions()))
+    kept = found.collection(before, Detection(DetectOptions(), keep=True))
+    assert [photo.landmarks for photo in kept.photos] == [None, None]
+    assert kept.notes[-1] == "2 of 2 photos show no face and are cropped about the centre: p/a.jpg, p/b.jpg"
     found, before = detected(tmp_path, a=Choice(None, "no face"), b=Choice(FACE, "too turned"))
     with pytest.raises(InputError, match=r"\A[^\n]*: 1 no face and 1 too turned \(--max-turn 0.5\)\Z"):
         found.collection(before, Detection(DetectOptions()))
