@@ -70,10 +70,10 @@ def run_in(folder: Path, entrant: str | None, repeat: int | None) -> Record:
     named = [record for record in records if entrant in (None, record["entrant"])]
     found = [record for record in named if repeat in (None, record["repeat"])]
     if not found:
-        known = ", ".join(str(number) for number in sorted({record["repeat"] for record in named}))
-        raise InputError(f"--repeat {repeat} is not in '{folder}'; its repeats: {known}")
+        raise InputError(f"--repeat {repeat} is not in '{folder}'; its repeats: {_repeats(named)}")
     if len(found) > 1:
-        missing = [option for option, value in (("--loss", entrant), ("--repeat", repeat)) if value is None]
+        there = (("--loss", entrant, ", ".join(entrants)), ("--repeat", repeat, _repeats(found)))
+        missing = [f"{option} ({known})" for option, value, known in there if value is None]
         raise InputError(
             f"'{folder}' holds {len(found)} such runs; choose one with {' and '.join(missing)}, or name one of the "
             f"folders in {folder / 'runs'}"
@@ -81,6 +81,10 @@ def run_in(folder: Path, entrant: str | None, repeat: int | None) -> Record:
     if found[0]["status"] == "failed":
         raise InputError(f"{found[0]['folder']} has failed ({clipped(found[0]['reason'])}); it has no model to use")
     return found[0]
+
+
+def _repeats(records: list[Record]) -> str:
+    return ", ".join(str(number) for number in sorted({record["repeat"] for record in records}))
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -82,8 +82,12 @@ def test_a_run_is_chosen_by_its_folder_or_from_its_benchmark(lossbench, finished
     assert lossbench("export", run_of(finished, "untrained"), *words)[0] == 0
     (failed,) = (finished / "runs").glob("ce-r1-*")
     for place, chosen, says in [
-        (finished, (), "holds 4 such runs; choose one with --loss and --repeat"),
-        (finished, ("--loss", "ce"), "holds 2 such runs; choose one with --repeat"),
+        (finished, (), "holds 4 such runs; choose one with --loss (untrained, ce) and --repeat (0, 1), or"),
+        (
+            finished,
+            ("--loss", "ce"),
+            "holds 2 such runs; choose one with --repeat (0, 1), or name one of the folders in",
+        ),
         (finished, ("--loss", "cee"), "--loss cee has no run in"),
         (finished, ("--loss", "ce", "--repeat", 7), "--repeat 7 is not in"),
         (finished, ("--loss", "ce", "--repeat", 1), "has failed (the loss became nan); it has no model to use"),
