@@ -110,8 +110,7 @@ def _parts(path: Path, option: str, columns: Sequence[str], size: int | None, ki
         raise
     except ValueError as error:  # pandas' own, of rows that are too long and of bytes that are no text
         if long := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
-            expected, row, fields = long.groups()
-            where = f"{shown(path.name)} line {row}: {fields} fields instead of {expected}"
+            where = f"{shown(path.name)} line {long[2]}: {long[3]} fields instead of {long[1]}"
             raise InputError(f"{where}; it should be {form}") from error
         raise InputError(f"{option} {shown(path)} is no list of {form} ({clipped(described(error))})") from error
 
