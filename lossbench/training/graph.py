@@ -107,8 +107,9 @@ def _abandon(pool: "torch.cuda._POOL_HANDLE", device: int) -> None:
     """Take the default generator and the allocator out of a capture that broke off, which torch leaves them in.
 
     The next draws are the same. While the allocator believes in a capture it hands no memory back, not even where a
-    later step runs short of it.
+    later step runs short of it. The stream may be in the capture still; the next work gets another one.
     """
+    _side_stream.cache_clear()
     generator = torch.cuda.default_generators[device]
     generator.graphsafe_set_state(generator.clone_state())
     with suppress(RuntimeError):  # the capture has ended properly after all

@@ -197,3 +197,5 @@ def test_after_a_capture_that_fails_midway_training_continues_with_the_same_numb
     eager = Parts(cuda, Own(lambda loss: loss * 2), eager=True)
     assert captured.go(5) == eager.go(5)
     assert captured.step.how in ("split", "eager")
+    monkeypatch.undo()
+    test_captured_steps_give_the_numbers_of_eager_ones(cuda, "arcface", "whole", "adamw")

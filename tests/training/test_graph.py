@@ -25,7 +25,9 @@ def recorder(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: made.modes[-1])
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", made.modes.append)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
-    monkeypatch.setattr(graph, "_side_stream", lambda device: f"the side stream of {device}")
+    made.streams = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.streams.append(device) or f"stream {device}")
+    graph._side_stream.cache_clear()
     for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
         call = lambda device, pool, name=name: made.pools.append((name, device, pool))  # noqa: E731
         monkeypatch.setattr(torch._C, name, call, raising=False)
@@ -33,7 +35,8 @@ def recorder(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "default_generators", (Generator(),))
     monkeypatch.setattr(made, "warm", lambda work: work())
-    return made
+    yield made
+    graph._side_stream.cache_clear()
 
 
 def test_to_make_one_does_not_touch_the_device():
@@ -54,7 +57,7 @@ def test_work_that_waits_is_refused_with_its_reason_and_the_mode_is_put_back(rec
 
 def test_a_failed_capture_raises_and_leaves_neither_generator_nor_allocator_in_it(recorder, monkeypatch):
     def captured(work, pool, stream):
-        assert stream == "the side stream of 0"
+        assert stream == "stream 0"
         work()
         return work
 
@@ -70,6 +73,9 @@ def test_a_failed_capture_raises_and_leaves_neither_generator_nor_allocator_in_i
         recorder.record(lambda: None, broken)
     assert recorder.states == ["a new state"]
     assert recorder.pools == [("_cuda_endAllocateToPool", 0, (0, 1)), ("_cuda_releasePool", 0, (0, 1))]
+    assert recorder.streams == [0]
+    assert recorder.record(lambda: done.append(3))
+    assert recorder.streams == [0, 0], "the broken one is not used again"
 
 
 def test_an_allocator_that_has_left_the_capture_by_itself_is_left_alone(recorder, monkeypatch):
@@ -83,12 +89,8 @@ def test_an_allocator_that_has_left_the_capture_by_itself_is_left_alone(recorder
     assert recorder.pools == []
 
 
-def test_all_work_of_a_device_runs_on_one_side_stream(monkeypatch):
+def test_all_work_of_a_device_runs_on_one_side_stream(recorder):
     """Each further one would keep a workspace of cuBLAS for good."""
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
-    graph._side_stream.cache_clear()
-    try:
-        assert graph._side_stream(0) is graph._side_stream(0)
-        assert graph._side_stream(0) is not graph._side_stream(1)
-    finally:
-        graph._side_stream.cache_clear()
+    for device in (0, 0, 1, 0):
+        graph._side_stream(device)
+    assert recorder.streams == [0, 1]
