@@ -21,7 +21,8 @@ from lossbench.errors import InputError
 from lossbench.evaluation.models import Progress, silent
 from lossbench.models.export import FACTS, FORMATS
 from lossbench.models.onnx_file import InputOptions, foreign_model, open_session
-from lossbench.results.model_file import read_model
+from lossbench.results.model_file import model_of, read_model
+from lossbench.results.onnx_trial import read_onnx
 from lossbench.utils.files import is_file, is_folder
 from lossbench.utils.text import clipped, listed, shown, some
 
@@ -175,21 +176,23 @@ def open_model_file(
         unseen: the people that are measured, whose order an .npz of embeddings and labels alone has.
 
     Raises:
-        InputError: it cannot be read, is damaged, or of another kind.
+        InputError: it cannot be read, is damaged, or of another kind; or an ONNX file is beyond the limits of a trial.
     """
     if path.suffix == ARRAYS:
         return read_embeddings_file(path, unseen)
     where = shown(path)
     if path.suffix == ".onnx":
         try:
-            data = path.read_bytes()
+            data = read_onnx(path, where, options.image_size)
         except OSError as error:
             raise InputError(f"{where} cannot be read ({error.strerror}); name an ONNX file") from error
         known = open_session(data, where, "get the file again").get_modelmeta().custom_metadata_map
         if FACTS not in known:
             model = foreign_model(data, where, options)
             return FileModel(path, model.side, model.embed, model.said)
-    exported = read_model(path)
+        exported = model_of(data, "onnx", where)
+    else:
+        exported = read_model(path)
     return FileModel(path, exported.facts["model"]["image_size"], exported.embed)
 
 

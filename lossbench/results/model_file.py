@@ -21,6 +21,7 @@ from lossbench.models.backbones import OURS, build_backbone
 from lossbench.models.export import FACTS, FORMATS, INPUT, Embedder
 from lossbench.models.onnx_file import open_session
 from lossbench.results.model_facts import read_facts
+from lossbench.results.onnx_trial import read_onnx
 from lossbench.utils.plugin_file import is_plugin_file
 from lossbench.utils.text import clipped, described, listed, shown
 
@@ -38,7 +39,7 @@ def read_model(path: Path) -> ExportedModel:
 
     Raises:
         InputError: it cannot be read, is damaged, of another format, or not of lossbench; or its network is a file of
-            the user's own, and the format has only its weights.
+            the user's own, and the format has only its weights; or an ONNX file is beyond the limits of a trial.
     """
     where = shown(path)
     kinds = {ending: kind for kind, ending in FORMATS.items()}
@@ -48,7 +49,7 @@ def read_model(path: Path) -> ExportedModel:
             "make a model's file with: lossbench export RUN"
         )
     try:
-        data = path.read_bytes()
+        data = read_onnx(path, where) if path.suffix == FORMATS["onnx"] else path.read_bytes()
     except OSError as error:
         raise InputError(
             f"{where} cannot be read ({error.strerror}); name a file that lossbench export wrote"
