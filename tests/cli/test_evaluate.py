@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import ONNX_EXTRA, TREE_WORDS, run_of
+from support import TREE_WORDS, run_of
 
 from lossbench.results.metric_fields import own_fprs
 
@@ -350,10 +350,8 @@ def test_what_an_exported_model_does_with_mirrored_images_is_said(lossbench, tra
     assert "of length 1" not in lossbench(*words)[1]
 
 
-@pytest.mark.parametrize("_", [pytest.param("", marks=ONNX_EXTRA)])
-def test_a_model_without_its_metadata_is_foreign_and_says_what_the_run_says(
-    lossbench, trained, tree, lists, tmp_path, _
-):
+@pytest.mark.extra("onnx")
+def test_a_model_without_its_metadata_is_foreign_and_says_what_the_run_says(lossbench, trained, tree, lists, tmp_path):
     import onnx
 
     run, file = run_of(trained, "ce"), tmp_path / "m.onnx"

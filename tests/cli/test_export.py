@@ -6,7 +6,7 @@ import shutil
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support import ALIGN_EXTRA, ONNX_EXTRA, bench, run_of, scene
+from support import bench, run_of, scene
 
 from lossbench.results.store import read_record
 
@@ -29,7 +29,9 @@ def pair(orl, tmp_path):
     return files
 
 
-@pytest.mark.parametrize(("kind", "ending"), [pytest.param("onnx", "onnx", marks=ONNX_EXTRA), ("safetensors",) * 2])
+@pytest.mark.parametrize(
+    ("kind", "ending"), [pytest.param("onnx", "onnx", marks=pytest.mark.extra("onnx")), ("safetensors",) * 2]
+)
 def test_from_a_run_to_a_decision(lossbench, finished, pair, tmp_path, monkeypatch, kind, ending):
     monkeypatch.chdir(tmp_path)
     code, out, err = lossbench("export", finished, "--loss", "ce", "--repeat", 0, "--format", kind)
@@ -52,8 +54,8 @@ def test_from_a_run_to_a_decision(lossbench, finished, pair, tmp_path, monkeypat
     assert "note: no face is searched for" in err
 
 
-@pytest.mark.parametrize("_", [pytest.param(None, marks=ALIGN_EXTRA)])
-def test_photos_are_compared_by_the_faces_in_them(lossbench, finished, orl, tmp_path, _):
+@pytest.mark.extra("align")
+def test_photos_are_compared_by_the_faces_in_them(lossbench, finished, orl, tmp_path):
     model, a, b = (tmp_path / name for name in ("m.safetensors", "a.png", "b.png"))
     assert lossbench("export", run_of(finished, "ce"), "--format", "safetensors", "--out", model, "-q")[0] == 0
     code, _, err = lossbench("verify", orl.files[0], orl.files[1], "--model", model, "--detect")

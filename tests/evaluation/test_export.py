@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from support import ONNX_EXTRA, bench, network, run_of
+from support import bench, network, run_of
 
 import lossbench
 from lossbench.errors import InputError
@@ -14,7 +14,7 @@ from lossbench.models.export import FORMATS
 from lossbench.results.model_file import read_model
 from lossbench.results.store import find_run
 
-KINDS = [pytest.param(kind, marks=ONNX_EXTRA if kind == "onnx" else []) for kind in FORMATS]
+KINDS = [pytest.param(kind, marks=pytest.mark.extra("onnx") if kind == "onnx" else []) for kind in FORMATS]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from support import ONNX_EXTRA, run_of
+from support import run_of
 
 from lossbench.data.tree import read_unseen_people
 from lossbench.errors import InputError
@@ -146,7 +146,7 @@ def test_models_are_known_by_their_ending(tmp_path):
     assert {name: is_model_file(tmp_path / name) for name in names} == names
 
 
-@pytest.mark.parametrize("kind", ["safetensors", pytest.param("onnx", marks=ONNX_EXTRA)])
+@pytest.mark.parametrize("kind", ["safetensors", pytest.param("onnx", marks=pytest.mark.extra("onnx"))])
 def test_what_was_exported_gives_the_directions_of_the_run(lossbench, trained, unseen, tmp_path, kind):
     run = run_of(trained, "ce")
     assert lossbench("export", run, "--format", kind, "--out", tmp_path / f"m.{kind}")[0] == 0

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from PIL import Image
-from support import ALIGN_EXTRA, model_record, scene
+from support import model_record, scene
 
 from lossbench.data.images.store import open_store
 from lossbench.data.prepare.align import landmark_matrix, warp
@@ -112,7 +112,8 @@ def test_faces_are_not_aligned_where_the_model_does_not_say_how(files, template)
         verify(model(0.7, alignment={"template": template, "said": ""}), *files, detect=True)
 
 
-@pytest.mark.parametrize("crop", [pytest.param(name, marks=ALIGN_EXTRA) for name in ("arcface", "tight")])
+@pytest.mark.extra("align")
+@pytest.mark.parametrize("crop", ["arcface", "tight"])
 def test_the_largest_face_of_each_photo_reaches_the_model_aligned_as_it_says(orl, tmp_path, crop):
     photos = [
         scene((orl.files[0], (20, 20), 2.0), (orl.files[10], (290, 60), 1.0)),

@@ -4,7 +4,6 @@ import sys
 
 import pytest
 import torch
-from support import IMAGENET_EXTRA
 from torch import nn
 
 from lossbench.errors import InputError
@@ -12,7 +11,9 @@ from lossbench.models.backbones import BACKBONES, backbone_info, build_backbone
 from lossbench.models.pretrained import LITE0
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=IMAGENET_EXTRA * (name == LITE0)) for name in BACKBONES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.extra("imagenet") if name == LITE0 else []) for name in BACKBONES]
+)
 def test_every_backbone_maps_images_to_embeddings(name):
     torch.manual_seed(0)
     side = BACKBONES[name].image_size

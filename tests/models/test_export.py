@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from safetensors.torch import load, safe_open
-from support import ONNX_EXTRA
 
 from lossbench.errors import InputError
 from lossbench.models.backbones import build_backbone
@@ -51,8 +50,8 @@ def test_a_program_takes_any_number_of_images_and_names_no_folder_of_this_machin
     assert b"models/export.py" not in (tmp_path / "m.pt2").read_bytes()
 
 
-@pytest.mark.parametrize("_", [pytest.param("", marks=ONNX_EXTRA)])
-def test_an_onnx_file_says_what_it_takes_and_gives(embedder, _):
+@pytest.mark.extra("onnx")
+def test_an_onnx_file_says_what_it_takes_and_gives(embedder):
     import onnx
 
     data = serialised(embedder, 32, '{"a": 1}', "onnx")

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from support import ONNX_EXTRA
 
 from lossbench.errors import InputError
 from lossbench.models.onnx_file import InputOptions, foreign_model, open_session
 
-pytestmark = ONNX_EXTRA
+pytestmark = pytest.mark.extra("onnx")
 SIDE, LENGTH = 8, 5
 WEIGHT = np.random.default_rng(0).normal(size=(3 * SIDE * SIDE, LENGTH)).astype(np.float32)
 IMAGES = torch.randint(0, 256, (5, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))

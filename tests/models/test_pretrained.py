@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from support import IMAGENET_EXTRA, bench, figures, network
+from support import bench, figures, network
 from torch import nn
 from torchvision import models
 
@@ -257,7 +257,7 @@ def photo(name, side=224):
 class TestEfficientNetLite0:
     """The weights of the extra [imagenet]."""
 
-    pytestmark = IMAGENET_EXTRA
+    pytestmark = pytest.mark.extra("imagenet")
 
     def test_its_296_tensors_fit_timms_in_order_and_shape(self):
         import timm

@@ -18,9 +18,10 @@ from lossbench.results.study import Study
 from lossbench.results.verdicts import verdicts
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'lossbench[browser]'")
-axe = pytest.importorskip("axe_playwright_python.base", reason="needs axe: pip install 'lossbench[browser]'")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = [
+    pytest.mark.extra("browser"),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+]
 
 HOSTILE = "\"'><script>document.title = 'taken'</script><img src='https://example.invalid/x' onerror='hack()'>{{ 7*7 }}"
 LINK = "javascript:document.title='taken'"
@@ -62,7 +63,9 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as running:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as running:
         chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # as root, in CI
         yield chromium
         chromium.close()
@@ -179,13 +182,20 @@ def test_a_link_opens_the_section_that_it_leads_into(opened):
     tab.wait_for_selector("details[id='verdicts-tpr@0.1'][open]", timeout=5000)
 
 
+def audit(tab):
+    """Return what axe-core says: its violations, and what passes."""
+    from axe_playwright_python.base import AXE_FILE_PATH
+
+    tab.evaluate(AXE_FILE_PATH.read_text())
+    return tab.evaluate("axe.run()")
+
+
 @pytest.mark.parametrize(("theme", "width"), [("light", "desktop"), ("dark", "phone")])
 def test_axe_finds_no_violation(opened, theme, width):
     """Contrast in this theme included; closed sections are opened first."""
     tab = opened(theme, width)
     tab.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
-    tab.evaluate(axe.AXE_FILE_PATH.read_text())
-    found = tab.evaluate("axe.run()")
+    found = audit(tab)
     assert [(v["id"], [node["html"][:120] for node in v["nodes"]][:3]) for v in found["violations"]] == []
     assert "color-contrast" in {rule["id"] for rule in found["passes"]}
 
@@ -220,6 +230,5 @@ def test_a_comparison_is_as_inert_and_as_accessible(opened, tmp_path, theme):
     assert tab.complaints == []
     assert HOSTILE in tab.locator("main").inner_text()
     assert tab.evaluate("document.documentElement.scrollWidth") <= WIDTHS["phone"]
-    tab.evaluate(axe.AXE_FILE_PATH.read_text())
-    found = tab.evaluate("axe.run()")
+    found = audit(tab)
     assert [(v["id"], [node["html"][:120] for node in v["nodes"]][:3]) for v in found["violations"]] == []

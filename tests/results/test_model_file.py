@@ -7,7 +7,7 @@ import zipfile
 import pytest
 import torch
 from safetensors.torch import load, save
-from support import ONNX_EXTRA, changed, model_record
+from support import changed, model_record
 
 from lossbench.errors import InputError
 from lossbench.models.backbones import build_backbone
@@ -15,7 +15,7 @@ from lossbench.models.export import FACTS, FORMATS, Embedder, serialised
 from lossbench.results.model_facts import facts_of
 from lossbench.results.model_file import model_of, read_model
 
-KINDS = [pytest.param(kind, marks=ONNX_EXTRA if kind == "onnx" else []) for kind in FORMATS]
+KINDS = [pytest.param(kind, marks=pytest.mark.extra("onnx") if kind == "onnx" else []) for kind in FORMATS]
 FACTS_HERE = facts_of(model_record())
 
 
@@ -67,8 +67,8 @@ def test_weights_of_another_program_have_no_metadata():
         model_of(save({"a": torch.zeros(2)}), "safetensors", "m")
 
 
-@pytest.mark.parametrize("_", [pytest.param("", marks=ONNX_EXTRA)])
-def test_onnx_of_another_program_has_no_metadata(written, _):
+@pytest.mark.extra("onnx")
+def test_onnx_of_another_program_has_no_metadata(written):
     import onnx
 
     model = onnx.load_from_string(written("onnx"))

@@ -4,7 +4,6 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +24,6 @@ class Cluster(NamedTuple):
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    if find_spec("ray") is None:
-        pytest.skip("the extra [ray] is not installed")
     if not can_be_hidden():
         pytest.skip("this user may not give a process mounts of its own, as a node on another machine has")
     with tempfile.TemporaryDirectory(prefix="lb-") as folder:

@@ -17,6 +17,7 @@ from lossbench.benchmark.engines.ray_node import Task
 from lossbench.config import Config
 from lossbench.errors import InputError
 
+pytestmark = [pytest.mark.extra("ray"), pytest.mark.xdist_group("ray")]  # one process, and so one cluster
 USUAL = {"run.json", "history.jsonl", "weights.safetensors", "embeddings.npz", "resamples.npz"}
 
 
@@ -194,7 +195,6 @@ def test_repeats_are_added_until_the_verdicts_are_settled(cluster, tmp_path):
 
 
 def test_a_cluster_of_this_machine_is_started_and_ends_with_the_command(tmp_path, monkeypatch):
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     words = ("--engine", "ray", "--losses", "ce,arcface", "--repeats", 1, "--epochs", 2000, "--jobs", 2, "--threads", 1)

@@ -49,8 +49,8 @@ def test_an_address_where_nobody_listens_is_refused_at_once():
         ray_cluster._refuse_dead(f"127.0.0.1:{port}")
 
 
+@pytest.mark.extra("ray")
 def test_something_else_that_listens_there_is_given_up_in_time(monkeypatch):
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
     monkeypatch.setattr(ray_cluster, "PATIENCE", 3.0)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

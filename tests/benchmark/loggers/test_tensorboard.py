@@ -5,13 +5,13 @@ from support import bench, logged_runs, run_of
 
 from lossbench.results.history import read_epochs
 
-accumulator = pytest.importorskip(
-    "tensorboard.backend.event_processing.event_accumulator", reason="the extra [tensorboard] is not installed"
-)
+pytestmark = pytest.mark.extra("tensorboard")
 
 
 def read(folder, run):
-    events = accumulator.EventAccumulator(str(folder / "tensorboard" / run_of(folder, run).name))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard" / run_of(folder, run).name))
     events.Reload()
     return events
 

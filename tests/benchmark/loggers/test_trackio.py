@@ -5,14 +5,13 @@ import socket
 import sqlite3
 import sys
 import warnings
-from importlib.util import find_spec
 
 import pytest
 from support import logged_runs
 
 from lossbench.benchmark.loggers.trackio import _quiet
 
-pytestmark = pytest.mark.skipif(find_spec("trackio") is None, reason="the extra [trackio] is not installed")
+pytestmark = pytest.mark.extra("trackio")
 
 
 def rows(database, table):

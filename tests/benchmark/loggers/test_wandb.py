@@ -2,13 +2,12 @@
 
 import json
 import struct
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from support import logged_runs
 
-pytestmark = pytest.mark.skipif(find_spec("wandb") is None, reason="the extra [wandb] is not installed")
+pytestmark = pytest.mark.extra("wandb")
 
 _HEADER, _BLOCK, _FULL, _LAST = 7, 32_768, 1, 4  # of LevelDB's log, which wandb writes
 

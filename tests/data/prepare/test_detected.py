@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from support import ALIGN_EXTRA, write_scenes
+from support import write_scenes
 
 from lossbench.data.prepare.collection import Collection, Photo, read_folder, read_landmark_csv
 from lossbench.data.prepare.detected import Detected, Detection
@@ -19,12 +19,8 @@ from lossbench.errors import InputError
 
 SPLIT = SplitOptions(identities=2, min_images=4, query_identities=2, distractor_identities=2)
 CROP = CropOptions(size=48)
-needs_extra = pytest.mark.usefixtures("_extra")
+needs_extra = pytest.mark.extra("align")
 FACE = Face((100, 40, 80.5, 120), 0.9312, (120.25, 80, 160, 80, 140, 110, 125, 130, 155, 130))
-
-
-@pytest.fixture(params=[pytest.param(None, marks=ALIGN_EXTRA)])
-def _extra(): ...
 
 
 @pytest.fixture(scope="module")

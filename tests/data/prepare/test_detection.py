@@ -5,12 +5,12 @@ import math
 
 import pytest
 from PIL import Image
-from support import ALIGN_EXTRA, scene
+from support import scene
 
 from lossbench.data.prepare.detection import detect_faces, detections_text, read_detections
 from lossbench.errors import InputError
 
-pytestmark = ALIGN_EXTRA
+pytestmark = pytest.mark.extra("align")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import ALIGN_EXTRA, scene
+from support import scene
 
 from lossbench.data.prepare.detection import Found
 from lossbench.data.prepare.face_choice import LEFT_OUT, choose_face, face_in, turned
@@ -70,8 +70,8 @@ def test_how_far_a_face_is_turned_does_not_depend_on_how_the_head_is_held_or_on_
         assert turned(tuple(points.ravel())) == pytest.approx(abs(nose))
 
 
-@pytest.mark.parametrize("_", [pytest.param(None, marks=ALIGN_EXTRA)])
-def test_the_face_in_a_photo_or_an_error_that_says_why_there_is_none(orl, tmp_path, _):
+@pytest.mark.extra("align")
+def test_the_face_in_a_photo_or_an_error_that_says_why_there_is_none(orl, tmp_path):
     scene((orl.files[0], (90, 30), 2.0)).save(tmp_path / "a.png")
     image, found = face_in(tmp_path / "a.png", DetectOptions())
     assert image.size == (400, 320)

@@ -7,18 +7,14 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 from PIL import Image
-from support import ALIGN_EXTRA, scene
+from support import scene
 
 from lossbench.data.prepare import mtcnn
 from lossbench.data.prepare.mtcnn import LONGEST, SMALLEST, detector, detector_version, refuse_absent
 from lossbench.errors import InputError
 
-needs_extra = pytest.mark.usefixtures("_extra")
+needs_extra = pytest.mark.extra("align")
 MIRRORED = [1, 0, 2, 4, 3]  # the order of the five points in a mirrored photo
-
-
-@pytest.fixture(params=[pytest.param(None, marks=ALIGN_EXTRA)])
-def _extra(): ...
 
 
 def points_of(face):
