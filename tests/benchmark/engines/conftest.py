@@ -29,7 +29,10 @@ def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="lb-") as folder:
         found = Cluster("", Path(folder, "hidden"), Path(folder, "cache"))
         found.hidden.mkdir()
-        nodes = Nodes(automatic_object_spilling_enabled=False, local_fs_capacity_threshold=0.001)  # full means full
+        nodes = Nodes(
+            automatic_object_spilling_enabled=False, local_fs_capacity_threshold=0.001,  # full means full
+            kill_idle_workers_interval_ms=0,  # a process that has imported torch is kept for the next test
+        )  # fmt: skip
         import ray
 
         try:

@@ -17,7 +17,7 @@ from lossbench.benchmark.engines.ray_node import Task
 from lossbench.config import Config
 from lossbench.errors import InputError
 
-pytestmark = [pytest.mark.extra("ray"), pytest.mark.xdist_group("ray")]  # one process, and so one cluster
+pytestmark = pytest.mark.extra("ray")
 USUAL = {"run.json", "history.jsonl", "weights.safetensors", "embeddings.npz", "resamples.npz"}
 
 
