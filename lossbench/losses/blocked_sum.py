@@ -5,7 +5,7 @@ the only other large tensor. Written with the whole [B, C], such a loss keeps th
 steps, and takes as much memory as pytorch-metric-learning's ArcFace. See `blocked_softmax` for the size of blocks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +28,10 @@ def summed(unit: Tensor, weight: Tensor, labels: Tensor, part: Part, *parameters
         weight: [C, D] class weights, any norm, any float dtype.
         labels: [B] int64 in 0..C-1; anything else raises (IndexError on the CPU).
         part: what a block of n classes adds; `own` is true where a column is the row's own class.
-        parameters: tensors that `part` takes and that get gradients; what it captures counts as constant.
+        parameters: float tensors that `part` takes and that get gradients.
+
+    Raises:
+        ValueError: in the backward pass, where `part` captures a tensor to train; see `refuse_captured`.
     """
     found: Tensor = _Summed.apply(unit, weight, labels, part, *parameters)
     return found
@@ -56,6 +59,7 @@ class _Summed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor | None, ...]:
         unit, weight, labels, inverse, *parameters = ctx.saved_tensors
+        grad_total = grad_total.clone()  # that of a single class's sum is the same memory, which pass_on uses up
         grad_unit = torch.zeros_like(unit)
         grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
@@ -66,12 +70,38 @@ class _Summed(torch.autograd.Function):
                 with torch.enable_grad():
                     variables = [tensor.detach().requires_grad_() for tensor in (cos, *parameters)]
                     added = ctx.part(variables[0], _own(labels, block, cos), *variables[1:])
-                    grad, *others = torch.autograd.grad(added, variables, grad_total)
+                    if block.start == 0:
+                        refuse_captured(added, variables)
+                    # zeros where this block does not use a parameter
+                    grad, *others = torch.autograd.grad(added, variables, grad_total, materialize_grads=True)
                     del variables, added
                 for sum_, other in zip(of_parameters, others, strict=True):
                     sum_ += other
-                pass_on(grad, cos, unit, rows, inv, grad_unit, None if grad_weight is None else grad_weight[block])
+                out = None if grad_weight is None else grad_weight[block]
+                pass_on(grad.contiguous(), cos, unit, rows, inv, grad_unit, out)
         return grad_unit, grad_weight, None, None, *of_parameters
+
+
+def refuse_captured(found: Tensor, given: Sequence[Tensor]) -> None:
+    """Refuse a result that depends on tensors to train other than those it was given: in blocks they would not train.
+
+    Raises:
+        ValueError: it does; the message has the shape of one of them.
+    """
+    given_nodes = {tensor.grad_fn for tensor in given}
+    nodes, seen = [found.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in given_nodes or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and not any(leaf is tensor for tensor in given):
+            raise ValueError(
+                f"`part` uses a tensor of shape {list(leaf.shape)} that requires a gradient and is not passed to it; "
+                "pass it to sum_over_classes after `part`, or detach it"
+            )
+        nodes += [before for before, _ in node.next_functions]
 
 
 def _own(labels: Tensor, block: slice, cos: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossbench.losses.blocked_softmax import KEEP_NUMBERS, own_and_rest
-from lossbench.losses.blocked_sum import WHOLE_NUMBERS, summed
+from lossbench.losses.blocked_sum import WHOLE_NUMBERS, refuse_captured, summed
 from lossbench.losses.sharded_softmax import ClassShard
 from lossbench.utils.device import in_any_order
 
@@ -206,17 +206,24 @@ def margin_cross_entropy(
 def sum_over_classes(
     embeddings: Tensor, weight: Tensor, labels: Tensor, part: Callable[..., Tensor], *parameters: Tensor
 ) -> Tensor:
-    """Return what the classes' cosines add up to, for losses that are such a sum and no softmax.
+    """Return the sum over classes of what `part` makes of their cosines: for losses that are a sum, not a softmax.
 
-    With many classes it works in blocks of them, and no [B, C] is kept.
+    With many classes it works in blocks of them: no [B, C] is kept, and there is no second derivative.
 
     Args:
         embeddings: [B, D], any norm, any float dtype.
         weight: [C, D] class weights, any norm.
-        labels: [B] int64 in 0..C-1.
-        part: what n of the classes add, of their cosines [B, n], of where these are with the own class [B, n] (bool),
-            and of `parameters`: a tensor of any shape that does not depend on n. Called block by block.
-        parameters: tensors to train that `part` depends on; what it captures instead counts as constant.
+        labels: [B] int64 in 0..C-1; anything else raises (IndexError or RuntimeError on the CPU).
+        part: called block by block with the cosines of n classes [B, n], float32 or wider, a mask [B, n] (bool) that is
+            true at the own class, and `parameters`; returns what these classes add to the sum, in a shape that does
+            not depend on n. It changes nothing in place and captures no tensor that requires a gradient.
+        parameters: float tensors to train that `part` needs, such as a bias.
+
+    Returns:
+        The sum, in the shape of what `part` returns: [B] for a sum per image, of which the loss takes the mean.
+
+    Raises:
+        ValueError: `part` captures a tensor that requires a gradient. It would not be trained in blocks.
 
     Example:
         >>> embeddings, weight = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [3.0, 4.0]])
@@ -224,8 +231,12 @@ def sum_over_classes(
         >>> sum_over_classes(embeddings, weight, labels, lambda cos, own: torch.where(own, 1 - cos, cos).sum(1))
         tensor([0.6000, 0.2000])
     """
-    if len(embeddings) * len(weight) <= WHOLE_NUMBERS or torch.compiler.is_compiling():
-        return part(cosine(embeddings, weight), is_own(labels, len(weight)), *parameters)
+    if (compiling := torch.compiler.is_compiling()) or len(embeddings) * len(weight) <= WHOLE_NUMBERS:
+        cos = cosine(embeddings, weight)
+        found = part(cos, is_own(labels, len(weight)), *parameters)
+        if not compiling:
+            refuse_captured(found, (cos, *parameters))
+        return found
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
     return summed(F.normalize(embeddings.to(dtype), dim=1), weight, labels, part, *parameters)
 

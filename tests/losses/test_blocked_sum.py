@@ -100,6 +100,36 @@ def test_frozen_weights_get_no_gradient():
     assert x.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("numbers", [0, 1 << 30], ids=["in blocks", "at once"])
+def test_a_captured_tensor_to_train_is_refused_whatever_the_number_of_classes(numbers, monkeypatch):
+    """In blocks it would be a constant, and stay untrained without a word."""
+    monkeypatch.setattr(head, "WHOLE_NUMBERS", numbers)
+    x, w, labels, bias = given()
+    leaf = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    for captured, shape in ((leaf, r"\[1\]"), (leaf.exp(), r"\[1\]"), (x.norm(dim=1, keepdim=True), r"\[7, 5\]")):
+        with pytest.raises(ValueError, match=rf"\A`part` uses a tensor of shape {shape} that [^\n]*, or detach it\Z"):
+            sum_over_classes(x, w, labels, lambda c, o, b, t=captured: part(c * t, o, b), bias).sum().backward()
+    constant, made = leaf.detach(), leaf.exp()
+    sum_over_classes(x, w, labels, lambda c, o, b: part(c + constant, o, b), made).sum().backward()
+    assert leaf.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("classes", [1, 5, C])
+@pytest.mark.usefixtures("in_blocks")
+def test_a_bare_sum_of_cosines_and_a_parameter_that_it_does_not_use(classes):
+    """Its gradient is one number for all classes, and with one class the very gradient that came in."""
+    x, w, _, bias = given()
+    w = w.detach()[:classes].requires_grad_()
+    labels = torch.zeros(B, dtype=torch.int64)
+    total = sum_over_classes(x, w, labels, lambda cos, own, bias: cos.sum(1), bias)
+    coming = torch.arange(1.0, B + 1, dtype=torch.float64)
+    found = torch.autograd.grad(total, (x, w, bias), coming)
+    expected = torch.autograd.grad(F.cosine_similarity(x.unsqueeze(1), w, dim=2).sum(1), (x, w), coming)
+    for a, b in zip(found, (*expected, torch.zeros_like(bias)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+    assert coming.tolist() == list(range(1, B + 1))
+
+
 @pytest.mark.parametrize("label", [-1, C])
 @pytest.mark.usefixtures("in_blocks")
 def test_a_label_that_is_no_class_is_refused(label):
