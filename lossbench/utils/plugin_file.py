@@ -6,9 +6,10 @@ import inspect
 import keyword
 import re
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from lossbench.errors import InputError
 from lossbench.utils.text import described
@@ -108,8 +109,20 @@ def executed(path: Path, name: str) -> ModuleType:
     return _executed[path][1]
 
 
+class _FromSource(SourceFileLoader):
+    """Compiles a file each time: Python knows bytecode by size and whole seconds, and an edit may change neither."""
+
+    def path_stats(self, path: str) -> NoReturn:  # as for a file system without times
+        """Say that the file's times are unknown, so that no bytecode is read or written.
+
+        Raises:
+            OSError: always.
+        """
+        raise OSError(path)
+
+
 def _execute(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_FromSource(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

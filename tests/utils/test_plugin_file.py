@@ -1,6 +1,7 @@
 """Plugin files as such: names, source text, execution, fingerprints, templates."""
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -64,12 +65,15 @@ def test_a_plugin_that_fails_on_import_leaves_no_module(tmp_path):
     assert set(sys.modules) == before
 
 
-def test_a_plugin_file_runs_once_until_it_changes(tmp_path):
+def test_a_plugin_file_runs_once_until_it_changes_even_within_a_second(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # bytecode of the first would fit the second
     path = tmp_path / "mine.py"
     path.write_text("x = object()")
+    written = path.stat()
     first, second = (executed(path, "mine") for _ in range(2))
     assert first is second
     path.write_text("y = object()")
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
     assert not hasattr(executed(path, "mine"), "x")
 
 
