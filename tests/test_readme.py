@@ -77,8 +77,8 @@ def test_own_faces_run_as_written(lossbench, tmp_path, monkeypatch, orl):
     assert "my_faces: one repeat" in out
 
 
-def test_two_tasks_of_the_array_do_each_run_once(tmp_path):
-    """As SLURM starts them, with one loss and less training to save time."""
+def test_two_tasks_of_the_array_do_each_run_once(lossbench, tmp_path):
+    """As SLURM starts them, with one loss, less training and one run of two left, to save time."""
     script, folder = block("sbatch"), tmp_path / "bin"
     assert script.startswith("#!/bin/bash\n#SBATCH ")
     assert "--losses ce,arcface,cosface" in script
@@ -86,6 +86,8 @@ def test_two_tasks_of_the_array_do_each_run_once(tmp_path):
     (folder / "lossbench").write_text(f'#!/bin/sh\nexec {sys.executable} -m lossbench "$@" {" ".join(FAST)}\n')
     (folder / "lossbench").chmod(0o755)
     (tmp_path / "job.sh").write_text(script.replace("ce,arcface,cosface", "ce"))
+    words = ("--losses", "ce", "--threads", 1, "--out", tmp_path / "results", *FAST)
+    assert lossbench("run", "--once", *words)[0] == 0
     given = {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_CPUS_PER_TASK": "1", "PYTHONPATH": str(ROOT)}
     tasks = [
         subprocess.Popen(
