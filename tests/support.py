@@ -5,10 +5,12 @@ import io
 import math
 import os
 import resource
+import shutil
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -67,6 +69,23 @@ def bench(out: Path, losses: str, **options: Any):
     again = {name: options.pop(name, False) for name in ("force", "retry_failed", "once")}
     folder, records = run_benchmark(Config(losses=losses, out=str(out), **{**FAST, **options}), heard, **again)
     return folder, records, heard
+
+
+_FINISHED: dict[str, tempfile.TemporaryDirectory[str]] = {}
+
+
+def copied_bench(out: Path, losses: str, **options: Any):
+    """Return what `bench` does of a benchmark that a test begins with: one like it that is finished is copied.
+
+    Nothing is trained then, and the listener hears of no epoch.
+    """
+    key = repr((losses, sorted(options.items())))
+    if key not in _FINISHED:
+        folder = tempfile.TemporaryDirectory()
+        bench(Path(folder.name), losses, **options)
+        _FINISHED[key] = folder
+    shutil.copytree(_FINISHED[key].name, out, dirs_exist_ok=True)
+    return bench(out, losses, **options)
 
 
 class Interrupting(Recorder):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from support import FAST, Recorder, bench, figures, network
+from support import FAST, Recorder, bench, copied_bench, figures, network
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
@@ -32,7 +32,7 @@ def test_a_finished_benchmark_is_not_trained_again_and_one_more_loss_alone_is(tm
 
 @pytest.mark.parametrize("change", [{"lr": 1e-3}, {"epochs": 1}, {"seed": 5}, {"dropout": 0.0}, {"select": "val"}])
 def test_whatever_changes_the_result_is_trained_anew(tmp_path, change):
-    _, first, _ = bench(tmp_path, "ce", repeats=1)
+    _, first, _ = copied_bench(tmp_path, "ce", repeats=1)
     _, second, heard = bench(tmp_path, "ce", **{"repeats": 1, **change})
     assert heard.trained
     assert first[1]["hash"] != second[1]["hash"]
@@ -147,7 +147,7 @@ def test_a_failed_run_is_a_result_and_stops_nobody(tmp_path, name, says):
 
 
 def test_a_run_without_run_json_is_not_whole_and_continues(tmp_path):
-    folder, first, _ = bench(tmp_path, "ce", repeats=1)
+    folder, first, _ = copied_bench(tmp_path, "ce", repeats=1)
     run = next(folder.glob("runs/ce-*"))
     (run / "run.json").unlink()
     assert read_record(run) is None
@@ -195,7 +195,7 @@ def test_force_begins_from_the_start_where_an_earlier_command_was_stopped(tmp_pa
 
 
 def test_force_trains_anew_where_a_checkpoint_was_left(tmp_path):
-    _, records, _ = bench(tmp_path, "ce", repeats=1)
+    _, records, _ = copied_bench(tmp_path, "ce", repeats=1)
     folder = Path(records[1]["folder"])
     (folder / "checkpoint.pt").write_bytes(b"of a process that was killed right after writing the record")
     (folder / ".ipynb_checkpoints").mkdir()

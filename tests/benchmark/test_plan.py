@@ -1,7 +1,7 @@
 """The plan of a benchmark: which runs there are, in which order, and how each complete one is repeated."""
 
 import pytest
-from support import Recorder, bench
+from support import Recorder, copied_bench
 
 from lossbench.benchmark.inputs import gather
 from lossbench.benchmark.plan import Again, plan_runs
@@ -39,7 +39,7 @@ def test_what_changes_the_training_makes_another_run(tmp_path, change):
 
 
 def test_a_complete_run_is_kept_or_measured_again_and_its_record_is_what_is_replaced(tmp_path, monkeypatch):
-    _, records, _ = bench(tmp_path, "ce", **SETTINGS)
+    _, records, _ = copied_bench(tmp_path, "ce", **SETTINGS)
     kept = plan(tmp_path)
     assert [run.record["metrics"] for run in kept] == [record["metrics"] for record in records]
     assert all(run.again is None for run in kept)

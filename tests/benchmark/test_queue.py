@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from support import Recorder, bench, figures
+from support import Recorder, bench, copied_bench, figures
 
 from lossbench.benchmark.inputs import gather, open_pixels
 from lossbench.benchmark.locks import claimed
@@ -27,14 +27,14 @@ def planned(out, **options):
 
 def test_what_another_process_made_since_the_plan_is_taken_from_it(tmp_path):
     inputs, runs = planned(tmp_path)
-    _, records, _ = bench(tmp_path, "ce", **SETTINGS)
+    _, records, _ = copied_bench(tmp_path, "ce", **SETTINGS)
     made = in_turn(inputs, runs, heard := Recorder())
     assert heard.trained == []
     assert figures([made[run.hash] for run in runs]) == figures(records)
 
 
 def test_a_run_that_is_to_be_repeated_keeps_its_record_where_its_claim_is_lost(tmp_path, monkeypatch):
-    folder, _, _ = bench(tmp_path, "ce", **SETTINGS)
+    folder, _, _ = copied_bench(tmp_path, "ce", **SETTINGS)
     inputs, runs = planned(tmp_path)
     before = (runs[1].folder / "run.json").read_bytes()
     again = replace(runs[1], record=None, replaces=runs[1].record, again=Again.from_the_start)

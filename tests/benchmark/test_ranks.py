@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from support import WORDS, Recorder, bench, heed_interrupts, plugin, run_of, wait_for
+from support import WORDS, Recorder, bench, copied_bench, heed_interrupts, plugin, run_of, wait_for
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.benchmark.inputs import gather
@@ -84,7 +84,7 @@ def test_two_processes_train_what_one_records_and_end_when_one_is_killed(tmp_pat
 
 def test_once_ends_with_0_under_torchrun_where_nothing_is_left(lossbench, monkeypatch, tmp_path):
     """torchrun would end any other exit code in a traceback."""
-    bench(tmp_path, "ce", repeats=1)
+    copied_bench(tmp_path, "ce", repeats=1)
     words = ("run", "--once", "--losses", "ce", "--out", tmp_path, *WORDS)
     code, out, _ = lossbench(*words)
     assert code == 3

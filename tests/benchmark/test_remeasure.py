@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support import FORWARD, bench, figures, plugin
+from support import FORWARD, bench, copied_bench, figures, plugin
 
 from lossbench.evaluation.measure import measure
 from lossbench.results.history import read_history
@@ -89,9 +89,9 @@ def test_a_run_that_dies_while_it_is_measured_again_keeps_its_training(tmp_path,
 def test_measuring_that_raises_keeps_the_training_and_is_repeated_alone(tmp_path, monkeypatch, finished):
     """Where it was finished before, and where it was not."""
     options = {"epochs": 1, "repeats": 1}
-    _, sound, _ = bench(tmp_path / "sound", "ce", **options)
+    _, sound, _ = copied_bench(tmp_path / "sound", "ce", **options)
     if finished:
-        bench(tmp_path / "out", "ce", **options)
+        copied_bench(tmp_path / "out", "ce", **options)
         monkeypatch.setattr(*ONLY_EVALUATION)
 
     def raises(backbone, head, *words, **named):
@@ -156,7 +156,7 @@ def test_a_failed_run_stays_failed_when_measuring_changes_and_is_trained_when_as
 
 
 def test_a_run_without_weights_is_trained_again_and_that_is_said(tmp_path, monkeypatch):
-    folder, first, _ = bench(tmp_path, "ce", repeats=1)
+    folder, first, _ = copied_bench(tmp_path, "ce", repeats=1)
     next(folder.glob("runs/ce-*/weights.safetensors")).unlink()
     monkeypatch.setattr(*ONLY_EVALUATION)
     _, second, heard = bench(tmp_path, "ce", repeats=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support import FORWARD, WORDS, bench, plugin
+from support import FORWARD, WORDS, bench, copied_bench, plugin
 
 from lossbench.benchmark.settings_file import read_config
 from lossbench.errors import InputError
@@ -97,7 +97,7 @@ def test_the_same_images_dealt_out_otherwise_are_another_benchmark(tree, tmp_pat
 
 
 def test_a_damaged_benchmark_file_is_written_anew(tmp_path):
-    folder, _, _ = bench(tmp_path, "ce", repeats=1)
+    folder, _, _ = copied_bench(tmp_path, "ce", repeats=1)
     (folder / "benchmark.toml").write_bytes(b"\xff\x00 = [")
     bench(tmp_path, "cosface", repeats=1)
     assert 'losses = "cosface"' in (folder / "benchmark.toml").read_text()
@@ -106,7 +106,7 @@ def test_a_damaged_benchmark_file_is_written_anew(tmp_path):
 
 def test_runs_of_other_losses_that_were_measured_differently_are_named(tmp_path, monkeypatch):
     options = {"epochs": 1, "repeats": 1}
-    bench(tmp_path, "ce", **options)
+    copied_bench(tmp_path, "ce", **options)
     _, _, heard = bench(tmp_path, "cosface", **options)
     assert heard.notes == []
     monkeypatch.setattr("lossbench.benchmark.fingerprints.MEASURING", ("evaluation/*.py",))
@@ -123,7 +123,7 @@ def test_runs_of_other_losses_that_were_measured_differently_are_named(tmp_path,
 
 def test_measuring_that_chose_an_epoch_and_has_changed_is_another_version(tmp_path, monkeypatch):
     options = {"epochs": 1, "repeats": 1, "select": "val"}
-    bench(tmp_path, "ce", **options)
+    copied_bench(tmp_path, "ce", **options)
     monkeypatch.setattr("lossbench.benchmark.fingerprints.MEASURING", ("evaluation/*.py",))
     folder, _, heard = bench(tmp_path, "ce", **options)
     assert heard.trained
@@ -132,7 +132,7 @@ def test_measuring_that_chose_an_epoch_and_has_changed_is_another_version(tmp_pa
 
 def test_a_setting_that_an_older_lossbench_did_not_have_is_not_the_users_doing(tmp_path):
     options = {"epochs": 1, "repeats": 1}
-    folder, records, _ = bench(tmp_path, "ce", **options)
+    folder, records, _ = copied_bench(tmp_path, "ce", **options)
     for record in records:
         config = {name: value for name, value in record["protocol"]["config"].items() if name != "schedule"}
         older = {**record, "protocol": {**record["protocol"], "config": config, "code": "older"}}

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from support import Recorder, bench, plugin
+from support import Recorder, bench, copied_bench, plugin
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.config import Config
@@ -35,7 +35,7 @@ def looked_at(two_repeats, tmp_path):
 
 
 def test_repeats_are_added_and_looked_at_until_the_limit_and_finished_ones_count(tmp_path):
-    bench(tmp_path, "ce", epochs=1, repeats=1)
+    copied_bench(tmp_path, "ce", epochs=1, repeats=1)
     folder, records, heard = settle(tmp_path)
     assert {run[:2] for run in heard.trained} == {("ce", 1), ("ce", 2), *(("arcface", r) for r in range(3))}
     assert [(r["entrant"], r["repeat"]) for r in records if r["repeat"] == 2] == [

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import FAST, LOSS, Recorder, bench, figures, network, nobody_left, plugin, start, wait_for
+from support import FAST, LOSS, Recorder, bench, copied_bench, figures, network, nobody_left, plugin, start, wait_for
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.benchmark.locks import claimed
@@ -23,7 +23,7 @@ from lossbench.utils.files import write_text
 
 def test_a_run_that_another_process_just_finished_is_not_trained_again(tmp_path):
     """Also with --force, and whichever comes first."""
-    folder, _, _ = bench(tmp_path, "ce", repeats=1)
+    folder, _, _ = copied_bench(tmp_path, "ce", repeats=1)
     run = next(folder.glob("runs/ce-*"))
     done = []
 

@@ -4,7 +4,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from support import FAST, Interrupting, bench
+from support import FAST, Interrupting, copied_bench
 
 from lossbench.benchmark.driver import run_benchmark
 from lossbench.cli.console import Level, at_level
@@ -40,7 +40,7 @@ def run(out, losses, **options):
 @pytest.fixture
 def measured_otherwise(tmp_path, monkeypatch, capsys):
     """A finished benchmark of ce whose measuring has changed since."""
-    folder, _, _ = bench(tmp_path, "ce", repeats=1)
+    folder, _, _ = copied_bench(tmp_path, "ce", repeats=1)
     monkeypatch.setattr("lossbench.benchmark.fingerprints.MEASURING", ("evaluation/*.py",))
     capsys.readouterr()
     return folder

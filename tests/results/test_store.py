@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from support import WORDS, bench
+from support import WORDS, copied_bench
 
 from lossbench.errors import InputError
 from lossbench.results.store import load_records
@@ -19,7 +19,7 @@ from lossbench.results.store import load_records
     ids=["newer", "half", "empty"],
 )
 def test_a_record_that_cannot_be_read_is_one_line_for_run_and_report(lossbench, tmp_path, damage, says):
-    lossbench("run", "--losses", "ce,cosface", "--out", tmp_path, *WORDS)
+    copied_bench(tmp_path, "ce,cosface", repeats=1)
     path = next(tmp_path.glob("orl/runs/ce-*/run.json"))
     whole = path.read_text()
     path.write_text(damage(whole))
@@ -38,7 +38,7 @@ def test_a_record_that_cannot_be_read_is_one_line_for_run_and_report(lossbench, 
 
 def test_all_damaged_files_are_named_at_once_by_run_and_report(lossbench, tmp_path):
     words = ("run", "--losses", "ce,cosface", "--out", tmp_path, *WORDS)
-    lossbench(*words)
+    copied_bench(tmp_path, "ce,cosface", repeats=1)
     folder = {name: next(tmp_path.glob(f"orl/runs/{name}-*")) for name in ("ce", "cosface", "untrained")}
     (folder["ce"] / "run.json").write_text('{"schema"')
     (folder["cosface"] / "resamples.npz").unlink()
@@ -68,7 +68,7 @@ def test_all_damaged_files_are_named_at_once_by_run_and_report(lossbench, tmp_pa
     ],
 )
 def test_a_damaged_record_is_one_line(tmp_path, text, says):
-    folder, _, _ = bench(tmp_path, "ce", repeats=1)
+    folder, _, _ = copied_bench(tmp_path, "ce", repeats=1)
     next(folder.glob("runs/ce-*/run.json")).write_text(text)
     with pytest.raises(InputError, match=rf"\A[^\n]*{says}[^\n]*\Z"):
         load_records(folder)

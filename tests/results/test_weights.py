@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import FORWARD, GONE, bench, changed, network, plugin
+from support import FORWARD, GONE, bench, changed, copied_bench, network, plugin
 
 from lossbench.data.catalogue import open_data
 from lossbench.data.images.store import open_store
@@ -50,7 +50,7 @@ def test_a_backbone_whose_shape_follows_from_the_image_size_comes_back_too(tree,
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"\xff" * 500])
 def test_weights_that_fail_to_load_are_one_line(tmp_path, damage):
-    _, records, _ = bench(tmp_path, "ce", repeats=1)
+    _, records, _ = copied_bench(tmp_path, "ce", repeats=1)
     path = Path(records[1]["folder"]) / "weights.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match=r"\A[^\n]*weights.safetensors is damaged[^\n]*trains only this run\Z"):
@@ -97,7 +97,7 @@ def test_a_network_of_ones_own_comes_back_from_the_file_that_is_named(orl, pixel
 
 
 def test_a_record_that_names_a_file_executes_nothing(tmp_path):
-    _, records, _ = bench(tmp_path / "out", "ce", repeats=1)
+    _, records, _ = copied_bench(tmp_path / "out", "ce", repeats=1)
     path = network(tmp_path, ("import torch\n", f"open({str(tmp_path / 'executed')!r}, 'w')\nimport torch\n"))
     hostile = changed(records[0], ("protocol", "config", "backbone"), path)
     with pytest.raises(InputError, match="does not say what was trained"):
