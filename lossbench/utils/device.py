@@ -1,6 +1,7 @@
 """The device to compute on, and deterministic computation on it."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,8 +34,12 @@ def be_deterministic(device: torch.device) -> None:
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
-    # Not by use_deterministic_algorithms, which imports torch._inductor for its own settings: 1.6 s of each command.
+    # Not by use_deterministic_algorithms, which imports torch._inductor to tell it as well: 1.6 s of each command.
     torch.set_deterministic_debug_mode("error")
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # read where a plugin's torch.compile imports it later
+    inductor = sys.modules.get("torch._inductor.config")
+    if hasattr(inductor, "deterministic"):  # older torch has no such mode
+        inductor.deterministic = True
     # Filling costs time, and nothing here reads such memory. The stubs do not know the property.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

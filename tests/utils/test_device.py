@@ -1,5 +1,8 @@
 """Which device a name stands for, and what deterministic computation allows there."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -58,6 +61,16 @@ def test_what_may_compute_other_bits_is_refused_and_new_memory_is_not_filled(mon
     with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
         scatter()
     assert not torch.empty(1 << 22).isnan().all(), "torch filled it, which costs time"
+
+
+@pytest.mark.parametrize("first", ["", "import torch._inductor.config; "], ids=["imported later", "imported before"])
+def test_what_a_plugin_compiles_is_deterministic_too(first):
+    """Without it torch.compile times kernels and takes the fastest, whose bits differ from run to run."""
+    code = f"import sys, torch; from lossbench.utils.device import be_deterministic; {first}"
+    code += "be_deterministic(torch.device('cpu')); print('torch._inductor' in sys.modules); "
+    code += "import torch._inductor.config as config; print(getattr(config, 'deterministic', True))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(bool(first)), "True"]
 
 
 @pytest.mark.usefixtures("_as_before")
