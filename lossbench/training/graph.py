@@ -106,12 +106,14 @@ def _captured(work: Work, pool: "torch.cuda._POOL_HANDLE", stream: torch.cuda.St
 def _abandon(pool: "torch.cuda._POOL_HANDLE", device: int) -> None:
     """Take the default generator and the allocator out of a capture that broke off, which torch leaves them in.
 
-    The next draws are the same. While the allocator believes in a capture it hands no memory back, not even where a
-    later step runs short of it. The stream may be in the capture still; the next work gets another one.
+    The next draws are the same. While the allocator takes a capture to be under way it hands no memory back, not even
+    where a later step runs short of it. The stream may still be in the capture; the next work gets another one.
     """
     _side_stream.cache_clear()
     generator = torch.cuda.default_generators[device]
     generator.graphsafe_set_state(generator.clone_state())
+    names = "_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool"  # the second in older torch
+    end = next(getattr(torch._C, name) for name in names if hasattr(torch._C, name))
     with suppress(RuntimeError):  # the capture has ended properly after all
-        torch._C._cuda_endAllocateToPool(device, pool)
+        end(device, pool)
         torch._C._cuda_releasePool(device, pool)
