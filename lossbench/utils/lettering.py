@@ -19,7 +19,7 @@ def lettering(size: int) -> ImageFont.FreeTypeFont:
 
 
 def drawable(text: str) -> str:
-    """Return text for `lettering`: what the font lacks, and what is written from the right, is escaped.
+    """Return text for `lettering`: what the font lacks, and what is written right to left, is escaped.
 
     Example:
         >>> drawable("Zoë Müller 李"), drawable("Zoe\u0308")
@@ -45,8 +45,8 @@ def ending(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def _has(character: str) -> bool:
-    from_the_right = unicodedata.bidirectional(character) in ("R", "AL")  # the plain layout would turn it around
-    return ord(character) in _characters() and not from_the_right
+    right_to_left = unicodedata.bidirectional(character) in ("R", "AL")  # the plain layout would reverse it
+    return ord(character) in _characters() and not right_to_left
 
 
 @cache
