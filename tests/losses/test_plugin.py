@@ -117,3 +117,9 @@ def test_a_file_that_is_no_plugin_says_so_in_one_line(tmp_path, source, says):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"no plugin file '.*nowhere\.py'"):
         describe(tmp_path / "nowhere.py")
+
+
+def test_an_edited_file_is_described_anew(tmp_path):
+    for margin in ("0.5", "0.7"):
+        (found,) = described(tmp_path, extra=f", *, margin: float = {margin}").parameters
+        assert found.default == margin
