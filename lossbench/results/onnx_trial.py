@@ -49,11 +49,10 @@ def _try(data: bytes, where: str, side: int) -> None:
 
     limits = (str(side), str(torch.get_num_threads()), str(_NODES), str(_memory()))
     reach = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # it finds what this process finds
+    command = [sys.executable, "-P", "-m", __name__, *limits]  # -P: nothing is imported from the working directory
     cure = "use another file, or run it elsewhere and give its embeddings as an .npz"
     try:
-        code = subprocess.run(
-            [sys.executable, "-m", __name__, *limits], input=data, env=reach, timeout=SECONDS, capture_output=True
-        ).returncode
+        code = subprocess.run(command, input=data, env=reach, timeout=SECONDS, capture_output=True).returncode
     except subprocess.TimeoutExpired:
         raise InputError(f"{where} did not open and run on one image within {SECONDS:g} s; {cure}") from None
     if code == _TOO_MANY:

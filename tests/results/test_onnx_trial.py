@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from support import ONNX_EXTRA
 
 from lossbench.errors import InputError
 from lossbench.results import onnx_trial
 from lossbench.results.onnx_trial import read_onnx
 
-pytestmark = ONNX_EXTRA
+pytestmark = pytest.mark.extra("onnx")
 SIDE = 8
 
 
@@ -56,6 +55,13 @@ def test_a_file_within_the_limits_is_read_as_it_is(tmp_path):
     assert read_onnx(file, "m") == file.read_bytes()
     (tmp_path / "none.onnx").write_bytes(b"no ONNX")
     assert read_onnx(tmp_path / "none.onnx", "m") == b"no ONNX", "what opens it says what is wrong"
+
+
+def test_nothing_is_imported_from_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "onnx.py").write_text("import pathlib\npathlib.Path('executed').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    read_onnx(hungry(tmp_path / "m.onnx", 10), "m")
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_loop_without_an_end_is_ended(tmp_path, monkeypatch):
