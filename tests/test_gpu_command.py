@@ -110,6 +110,11 @@ def test_a_command_that_fails_leaves_its_reason_and_the_others_are_measured(monk
         ("import pytest\ndef test_one():\n    pytest.skip('no CUDA')", False),
         ("def test_one():\n    assert False", False),
         ("import os\ndef test_one():\n    os.abort()", False),
+        (
+            "import pytest\n@pytest.fixture\ndef one():\n    yield\n    1 / 0\n"
+            "def test_one(one):\n    pass\ndef test_two():\n    pass",
+            False,
+        ),
     ],
 )
 def test_a_file_of_tests_passes_where_one_did_and_none_failed(tmp_path, code, fine):
