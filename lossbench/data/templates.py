@@ -90,7 +90,7 @@ def _parts(path: Path, option: str, columns: Sequence[str], size: int | None, ki
     """
     import pandas as pd
 
-    form = f"{' '.join(columns)}, separated by blanks, or a CSV with these headers, which names with blanks need"
+    form = f"{' '.join(columns)}, separated by blanks, or a CSV with these headers, as for names that contain blanks"
     options: dict[str, Any] = {"dtype": kind, "na_filter": False, "encoding": "utf-8-sig"}
     try:
         headed, line = _is_csv(path), _first_line(path)

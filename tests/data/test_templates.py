@@ -69,7 +69,7 @@ def test_a_long_list_is_read_in_parts(folder, monkeypatch):
             LISTING,
             "11 9 1\n11 20 0 0\n",
             r"\Alabel.txt line 2: 4 fields instead of 3; it should be template1 template2 label, separated by blanks, "
-            r"or a CSV with these headers, which names with blanks need\Z",
+            r"or a CSV with these headers, as for names that contain blanks\Z",
         ),
         (
             LISTING + "my photo.jpg 20 1\n",
