@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -37,7 +38,7 @@ def be_deterministic(device: torch.device) -> None:
     # Not by use_deterministic_algorithms, which imports torch._inductor to tell it as well: 1.6 s of each command.
     torch.set_deterministic_debug_mode("error")
     os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # read where a plugin's torch.compile imports it later
-    inductor = sys.modules.get("torch._inductor.config")
+    inductor: Any = sys.modules.get("torch._inductor.config")
     if hasattr(inductor, "deterministic"):  # older torch has no such mode
         inductor.deterministic = True
     # Filling costs time, and nothing here reads such memory. The stubs do not know the property.
