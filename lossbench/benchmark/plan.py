@@ -114,12 +114,15 @@ def plan_runs(
 
 
 def _earlier(folder: Path, record: Record | None) -> dict[int, float]:
-    """Return the seconds of each epoch of an unfinished run; a damaged history is written anew as it resumes."""
+    """Return the seconds of each epoch of an unfinished run.
+
+    None of a history that is damaged, which is written anew as the run resumes, or that another process is deleting.
+    """
     if record is not None and record["status"] == "finished":
         return {}
     try:
         return {epoch.epoch: epoch.seconds for epoch in read_epochs({"folder": str(folder)})}
-    except RunDamaged:
+    except (RunDamaged, OSError):
         return {}
 
 
