@@ -25,12 +25,13 @@ def mount(app: typer.Typer) -> None:
 def export(
     run: Annotated[Path, typer.Argument(help="A run's folder; or a benchmark's, with --loss and --repeat.")],
     format: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="onnx, safetensors or torch (a .pt2 of torch.export).",
+            show_default="by the ending of --out; onnx without it",
             autocompletion=lambda incomplete: [k for k in ("onnx", "safetensors", "torch") if k.startswith(incomplete)],
         ),
-    ] = "onnx",
+    ] = None,
     loss: Annotated[str | None, typer.Option(help="Of a benchmark: the loss, as in its report.")] = None,
     repeat: Annotated[
         int | None, typer.Option(help="Of a benchmark: the repeat, 0 for the folder arcface-r0-...")
@@ -52,8 +53,9 @@ def export(
     of the data that the model was trained on is for you to check.
     """
     from lossbench.cli import console
-    from lossbench.models.export import FORMATS, check_format
+    from lossbench.models.export import FORMATS, check_format, format_of
 
+    format = format or (format_of(out) if out else "onnx")
     check_format(format)
     from lossbench.results.store import refuse_unwritable
     from lossbench.utils.text import file_name

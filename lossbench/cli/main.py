@@ -145,8 +145,8 @@ def run(
     resamples.npz. Finished runs are not trained again; where only the measuring has changed, they are measured again
     from their weights. After Ctrl-C or a crash the same command continues, on a CPU to the same bits. Several commands
     on one results folder share the work, on several hosts too: a run whose process has died is taken over at once on
-    its host, and after three minutes without a sign of life from another. The exit code is 1 if every loss failed, and
-    0 if only some did.
+    its host, and after three minutes without a sign of life from another. The exit code is 1 if every loss failed, or
+    a Ray cluster was lost in mid-run, and 0 if only some losses failed.
 
     With --once, the untrained backbone counts as a run, runs of other processes are not waited for, and nothing is
     compared: `lossbench report` does that. With --until-settled it is a run of the current round of repeats; exit code

@@ -132,7 +132,10 @@ def float32_under_autocast(s: Subject) -> str:
         with torch.autocast("cpu", dtype=dtype):
             loss = loss_of(head, x.to(dtype), labels)
         if loss.dtype not in (torch.float32, torch.float64):
-            raise Broken(f"the loss is {loss.dtype} for {dtype} embeddings; compute it in float32")
+            raise Broken(
+                f"the loss is {loss.dtype} for {dtype} embeddings; take cosines by lossbench.cosine, "
+                "which are float32, or compute it under torch.autocast(embeddings.device.type, enabled=False)"
+            )
         want = loss_of(head, x.to(dtype).float(), labels).item()
         worst = max(worst, abs(loss.item() - want) / max(1e-6, abs(want)))
     if not worst <= 1e-3:

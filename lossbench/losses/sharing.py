@@ -16,7 +16,7 @@ from lossbench.losses.initial_rows import built_with_rows
 from lossbench.losses.sharded_softmax import ClassShard
 from lossbench.utils.distributed import Ranks
 
-_DOES_MORE = "it does more with its class weights than margin_softmax does"
+_DOES_MORE = "it uses its class weights in another way than margin_softmax"
 
 
 def built_shared(

@@ -28,6 +28,7 @@ class {title}(Head):
     def push(self, own: Tensor) -> Tensor:  # [B] cosines with the own class -> [B]
         return own - self.margin * (1 - own / 2)
 
+    # A loss that is a sum over all classes, and no softmax: lossbench.sum_over_classes, as plugins/uniface.py has it.
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:  # [B, D], [B] -> one number
         return margin_softmax(embeddings, self.weight, labels, self.push, self.scale)
 '''

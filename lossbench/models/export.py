@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +34,15 @@ class Embedder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings [B, D] of images [B, 3, S, S]."""
         return F.normalize(self.backbone(images.to(torch.float32) / 255).to(torch.float32))
+
+
+def format_of(path: Path) -> str:
+    """Return the format that a file's ending stands for; onnx for any other.
+
+    >>> format_of(Path("model.pt2"))
+    'torch'
+    """
+    return next((name for name, ending in FORMATS.items() if ending == path.suffix), "onnx")
 
 
 def check_format(name: str) -> None:

@@ -117,7 +117,10 @@ def check_name(path: Path) -> None:
     """
     name = path.name
     if any(c < " " or "\ud800" <= c <= "\udfff" or c == "\x7f" for c in name):
-        raise InputError(f"'{shown(path)}' has a line break or bytes that are not UTF-8 in its name; rename it")
+        raise InputError(
+            f"'{shown(path)}' has a control character, such as a tab or line break, or bytes that are not UTF-8 in its "
+            "name; rename it"
+        )
     if stat.S_ISLNK(_mode(path, follow=False)) and not _mode(path):
         raise InputError(f"{shown(path)} is a link that leads nowhere or in a circle; remove it")
 

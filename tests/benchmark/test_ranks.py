@@ -134,7 +134,7 @@ def test_sampled_centers_are_another_run_and_said_in_its_record(tmp_path):
     assert by["arcface"]["processes"]["class_weights"] == {
         "ArcFace": "a step scores a share of 0.5 of them, or as many as its batch has images"
     }
-    reason = "it does more with its class weights than margin_softmax does"
+    reason = "it uses its class weights in another way than margin_softmax"
     assert f"ce: CE scores all classes always: {reason}" in heard.notes
     assert by["ce"]["processes"]["class_weights"] == {"CE": f"all in each step: {reason}"}
 

@@ -104,12 +104,13 @@ def test_a_run_is_chosen_by_its_folder_or_from_its_benchmark(lossbench, finished
 
 def test_bad_input_is_one_line(lossbench, finished, pair, tmp_path):
     run, model = run_of(finished, "ce"), tmp_path / "m.safetensors"
-    assert lossbench("export", run, "--format", "safetensors", "--out", model, "-q")[0] == 0
+    assert lossbench("export", run, "--out", model, "-q")[0] == 0  # whose ending says the format
     (tmp_path / "torn.safetensors").write_bytes(model.read_bytes()[:500])
     (tmp_path / "none.jpg").write_text("no image")
     for words, says in [
         (("export", run, "--format", "tflite"), "--format 'tflite' is unknown; choose onnx, safetensors or torch"),
         (("export", run, "--format", "torch", "--out", "m.pt"), "does not end in .pt2"),
+        (("export", run, "--format", "safetensors", "--out", "m.pt2"), "does not end in .safetensors"),
         (("export", run, "--format", "torch", "--backbone", "./my_net.py"), "--backbone ./my_net.py is not used"),
         (("export", run, "--format", "safetensors", "--out", run / "weights.safetensors"), "is a run's own file"),
         (("verify", *pair, "--model", tmp_path / "torn.safetensors"), "is damaged, or no safetensors file"),

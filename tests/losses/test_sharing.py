@@ -38,7 +38,7 @@ def test_a_mix_shares_out_what_it_can():
     head, trial = built("arcface+0.5*ce")
     found = share_out(head, trial, Ranks(1, 2))
     assert found["ArcFace"] == ""
-    assert found["CE"] == "it does more with its class weights than margin_softmax does"
+    assert found["CE"] == "it uses its class weights in another way than margin_softmax"
     assert [len(shard.rows) for shard in shards_of(head)] == [4]
 
 

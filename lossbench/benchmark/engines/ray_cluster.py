@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -22,6 +23,7 @@ import torch
 import lossbench
 from lossbench.benchmark.engines import ray_bootstrap
 from lossbench.benchmark.engines.ray_bootstrap import Code, Facts, digest_of, files_of
+from lossbench.benchmark.engines.ray_guard import loss_told
 from lossbench.config import Config
 from lossbench.errors import CONTINUE, InputError
 from lossbench.utils.device import device_of
@@ -63,10 +65,11 @@ def joined(config: Config) -> Iterator[Any]:
     with _environment(private=config.ray_address is None):
         import ray
 
-        if connected:
-            yield ray
-        else:
-            yield from _connected(ray, config)
+        with loss_told(f"the Ray cluster{f' at {config.ray_address}' if config.ray_address else ''}"):
+            if connected:
+                yield ray
+            else:
+                yield from _connected(ray, config)
 
 
 def _connected(ray: Any, config: Config) -> Iterator[Any]:
@@ -145,10 +148,7 @@ def _refuse_dead(address: str) -> None:
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         if b"AuthToken" in (error.stderr or b""):
-            raise InputError(
-                f"--ray-address {address}: that cluster asks for its token; set RAY_AUTH_MODE=token and "
-                "RAY_AUTH_TOKEN_PATH, or RAY_AUTH_MODE=disabled if it has none"
-            ) from None
+            raise _wrong_token(address) from None
         raise InputError(
             f"--ray-address {address}: what answers there is no Ray cluster, or a dead one ({PATIENCE:.0f} s); give "
             "HOST:PORT of the head that ray start --head printed"
@@ -157,9 +157,20 @@ def _refuse_dead(address: str) -> None:
         raise InputError(
             "--ray-address auto: no Ray cluster runs here; start one with: ray start --head, or give HOST:PORT"
         )
+    if done.returncode and re.search(
+        "AuthToken|authentication_token", done.stderr + done.stdout
+    ):  # a wrong one, or none
+        raise _wrong_token(address)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "no answer").splitlines()[-1]
         raise InputError(f"--ray-address {address}: the cluster cannot be used: {clipped(said, 300)}")
+
+
+def _wrong_token(address: str) -> InputError:
+    return InputError(
+        f"--ray-address {address}: that cluster asks for its token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH "
+        "where the token is not in ~/.ray/auth_token; or RAY_AUTH_MODE=disabled if it has none"
+    )
 
 
 @contextmanager

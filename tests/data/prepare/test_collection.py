@@ -173,11 +173,11 @@ def test_a_tree_that_is_split_already_is_not_a_collection(tmp_path):
         read_folder(tmp_path)
 
 
-@pytest.mark.parametrize("name", [b"line\nbreak.png", b"\xff\xfe.png"])
+@pytest.mark.parametrize("name", [b"line\nbreak.png", b"tab\t.png", b"\xff\xfe.png"])
 def test_a_name_that_no_text_file_can_hold_is_refused(face_tree, name):
     root = face_tree({"p00": 1})
     Path(os.fsdecode(os.fsencode(root) + b"/p00/" + name)).write_bytes(b"")
-    with pytest.raises(InputError, match="line break or bytes that are not UTF-8") as raised:
+    with pytest.raises(InputError, match="a tab or line break, or bytes that are not UTF-8") as raised:
         read_folder(root)
     str(raised.value).encode("utf-8")  # can be printed
 
