@@ -40,8 +40,8 @@ def figure_table(found: "Sequence[Evaluation]", figures: "Sequence[Metric]") -> 
 
     rows = []
     for one, name in zip(found, names(found), strict=True):
-        flat = flat_metrics({"metrics": one.figures})
-        cells = [_cell(flat[figure.key], _spread_of(one).get(figure.key, 0.0), figure) for figure in figures]
+        flat, spread = flat_metrics({"metrics": one.figures}), _spread_of(one)
+        cells = [_cell(flat[figure.key], spread.get(figure.key, 0.0), figure) for figure in figures]
         rows.append([name, *cells])
     return ["run", *(heading(figure, as_records(found)) for figure in figures)], rows
 

@@ -16,7 +16,7 @@ from lossbench.losses.initial_rows import built_with_rows
 from lossbench.losses.sharded_softmax import ClassShard
 from lossbench.utils.distributed import Ranks
 
-_DOES_MORE = "it uses its class weights in another way than margin_softmax"
+_IN_ANOTHER_WAY = "it uses its class weights in another way than margin_softmax"
 
 
 def built_shared(
@@ -95,7 +95,7 @@ def obstacle(head: Head) -> str:
                     _put(tried, ClassShard(weight))
                 losses.append(tried(embeddings, labels))
             except Exception:  # a plugin may raise anything; what it raises speaks of our own classes
-                return _DOES_MORE if shared else "it fails on a trial batch"
+                return _IN_ANOTHER_WAY if shared else "it fails on a trial batch"
     return (
         ""
         if torch.allclose(losses[0], losses[1], equal_nan=True)

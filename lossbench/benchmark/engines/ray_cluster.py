@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -157,11 +156,9 @@ def _refuse_dead(address: str) -> None:
         raise InputError(
             "--ray-address auto: no Ray cluster runs here; start one with: ray start --head, or give HOST:PORT"
         )
-    if done.returncode and re.search(
-        "AuthToken|authentication_token", done.stderr + done.stdout
-    ):  # a wrong one, or none
-        raise _wrong_token(address)
     if done.returncode:
+        if any(word in done.stderr + done.stdout for word in ("AuthToken", "authentication_token")):  # wrong, or none
+            raise _wrong_token(address)
         said = (done.stderr.strip() or done.stdout.strip() or "no answer").splitlines()[-1]
         raise InputError(f"--ray-address {address}: the cluster cannot be used: {clipped(said, 300)}")
 
